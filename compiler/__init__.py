@@ -1,0 +1,1 @@
+"""qcompile.compiler: quantized ONNX in, accelerator program and hardware out."""

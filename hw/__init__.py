@@ -1,0 +1,1 @@
+"""qcompile.hw: the accelerator, its configuration, and the formats it shares with the compiler."""

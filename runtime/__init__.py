@@ -1,0 +1,1 @@
+"""qcompile.runtime: run a build on a board; needs numpy and pyserial only."""
