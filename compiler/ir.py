@@ -1,0 +1,203 @@
+"""The intermediate representation: a graph of frozen operations over named, typed values.
+
+Three levels share these classes. `frontend` makes the *float* level (QuantizeLinear and
+DequantizeLinear still apart), `fold_qdq` and `fuse_requant` turn it into the *integer* level, in
+which the accelerator's part of the graph holds only the operations of this file's second half:
+integer codes in, integer codes out, rounding as `golden.numerics` defines it. Operations before
+and after the accelerator's part run on the host (`Model.prologue`, `Model.epilogue`).
+
+Activation codes of the integer level are int8 always: a uint8 tensor's codes and zero point are
+moved by -128 where it enters the accelerator's part, and back where it leaves.
+Layout of shapes is ONNX's: [1, channels, height, width] or [1, features].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Int64Array = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+Int16Array = npt.NDArray[np.int16]
+Int8Array = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where an operation comes from: an ONNX node's name, operator and index in the file."""
+
+    node: str
+    operator: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantization:
+    """Affine quantization of a tensor: real = scale * (code - zero_point), scale a float32."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """A named tensor: shape, numpy dtype name, and its quantization where it has one.
+
+    `name` is the ONNX tensor's name (of the QuantizeLinear output for codes), so that layers can
+    be compared with ONNX Runtime's tensors by name.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quantization: Quantization | None = None
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """Base of all operations. `inputs` and `outputs` name values of the graph."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    origins: tuple[Origin, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The first output's name, by which reports call the operation."""
+        return self.outputs[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """Operations in topological order over values; inputs and outputs by name."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    values: dict[str, Value]
+    ops: tuple[Op, ...]
+
+
+# ------------------------------------------------------------------ integer level, accelerator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requant:
+    """Accumulator to int8 code, per output channel, as `golden.numerics.requantize` defines it.
+
+    Attributes
+    ----------
+    mode : "exact" or "shift"
+        `exact`: code = RNE(RNE24(|acc| * mantissa) * 2**-shift) with acc's sign, + zero_point.
+        `shift`: code = RNE(acc * 2**-shift) + zero_point; mantissa is all ones (1).
+    mantissa : int64 [channels]
+        24-bit mantissa of the float32 scale, in [2**23, 2**24); 0 where the channel is constant.
+    shift : int64 [channels]
+        Right shift, 0..63.
+    zero_point, low, high : int
+        Of the output's int8 codes; low and high include a fused Relu or Clip.
+    zero_point_inside : bool
+        Ties go to the even *code* (Add, AveragePool) and not to the even multiple of the scale.
+    """
+
+    mode: Literal["exact", "shift"]
+    mantissa: Int64Array
+    shift: Int64Array
+    zero_point: int
+    low: int = -128
+    high: int = 127
+    zero_point_inside: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv(Op):
+    """2-D convolution of int8 codes: requant(sum((w) * (x - input_zero_point)) + bias).
+
+    `weight` is int16 [out, in / group, kh, kw] with its zero point already subtracted, so
+    -255..255; `bias` int64 [out]; `pads` top, left, bottom, right (padding is the input's zero
+    point). MatMul and Gemm are the 1x1 case on [1, features, 1, 1]; depthwise is
+    group == in == out. Input and output values are 4-D.
+    """
+
+    KIND: ClassVar[str] = "conv"
+    weight: Int16Array
+    bias: Int64Array
+    input_zero_point: int
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    group: int
+    requant: Requant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragePool(Op):
+    """Sum over a window of int8 codes, then requant, per channel.
+
+    acc = sum(x - input_zero_point) over in-bounds taps; `pads` only where every window has the
+    same divisor (so that padding with the zero point is exact).
+    """
+
+    KIND: ClassVar[str] = "average_pool"
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    input_zero_point: int
+    requant: Requant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Add(Op):
+    """Elementwise sum of two tensors of one shape: code = table[a + 128, b + 128].
+
+    `table` int8 [256, 256] is made by ONNX Runtime's float rule for all operand pairs, with the
+    output's clamp applied; the hardware's two constant tables are proved against it.
+    """
+
+    KIND: ClassVar[str] = "add"
+    table: Int8Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lookup(Op):
+    """Unary function of an int8 code: code = table[x + 128]; `table` int8 [256]."""
+
+    KIND: ClassVar[str] = "lookup"
+    table: Int8Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reshape(Op):
+    """Same codes in another shape (Reshape, Flatten, Squeeze, Unsqueeze), row-major as ONNX."""
+
+    KIND: ClassVar[str] = "reshape"
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What the frontend and the integer passes make of a file.
+
+    `prologue` runs on the host before the accelerator's `graph`, `epilogue` after it: lists of
+    plain dicts (operation name, inputs, outputs, attributes as JSON values) that
+    `runtime.host_ops` executes with numpy alone, in the same form in which the manifest records
+    them. `inputs`/`outputs` are the ONNX model's own.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    prologue: tuple[dict[str, object], ...]
+    graph: Graph
+    epilogue: tuple[dict[str, object], ...]
+    notes: tuple[str, ...] = field(default=())
