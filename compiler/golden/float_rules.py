@@ -1,0 +1,180 @@
+"""Float rules of ONNX Runtime's CPU provider, step by step in float32.
+
+They turn codes into codes for operators whose float32 rounding is visible in the result. The
+compiler evaluates them once for every possible operand (256, or 256 x 256 for Add), so that the
+integer graph holds tables and no float; the pooling rules are what the integer forms are compared
+with. Scales are float32 values; zero points and codes are in the model's own type (int8 or uint8).
+
+The rules were read in ONNX Runtime 1.31's sources (MLAS, x86-64) and are tested against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler.ir import Int8Array, Int64Array, Quantization
+
+FloatArray = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+UnaryFunction = Callable[[FloatArray], FloatArray]
+
+
+def code_range(dtype: str) -> tuple[int, int]:
+    """Lowest and highest code of an integer type, such as (-128, 127) for "int8"."""
+    info = np.iinfo(np.dtype(dtype))
+    return int(info.min), int(info.max)
+
+
+def quantize_linear(x: FloatArray, quantization: Quantization, dtype: str) -> Int64Array:
+    """QuantizeLinear: rint(clip(x / scale, low - zp, high - zp)) + zp, the division in float32."""
+    low, high = code_range(dtype)
+    zero_point = quantization.zero_point
+    with np.errstate(over="ignore"):
+        ratio = x.astype(np.float32) / np.float32(quantization.scale)
+    whole = np.rint(np.clip(ratio, np.float32(low - zero_point), np.float32(high - zero_point)))
+    return np.asarray(whole, dtype=np.int64) + zero_point
+
+
+def dequantize_linear(codes: npt.ArrayLike, quantization: Quantization) -> FloatArray:
+    """DequantizeLinear: float32(code - zero_point) * scale."""
+    difference = np.asarray(codes).astype(np.int64) - quantization.zero_point
+    return difference.astype(np.float32) * np.float32(quantization.scale)
+
+
+def fused_multiply_add(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
+    """a * b + c with one rounding to float32, as the FMA instruction does.
+
+    The product of two float32 is exact in float64. Their sum with c is rounded to odd there
+    (when inexact, the neighbour with an odd last bit is taken), after which rounding to float32
+    gives the correctly rounded result, because float64 has more than 24 + 2 bits.
+    """
+    product = a.astype(np.float64) * b.astype(np.float64)
+    addend = c.astype(np.float64)
+    total = np.asarray(product + addend)
+    # Knuth's two-sum: `error` is exactly what the addition lost.
+    shadow = total - product
+    error = (product - (total - shadow)) + (addend - shadow)
+    even = (total.view(np.int64) & 1) == 0
+    towards = np.where(error > 0, np.inf, -np.inf)
+    to_odd = np.where((error != 0) & even, np.nextafter(total, towards), total)
+    return to_odd.astype(np.float32)
+
+
+def add_table(
+    a: Quantization,
+    b: Quantization,
+    output: Quantization,
+    *,
+    dtype: str,
+    low: int | None = None,
+    high: int | None = None,
+) -> Int8Array:
+    """QLinearAdd for all operand pairs: int8 [256, 256], index and result moved to int8 codes.
+
+    q = rint(fma(A, ra, fma(B, rb, F))), F = zC - fma(ra, zA, rb * zB), ra = sA / sC, rb = sB / sC,
+    with raw codes A and B; the zero point is inside the rounding. `low` and `high` are a fused
+    clamp in int8 codes (default -128 and 127).
+    """
+    first, last = code_range(dtype)
+    f32 = np.float32
+    ratio_a = np.asarray(f32(a.scale) / f32(output.scale), dtype=f32)
+    ratio_b = np.asarray(f32(b.scale) / f32(output.scale), dtype=f32)
+    zero_a, zero_b = (np.asarray(x.zero_point, dtype=f32) for x in (a, b))
+    folded = np.asarray(
+        f32(output.zero_point)
+        - fused_multiply_add(ratio_a, zero_a, np.asarray(ratio_b * zero_b, dtype=f32)),
+        dtype=f32,
+    )
+    codes = np.arange(first, last + 1).astype(f32)
+    inner = fused_multiply_add(codes, ratio_b, folded)
+    total = fused_multiply_add(codes[:, np.newaxis], ratio_a, inner[np.newaxis, :])
+    return _to_int8(np.rint(np.clip(total, first, last)), dtype, low, high)
+
+
+def lookup_table(
+    functions: tuple[UnaryFunction, ...],
+    x: Quantization,
+    y: Quantization,
+    *,
+    dtype: str,
+    output_dtype: str | None = None,
+) -> Int8Array:
+    """Q(f(DQ(q))) for all codes: int8 [256], index and result moved to int8 codes.
+
+    Functions are applied one by one in float32; none at all requantizes only.
+    """
+    first, last = code_range(dtype)
+    values = dequantize_linear(np.arange(first, last + 1), x)
+    for function in functions:
+        values = function(values).astype(np.float32)
+    result_dtype = output_dtype or dtype
+    return _to_int8(quantize_linear(values, y, result_dtype), result_dtype, None, None)
+
+
+def _to_int8(
+    codes: npt.NDArray[np.generic], dtype: str, low: int | None, high: int | None
+) -> Int8Array:
+    moved = codes.astype(np.int64) - (128 if dtype == "uint8" else 0)
+    return np.clip(moved, -128 if low is None else low, 127 if high is None else high).astype(
+        np.int8
+    )
+
+
+def sigmoid(x: FloatArray) -> FloatArray:
+    """Logistic function; float64 inside, rounded once to float32."""
+    with np.errstate(over="ignore"):
+        return (1.0 / (1.0 + np.exp(-x.astype(np.float64)))).astype(np.float32)
+
+
+def average_pool(
+    windows: npt.ArrayLike,
+    x: Quantization,
+    y: Quantization,
+    *,
+    dtype: str,
+    divisor: int | None = None,
+) -> Int64Array:
+    """QLinearAveragePool over the last axis of codes [..., taps], taps in row-major order.
+
+    Each tap is dequantized and added in float32, one after the other; divided by the number of
+    taps (or `divisor`: with count_include_pad); quantized with the zero point inside.
+    """
+    taps = dequantize_linear(windows, x)
+    total = np.zeros(taps.shape[:-1], dtype=np.float32)
+    for i in range(taps.shape[-1]):
+        total = total + taps[..., i]
+    mean = total / np.float32(divisor or taps.shape[-1])
+    low, high = code_range(dtype)
+    codes = mean / np.float32(y.scale) + np.float32(y.zero_point)
+    return np.asarray(np.clip(np.rint(codes), low, high), dtype=np.int64)
+
+
+def global_average_pool_scale(x_scale: float, y_scale: float, elements: int) -> FloatArray:
+    """QLinearGlobalAveragePool's scale of sum(x - zx): sx / float32(sy * elements), shape [1]."""
+    product = np.float32(y_scale) * np.float32(elements)
+    return np.asarray([np.float32(x_scale) / product], dtype=np.float32)
+
+
+def softmax(codes: npt.ArrayLike, x: Quantization, y: Quantization, *, dtype: str) -> Int64Array:
+    """QLinearSoftmax over the last axis of codes [..., classes], in the model's type.
+
+    A table of float32 exponentials, moved up as far as the sum allows, is indexed with the
+    distance from the row's maximum; the sum is sequential in float32. The result saturates at 255
+    only: of an int8 output, codes beyond 127 wrap as they do in ONNX Runtime.
+    """
+    raw = np.asarray(codes).astype(np.int64)
+    classes = raw.shape[-1]
+    headroom = np.log(float(np.finfo(np.float32).max / np.float32(classes))) - 5.0
+    distance = np.arange(256) - 255.0 + max(0.0, headroom) / np.float64(np.float32(x.scale))
+    with np.errstate(under="ignore"):
+        table = np.exp(distance * np.float64(np.float32(x.scale))).astype(np.float32)
+        powers = table[raw - raw.max(axis=-1, keepdims=True) + 255]
+    total = np.zeros(raw.shape[:-1], dtype=np.float32)
+    for i in range(classes):
+        total = total + powers[..., i]
+    factor = np.floor(np.float32(1.0) / np.float32(y.scale))
+    shares = np.rint((powers * factor) / total[..., np.newaxis]).astype(np.int64) + y.zero_point
+    return np.asarray(np.minimum(shares, 255).astype(dtype), dtype=np.int64)
