@@ -50,3 +50,7 @@ class VerifyError(QcompileError):
 
 class InputError(QcompileError):
     """The user's input data, folder or device is not what the build needs."""
+
+
+class ToolError(QcompileError):
+    """A tool that qcompile starts is missing, or failed."""
