@@ -162,8 +162,9 @@ def softmax(codes: npt.ArrayLike, x: Quantization, y: Quantization, *, dtype: st
     """QLinearSoftmax over the last axis of codes [..., classes], in the model's type.
 
     A table of float32 exponentials, moved up as far as the sum allows, is indexed with the
-    distance from the row's maximum; the sum is sequential in float32. The result saturates at 255
-    only: of an int8 output, codes beyond 127 wrap as they do in ONNX Runtime.
+    distance from the row's maximum; the sum is sequential in float32. 1 / scale of the output
+    counts only as its whole part. Defined for scales from 1 / (148 * classes): below that, ONNX
+    Runtime's float32 overflows.
     """
     raw = np.asarray(codes).astype(np.int64)
     classes = raw.shape[-1]
@@ -177,4 +178,4 @@ def softmax(codes: npt.ArrayLike, x: Quantization, y: Quantization, *, dtype: st
         total = total + powers[..., i]
     factor = np.floor(np.float32(1.0) / np.float32(y.scale))
     shares = np.rint((powers * factor) / total[..., np.newaxis]).astype(np.int64) + y.zero_point
-    return np.asarray(np.minimum(shares, 255).astype(dtype), dtype=np.int64)
+    return np.asarray(np.minimum(shares, code_range(dtype)[1]), dtype=np.int64)
