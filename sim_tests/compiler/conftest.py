@@ -11,7 +11,6 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-
 RunNode = Callable[..., npt.NDArray[np.int64]]
 
 
