@@ -1,0 +1,222 @@
+"""The operations around the accelerator that a host computes, with numpy alone.
+
+A build's manifest lists them as JSON objects, `prologue` before the accelerator and `epilogue`
+after it: `{"op": ..., "inputs": [names], "outputs": [names], "attributes": {...}}`. The operations
+are ONNX's, for one input at a time (a batch of 1, as the model has it), and compute what ONNX
+Runtime 1.31 computes on x86-64, Softmax in the last bit included.
+
+| op | attributes (default) | result |
+|---|---|---|
+| QuantizeLinear | scale, zero_point, dtype, axis (1) | clip(rint(x / scale), ...) + zero_point |
+| DequantizeLinear | scale, zero_point, axis (1) | float32(x - zero_point) * scale |
+| MoveCode | dtype | uint8 codes as int8 (minus 128) and back |
+| QLinearSoftmax | x_scale, y_scale, y_zero_point, axis (-1) | codes of softmax(scale * x) |
+| Softmax | axis (-1) | float32 |
+| ArgMax | axis (0), keepdims (1), select_last_index (0) | int64 |
+| Cast | dtype | as numpy's astype |
+| Transpose | perm | |
+| Reshape | shape | 0 keeps a dimension, -1 is what is left |
+| Flatten | axis (1) | two dimensions |
+| Squeeze, Unsqueeze | axes | |
+| Identity | | |
+
+`scale` and `zero_point` are numbers, or lists with one entry per index of `axis`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+Attributes = Mapping[str, Any]
+
+SOFTMAX_LANES = 16
+"""Partial sums of a float Softmax: 16 float32 in a register of AVX-512, as MLAS adds them."""
+
+
+def run_host_ops(ops: Sequence[Mapping[str, Any]], values: Mapping[str, Array]) -> dict[str, Array]:
+    """Run operations in order over one input's named tensors; returns `values` with the results.
+
+    Raises ValueError for an operation that is not of the table above and for a missing tensor.
+    """
+    functions = _functions()
+    known = dict(values)
+    for op in ops:
+        function = functions.get(op["op"])
+        if function is None:
+            raise ValueError(f"host operation '{op['op']}' is unknown to this version of qcompile")
+        missing = [name for name in op["inputs"] if name not in known]
+        if missing:
+            raise ValueError(f"host operation '{op['op']}' needs the tensor '{missing[0]}'")
+        (source,), (target,) = op["inputs"], op["outputs"]
+        known[target] = function(known[source], op.get("attributes", {}))
+    return known
+
+
+def _functions() -> dict[str, Callable[[Array, Attributes], Array]]:
+    return {
+        "ArgMax": _arg_max,
+        "Cast": lambda x, a: x.astype(np.dtype(a["dtype"])),
+        "DequantizeLinear": lambda x, a: dequantize_linear(
+            x, a["scale"], a["zero_point"], axis=a.get("axis", 1)
+        ),
+        "Flatten": _flatten,
+        "Identity": lambda x, a: x,
+        "MoveCode": lambda x, a: move_code(x, a["dtype"]),
+        "QLinearSoftmax": lambda x, a: quantized_softmax(
+            x, a["x_scale"], a["y_scale"], a["y_zero_point"], axis=a.get("axis", -1)
+        ),
+        "QuantizeLinear": lambda x, a: quantize_linear(
+            x, a["scale"], a["zero_point"], a["dtype"], axis=a.get("axis", 1)
+        ),
+        "Reshape": _reshape,
+        "Softmax": lambda x, a: softmax(x, axis=a.get("axis", -1)),
+        "Squeeze": lambda x, a: np.squeeze(x, tuple(a["axes"])),
+        "Transpose": lambda x, a: np.transpose(x, a["perm"]),
+        "Unsqueeze": lambda x, a: np.expand_dims(x, tuple(a["axes"])),
+    }
+
+
+def quantize_linear(x: Array, scale: Any, zero_point: Any, dtype: str, *, axis: int = 1) -> Array:
+    """Codes of real numbers: rint(clip(x / scale, low - zero_point, high - zero_point)) + it.
+
+    The division is a float32 division and rint rounds ties to even; both are visible in results.
+    """
+    info = np.iinfo(np.dtype(dtype))
+    scales = _along(np.asarray(scale, dtype=np.float32), x.ndim, axis)
+    zeros = _along(np.asarray(zero_point, dtype=np.int32), x.ndim, axis)
+    with np.errstate(over="ignore"):
+        ratio = np.asarray(x, dtype=np.float32) / scales
+    low = (info.min - zeros).astype(np.float32)
+    high = (info.max - zeros).astype(np.float32)
+    return np.asarray(np.rint(np.clip(ratio, low, high)).astype(np.int32) + zeros, dtype=dtype)
+
+
+def dequantize_linear(x: Array, scale: Any, zero_point: Any, *, axis: int = 1) -> FloatArray:
+    """Real numbers of codes: float32(x - zero_point) * scale."""
+    scales = _along(np.asarray(scale, dtype=np.float32), x.ndim, axis)
+    zeros = _along(np.asarray(zero_point, dtype=np.int32), x.ndim, axis)
+    return np.asarray((x.astype(np.int32) - zeros).astype(np.float32) * scales, dtype=np.float32)
+
+
+def _along(values: Array, rank: int, axis: int) -> Array:
+    """A number or a vector shaped so that it applies along `axis` of a tensor of `rank`."""
+    if values.ndim == 0:
+        return values
+    shape = [1] * rank
+    shape[axis] = values.size
+    return values.reshape(shape)
+
+
+def move_code(x: Array, dtype: str) -> Array:
+    """uint8 codes to int8 (minus 128) or back: both flip the highest bit."""
+    return np.asarray((x.view(np.uint8) ^ np.uint8(128)).view(np.dtype(dtype)))
+
+
+def quantized_softmax(
+    x: Array, x_scale: float, y_scale: float, y_zero_point: int, *, axis: int = -1
+) -> Array:
+    """Softmax from codes to codes of the same type, as ONNX Runtime's QLinearSoftmax.
+
+    A table of 256 float32 powers, scaled up as far as the sum of a row allows, is indexed with
+    the distance from the row's maximum; the sum is sequential in float32.
+    """
+    codes = np.moveaxis(x, axis, -1).astype(np.int64)
+    classes = codes.shape[-1]
+    scale = np.float64(np.float32(x_scale))
+    room = np.log(np.finfo(np.float32).max / np.float32(classes)) - 5.0  # float32 logarithm
+    lift = max(0.0, float(room)) / scale
+    with np.errstate(under="ignore"):
+        table = np.exp((np.arange(256.0) - 255.0 + lift) * scale).astype(np.float32)
+    powers = table[codes - codes.max(axis=-1, keepdims=True) + 255]
+    total = np.zeros(codes.shape[:-1], dtype=np.float32)
+    for i in range(classes):
+        total = total + powers[..., i]
+    steps = np.floor(np.float32(1.0) / np.float32(y_scale))
+    with np.errstate(over="ignore"):
+        shares = np.rint(powers * steps / total[..., np.newaxis])
+    # An infinite share (only with y_scale below 1 / 256) becomes what x86 makes of it, and wraps.
+    whole = np.where(np.isfinite(shares), shares, np.iinfo(np.int32).min).astype(np.int32)
+    moved = whole + np.full(1, y_zero_point, dtype=np.int32)
+    capped = np.minimum(moved, np.iinfo(x.dtype).max).astype(x.dtype)
+    return np.moveaxis(capped, -1, axis)
+
+
+def softmax(x: Array, *, axis: int = -1) -> FloatArray:
+    """Softmax in float32, bit for bit as ONNX Runtime's CPU provider on x86-64 with AVX-512.
+
+    On a machine with shorter registers ONNX Runtime adds more than 16 classes in another order,
+    which shows in the last bit of some results.
+    """
+    rows = np.moveaxis(np.asarray(x, dtype=np.float32), axis, -1)
+    powers = _exp(rows - rows.max(axis=-1, keepdims=True))
+    classes = powers.shape[-1]
+    partial = np.zeros((*powers.shape[:-1], SOFTMAX_LANES), dtype=np.float32)
+    for start in range(0, classes, SOFTMAX_LANES):
+        block = powers[..., start : start + SOFTMAX_LANES]
+        partial[..., : block.shape[-1]] += block
+    partial = partial[..., :8] + partial[..., 8:]
+    while partial.shape[-1] > 1:
+        partial = partial[..., 0::2] + partial[..., 1::2]
+    reciprocal = np.asarray(np.float32(1.0) / partial, dtype=np.float32)
+    return np.moveaxis(powers * reciprocal, -1, axis)
+
+
+def _exp(x: FloatArray) -> FloatArray:
+    """Exponential of x <= 0 in float32 by MLAS's range reduction and polynomial (compute.cpp)."""
+    rounding = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds to a whole number
+    x = np.maximum(x, np.float32(-103.9720840454))  # below: the smallest float32
+    power = _fma(x, np.float32(1.44269504088896341), rounding) - rounding
+    # ln(2) in two parts, so that x - power * ln(2) loses no bits.
+    rest = _fma(power, np.float32(-6.93145752e-1), x)
+    rest = _fma(power, np.float32(-1.42860677e-6), rest)
+    result = np.full_like(rest, float.fromhex("0x1.694000p-10"))
+    for coefficient in ("0x1.125edcp-7", "0x1.555b5ap-5", "0x1.555450p-3", "0x1.fffff6p-2"):
+        result = _fma(result, rest, np.float32(float.fromhex(coefficient)))
+    one = np.float32(1.0)
+    result = _fma(_fma(result, rest, one), rest, one)
+    return np.asarray(np.ldexp(result, power.astype(np.int32)), dtype=np.float32)
+
+
+def _fma(a: FloatArray, b: FloatArray | np.float32, c: FloatArray | np.float32) -> FloatArray:
+    """a * b + c with one rounding, as the FMA instruction.
+
+    The product is exact in float64; the sum is rounded to odd there, which makes the second
+    rounding, to float32, a correct one.
+    """
+    product = np.asarray(a, dtype=np.float64) * np.asarray(b, dtype=np.float64)
+    addend = np.asarray(c, dtype=np.float64)
+    total = np.asarray(product + addend)
+    shadow = total - product
+    error = (product - (total - shadow)) + (addend - shadow)
+    even = (total.view(np.int64) & 1) == 0
+    nudged = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
+    return np.where((error != 0) & even, nudged, total).astype(np.float32)
+
+
+def _arg_max(x: Array, attributes: Attributes) -> Array:
+    axis = attributes.get("axis", 0)
+    if attributes.get("select_last_index", 0):
+        index = x.shape[axis] - 1 - np.argmax(np.flip(x, axis), axis=axis)
+    else:
+        index = np.argmax(x, axis=axis)
+    if attributes.get("keepdims", 1):
+        index = np.expand_dims(index, axis)
+    return np.asarray(index, dtype=np.int64)
+
+
+def _flatten(x: Array, attributes: Attributes) -> Array:
+    axis = int(attributes.get("axis", 1))
+    axis = axis + x.ndim if axis < 0 else axis
+    rows = int(np.prod(x.shape[:axis], dtype=np.int64))
+    return x.reshape(rows, -1)
+
+
+def _reshape(x: Array, attributes: Attributes) -> Array:
+    wanted = [int(size) for size in attributes["shape"]]
+    return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(wanted)])
