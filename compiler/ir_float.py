@@ -1,0 +1,106 @@
+"""Operations of the float level: ONNX as it is written, with every attribute resolved.
+
+QuantizeLinear and DequantizeLinear stand apart from the float operators between them; constants
+are operations without inputs. `frontend` makes this level and `fold_qdq` consumes it. Shapes of
+all values are known; auto_pad, default values and axes from the end are already worked out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler.ir import Op
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant(Op):
+    """An initializer or Constant node; `data` in its ONNX type and shape."""
+
+    data: npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeLinear(Op):
+    """Real to code. `scale` float32 and `zero_point` int64, both [] or [channels of `axis`]."""
+
+    scale: FloatArray
+    zero_point: npt.NDArray[np.int64]
+    axis: int
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DequantizeLinear(Op):
+    """Code to real; parameters as in QuantizeLinear."""
+
+    scale: FloatArray
+    zero_point: npt.NDArray[np.int64]
+    axis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatConv(Op):
+    """Inputs x [1, C, H, W], w [O, C / group, kh, kw], perhaps b [O]; pads top left bottom right."""
+
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    group: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatMatMul(Op):
+    """Inputs x [..., K] and w [K, N], or [N, K] with `transposed`; perhaps b [N] (Gemm)."""
+
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatAdd(Op):
+    """Elementwise sum; one operand may be a constant that broadcasts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip(Op):
+    """Clamp; None is no bound. A Relu is low = 0."""
+
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatAveragePool(Op):
+    """Mean over windows, each of `divisor` values; `whole_image` marks GlobalAveragePool."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    divisor: int
+    whole_image: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transpose(Op):
+    """Axes reordered, `numpy.transpose(x, permutation)`."""
+
+    permutation: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Softmax(Op):
+    """Softmax along one axis."""
+
+    axis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast(Op):
+    """ONNX Cast between number types."""
+
+    dtype: str

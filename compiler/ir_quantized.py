@@ -1,0 +1,71 @@
+"""Operations of the quantized level: codes in, codes out, in the model's own integer types.
+
+`fold_qdq` makes them of DequantizeLinear, operator, QuantizeLinear groups and `fuse_requant` turns
+them into the integer level. Scales are still float32 and live in the values (`Value.quantization`)
+and in `weight_scale`. `low` and `high` are a fused Relu or Clip, in codes of the output's type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler.ir import Int16Array, Int64Array, Op
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedConv(Op):
+    """Convolution; `weight` int16 [O, C / group, kh, kw], its zero point subtracted."""
+
+    weight: Int16Array
+    weight_scale: FloatArray
+    bias: Int64Array
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    group: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedMatMul(Op):
+    """Fully connected layer; `weight` int16 [K, N], its zero point subtracted."""
+
+    weight: Int16Array
+    weight_scale: FloatArray
+    bias: Int64Array
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedAdd(Op):
+    """Sum of two tensors of one shape and one integer type."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedAveragePool(Op):
+    """Mean over windows of `divisor` codes; `whole_image` marks GlobalAveragePool's rounding."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    divisor: int
+    whole_image: bool
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedSoftmax(Op):
+    """Softmax of codes along one axis, as ONNX Runtime's QLinearSoftmax."""
+
+    axis: int
