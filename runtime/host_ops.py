@@ -1,26 +1,24 @@
 """The operations around the accelerator that a host computes, with numpy alone.
 
 A build's manifest lists them as JSON objects, `prologue` before the accelerator and `epilogue`
-after it: `{"op": ..., "inputs": [names], "outputs": [names], "attributes": {...}}`. The operations
-are ONNX's, for one input at a time (a batch of 1, as the model has it), and compute what ONNX
-Runtime 1.31 computes on x86-64, Softmax in the last bit included.
+after it: `{"op": ..., "inputs": [name], "outputs": [name], "attributes": {...}}`, one input and
+one output each. Every tensor has the batch as its first axis: shapes are written for one sample,
+with a leading 1, and hold for N samples. Results are those of ONNX Runtime 1.31 on x86-64, Softmax
+in the last bit included.
 
-| op | attributes (default) | result |
+| op | attributes | result |
 |---|---|---|
-| QuantizeLinear | scale, zero_point, dtype, axis (1) | clip(rint(x / scale), ...) + zero_point |
-| DequantizeLinear | scale, zero_point, axis (1) | float32(x - zero_point) * scale |
-| MoveCode | dtype | uint8 codes as int8 (minus 128) and back |
-| QLinearSoftmax | x_scale, y_scale, y_zero_point, axis (-1) | codes of softmax(scale * x) |
-| Softmax | axis (-1) | float32 |
-| ArgMax | axis (0), keepdims (1), select_last_index (0) | int64 |
-| Cast | dtype | as numpy's astype |
-| Transpose | perm | |
-| Reshape | shape | 0 keeps a dimension, -1 is what is left |
-| Flatten | axis (1) | two dimensions |
-| Squeeze, Unsqueeze | axes | |
-| Identity | | |
-
-`scale` and `zero_point` are numbers, or lists with one entry per index of `axis`.
+| ArgMax | axis, keepdims, select_last_index | int64 index of the first or last largest |
+| Cast | dtype | as ONNX's Cast: to an integer by truncation toward zero |
+| Clip | low, high (null: no bound) | float32 clamp |
+| DequantizeLinear | scale, zero_point | float32(code - zero_point) * scale |
+| Lookup | table (256 codes), dtype | table[code - lowest code of the input's type] |
+| Offset | offset, dtype | value + offset: uint8 codes to int8 with -128, and back with 128 |
+| QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | codes of softmax(x_scale * x) |
+| QuantizeLinear | scale, zero_point, dtype | rint(clip(x / scale, low - zp, high - zp)) + zp |
+| Reshape | shape | row-major, to [N, *shape[1:]] |
+| Softmax | axis | float32 |
+| Transpose | permutation (0 first) | as numpy's |
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ SOFTMAX_LANES = 16
 
 
 def run_host_ops(ops: Sequence[Mapping[str, Any]], values: Mapping[str, Array]) -> dict[str, Array]:
-    """Run operations in order over one input's named tensors; returns `values` with the results.
+    """Run operations in order over named tensors; returns `values` with the results added.
 
     Raises ValueError for an operation that is not of the table above and for a missing tensor.
     """
@@ -50,11 +48,10 @@ def run_host_ops(ops: Sequence[Mapping[str, Any]], values: Mapping[str, Array]) 
         function = functions.get(op["op"])
         if function is None:
             raise ValueError(f"host operation '{op['op']}' is unknown to this version of qcompile")
-        missing = [name for name in op["inputs"] if name not in known]
-        if missing:
-            raise ValueError(f"host operation '{op['op']}' needs the tensor '{missing[0]}'")
         (source,), (target,) = op["inputs"], op["outputs"]
-        known[target] = function(known[source], op.get("attributes", {}))
+        if source not in known:
+            raise ValueError(f"host operation '{op['op']}' needs the tensor '{source}'")
+        known[target] = function(known[source], op["attributes"])
     return known
 
 
@@ -62,60 +59,43 @@ def _functions() -> dict[str, Callable[[Array, Attributes], Array]]:
     return {
         "ArgMax": _arg_max,
         "Cast": lambda x, a: x.astype(np.dtype(a["dtype"])),
-        "DequantizeLinear": lambda x, a: dequantize_linear(
-            x, a["scale"], a["zero_point"], axis=a.get("axis", 1)
-        ),
-        "Flatten": _flatten,
-        "Identity": lambda x, a: x,
-        "MoveCode": lambda x, a: move_code(x, a["dtype"]),
+        "Clip": lambda x, a: np.clip(x, _bound(a["low"]), _bound(a["high"])),
+        "DequantizeLinear": lambda x, a: dequantize_linear(x, a["scale"], a["zero_point"]),
+        "Lookup": lambda x, a: _table(a)[x.astype(np.int64) - np.iinfo(x.dtype).min],
+        "Offset": lambda x, a: (x.astype(np.int64) + a["offset"]).astype(np.dtype(a["dtype"])),
         "QLinearSoftmax": lambda x, a: quantized_softmax(
-            x, a["x_scale"], a["y_scale"], a["y_zero_point"], axis=a.get("axis", -1)
-        ),
-        "QuantizeLinear": lambda x, a: quantize_linear(
-            x, a["scale"], a["zero_point"], a["dtype"], axis=a.get("axis", 1)
-        ),
-        "Reshape": _reshape,
-        "Softmax": lambda x, a: softmax(x, axis=a.get("axis", -1)),
-        "Squeeze": lambda x, a: np.squeeze(x, tuple(a["axes"])),
-        "Transpose": lambda x, a: np.transpose(x, a["perm"]),
-        "Unsqueeze": lambda x, a: np.expand_dims(x, tuple(a["axes"])),
+            x, a["x_scale"], a["y_scale"], a["y_zero_point"], axis=a["axis"]
+        ).astype(np.dtype(a["dtype"]), copy=False),
+        "QuantizeLinear": lambda x, a: quantize_linear(x, a["scale"], a["zero_point"], a["dtype"]),
+        "Reshape": lambda x, a: x.reshape((len(x), *a["shape"][1:])),
+        "Softmax": lambda x, a: softmax(x, axis=a["axis"]),
+        "Transpose": lambda x, a: np.transpose(x, a["permutation"]),
     }
 
 
-def quantize_linear(x: Array, scale: Any, zero_point: Any, dtype: str, *, axis: int = 1) -> Array:
+def _bound(value: float | None) -> np.float32 | None:
+    return None if value is None else np.float32(value)
+
+
+def _table(attributes: Attributes) -> Array:
+    return np.asarray(attributes["table"], dtype=np.dtype(attributes["dtype"]))
+
+
+def quantize_linear(x: Array, scale: float, zero_point: int, dtype: str) -> Array:
     """Codes of real numbers: rint(clip(x / scale, low - zero_point, high - zero_point)) + it.
 
     The division is a float32 division and rint rounds ties to even; both are visible in results.
     """
     info = np.iinfo(np.dtype(dtype))
-    scales = _along(np.asarray(scale, dtype=np.float32), x.ndim, axis)
-    zeros = _along(np.asarray(zero_point, dtype=np.int32), x.ndim, axis)
     with np.errstate(over="ignore"):
-        ratio = np.asarray(x, dtype=np.float32) / scales
-    low = (info.min - zeros).astype(np.float32)
-    high = (info.max - zeros).astype(np.float32)
-    return np.asarray(np.rint(np.clip(ratio, low, high)).astype(np.int32) + zeros, dtype=dtype)
+        ratio = np.asarray(x, dtype=np.float32) / np.float32(scale)
+    low, high = (np.float32(bound - zero_point) for bound in (info.min, info.max))
+    return np.asarray(np.rint(np.clip(ratio, low, high)).astype(np.int32) + zero_point, dtype)
 
 
-def dequantize_linear(x: Array, scale: Any, zero_point: Any, *, axis: int = 1) -> FloatArray:
+def dequantize_linear(x: Array, scale: float, zero_point: int) -> FloatArray:
     """Real numbers of codes: float32(x - zero_point) * scale."""
-    scales = _along(np.asarray(scale, dtype=np.float32), x.ndim, axis)
-    zeros = _along(np.asarray(zero_point, dtype=np.int32), x.ndim, axis)
-    return np.asarray((x.astype(np.int32) - zeros).astype(np.float32) * scales, dtype=np.float32)
-
-
-def _along(values: Array, rank: int, axis: int) -> Array:
-    """A number or a vector shaped so that it applies along `axis` of a tensor of `rank`."""
-    if values.ndim == 0:
-        return values
-    shape = [1] * rank
-    shape[axis] = values.size
-    return values.reshape(shape)
-
-
-def move_code(x: Array, dtype: str) -> Array:
-    """uint8 codes to int8 (minus 128) or back: both flip the highest bit."""
-    return np.asarray((x.view(np.uint8) ^ np.uint8(128)).view(np.dtype(dtype)))
+    return (x.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
 
 
 def quantized_softmax(
@@ -200,23 +180,11 @@ def _fma(a: FloatArray, b: FloatArray | np.float32, c: FloatArray | np.float32) 
 
 
 def _arg_max(x: Array, attributes: Attributes) -> Array:
-    axis = attributes.get("axis", 0)
-    if attributes.get("select_last_index", 0):
+    axis = attributes["axis"]
+    if attributes["select_last_index"]:
         index = x.shape[axis] - 1 - np.argmax(np.flip(x, axis), axis=axis)
     else:
         index = np.argmax(x, axis=axis)
-    if attributes.get("keepdims", 1):
+    if attributes["keepdims"]:
         index = np.expand_dims(index, axis)
     return np.asarray(index, dtype=np.int64)
-
-
-def _flatten(x: Array, attributes: Attributes) -> Array:
-    axis = int(attributes.get("axis", 1))
-    axis = axis + x.ndim if axis < 0 else axis
-    rows = int(np.prod(x.shape[:axis], dtype=np.int64))
-    return x.reshape(rows, -1)
-
-
-def _reshape(x: Array, attributes: Attributes) -> Array:
-    wanted = [int(size) for size in attributes["shape"]]
-    return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(wanted)])

@@ -168,7 +168,7 @@ def softmax(codes: npt.ArrayLike, x: Quantization, y: Quantization, *, dtype: st
     """
     raw = np.asarray(codes).astype(np.int64)
     classes = raw.shape[-1]
-    headroom = np.log(float(np.finfo(np.float32).max / np.float32(classes))) - 5.0
+    headroom = float(np.log(np.finfo(np.float32).max / np.float32(classes))) - 5.0
     distance = np.arange(256) - 255.0 + max(0.0, headroom) / np.float64(np.float32(x.scale))
     with np.errstate(under="ignore"):
         table = np.exp(distance * np.float64(np.float32(x.scale))).astype(np.float32)
