@@ -37,7 +37,8 @@ def shared() -> Path:
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """A seed of the test's own; pytest shows the printed line when the test fails."""
-    variation: int = request.config.getoption("--seed", default=0)
+    variation = request.config.getoption("--seed")
+    assert isinstance(variation, int), "pytest_addoption gives it type=int"
     chosen = zlib.crc32(request.node.nodeid.encode()) ^ variation
     print(f"seed {chosen} (pytest --seed {variation})")
     return chosen
