@@ -1,0 +1,54 @@
+"""The user's inputs as the commands of `qcompile` read them: `runtime.inputs` with our errors."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from qcompile.compiler import ir
+from qcompile.compiler.errors import InputError
+from qcompile.runtime.inputs import (
+    InputsError,
+    InputSpec,
+    Normalization,
+    Samples,
+    load_samples,
+)
+
+
+def load_inputs(
+    path: Path,
+    inputs: Sequence[ir.Value],
+    *,
+    normalization: Normalization | None = None,
+    limit: int | None = None,
+) -> Samples:
+    """N inputs of an npz file for the model's inputs; InputError for everything that misfits."""
+    specs = [input_spec(value) for value in inputs]
+    try:
+        return load_samples(path, specs, normalization=normalization, limit=limit)
+    except InputsError as error:
+        raise InputError(error.message, help=error.help) from error
+
+
+def input_spec(value: ir.Value) -> InputSpec:
+    """What the runtime needs to know of a model input."""
+    known = value.quantization
+    return InputSpec(
+        name=value.name,
+        shape=value.shape,
+        dtype=value.dtype,
+        scale=None if known is None or value.dtype == "float32" else known.scale,
+        zero_point=0 if known is None else known.zero_point,
+    )
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """`127.5` or `0.48,0.45,0.4` of --mean and --std."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a number or a list such as 0.48,0.45,0.4"
+        ) from None
