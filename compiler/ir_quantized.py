@@ -69,3 +69,13 @@ class QuantizedSoftmax(Op):
     """Softmax of codes along one axis, as ONNX Runtime's QLinearSoftmax."""
 
     axis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize(Op):
+    """Real to code at the model's edge, by the output value's quantization."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dequantize(Op):
+    """Code to real at the model's edge, by the input value's quantization."""

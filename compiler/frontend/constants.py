@@ -1,0 +1,42 @@
+"""Evaluates operators whose operands are all constants, as the file's author could have done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.golden.float_rules import code_range
+from qcompile.compiler.ir import Op, Reshape
+
+
+def fold_constant(op: Op, constants: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+    """The result of an operator on constants, or None where it is kept.
+
+    DequantizeLinear is kept always: a weight's codes and scales are what later passes need.
+    """
+    if not op.inputs or any(name not in constants for name in op.inputs):
+        return None
+    x = constants[op.inputs[0]]
+    if isinstance(op, Reshape):
+        return x.reshape(op.shape)
+    if isinstance(op, ir_float.Transpose):
+        return x.transpose(op.permutation)
+    if isinstance(op, ir_float.Cast):
+        return x.astype(op.dtype)
+    if isinstance(op, ir_float.QuantizeLinear):
+        return _quantize(x, op)
+    return None
+
+
+def _quantize(x: npt.NDArray[Any], op: ir_float.QuantizeLinear) -> npt.NDArray[Any]:
+    shape = [1] * x.ndim
+    if op.scale.ndim:
+        shape[op.axis] = -1
+    scale, zero_point = op.scale.reshape(shape), op.zero_point.reshape(shape)
+    low, high = code_range(op.dtype)
+    whole = np.rint(np.clip(x / scale, low - zero_point, high - zero_point))
+    return (whole.astype(np.int64) + zero_point).astype(op.dtype)

@@ -1,0 +1,218 @@
+"""Importers of operators that move or convert values: shapes, order of axes, quantization."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
+from qcompile.compiler.ir import Op, Reshape, Value
+
+Imported = tuple[Op, Value]
+
+
+def _reshaped(node: NodeReader, shape: tuple[int, ...]) -> Imported:
+    x = node.value(0)
+    if math.prod(shape) != x.elements:
+        raise Refusal(f"shape {list(shape)} does not hold {x.elements} elements", broken=True)
+    op = Reshape(inputs=(x.name,), outputs=(node.output,), origins=(node.origin,), shape=shape)
+    return op, Value(name=node.output, shape=shape, dtype=x.dtype)
+
+
+def identity(node: NodeReader) -> Imported:
+    """Identity, a Reshape to the same shape."""
+    return _reshaped(node, node.value(0).shape)
+
+
+def reshape(node: NodeReader) -> Imported:
+    """Reshape with a constant shape, in which 0 copies a dimension and -1 is worked out."""
+    x = node.value(0)
+    target = node.integers(1, "shape")
+    allow_zero = bool(node.attribute("allowzero", 0))
+    if target is None:
+        raise Refusal("has no shape", broken=True)
+    if not allow_zero:
+        if any(d == 0 and i >= len(x.shape) for i, d in enumerate(target)):
+            raise Refusal(f"shape {list(target)} copies a missing dimension", broken=True)
+        target = tuple(x.shape[i] if d == 0 else d for i, d in enumerate(target))
+    if target.count(-1) > 1 or any(d < -1 for d in target):
+        raise Refusal(f"shape {list(target)} is not valid", broken=True)
+    known = math.prod(d for d in target if d != -1)
+    if -1 in target and known > 0:
+        target = tuple(x.elements // known if d == -1 else d for d in target)
+    return _reshaped(node, target)
+
+
+def flatten(node: NodeReader) -> Imported:
+    """Flatten to a matrix."""
+    x = node.value(0)
+    axis = _axis(int(node.attribute("axis", 1)), len(x.shape) + 1)
+    return _reshaped(node, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+
+
+def squeeze(node: NodeReader) -> Imported:
+    """Squeeze: axes by attribute before opset 13, by input since."""
+    x = node.value(0)
+    axes = node.attribute("axes") if node.opset < 13 else node.integers(1, "axes")
+    if axes is None:
+        return _reshaped(node, tuple(d for d in x.shape if d != 1))
+    dropped = {_axis(axis, len(x.shape)) for axis in axes}
+    if any(x.shape[axis] != 1 for axis in dropped):
+        raise Refusal(f"axes={sorted(dropped)} of {list(x.shape)} are not all 1", broken=True)
+    return _reshaped(node, tuple(d for i, d in enumerate(x.shape) if i not in dropped))
+
+
+def unsqueeze(node: NodeReader) -> Imported:
+    """Unsqueeze: axes by attribute before opset 13, by input since."""
+    x = node.value(0)
+    axes = node.attribute("axes") if node.opset < 13 else node.integers(1, "axes")
+    if axes is None:
+        raise Refusal("has no axes", broken=True)
+    rank = len(x.shape) + len(axes)
+    places = {_axis(axis, rank) for axis in axes}
+    rest = iter(x.shape)
+    if len(places) != len(axes):
+        raise Refusal(f"axes={list(axes)} repeat", broken=True)
+    return _reshaped(node, tuple(1 if i in places else next(rest) for i in range(rank)))
+
+
+def transpose(node: NodeReader) -> Imported:
+    """Transpose."""
+    x = node.value(0)
+    permutation = tuple(int(p) for p in node.attribute("perm", list(reversed(range(len(x.shape))))))
+    if sorted(permutation) != list(range(len(x.shape))):
+        raise Refusal(f"perm={list(permutation)} does not fit {list(x.shape)}", broken=True)
+    op = ir_float.Transpose(
+        inputs=(x.name,), outputs=(node.output,), origins=(node.origin,), permutation=permutation
+    )
+    shape = tuple(x.shape[p] for p in permutation)
+    return op, Value(name=node.output, shape=shape, dtype=x.dtype)
+
+
+def cast(node: NodeReader) -> Imported:
+    """Cast between number types."""
+    x = node.value(0)
+    target = int(node.attribute("to", 0))
+    node.attribute("saturate")  # speaks of float8 only, which is refused here
+    dtype = _dtype_name(target)
+    if dtype not in ("float32", "int8", "uint8", "int32", "int64"):
+        raise Refusal(f"to={dtype} is not supported", help="cast to float32, int8 or uint8")
+    op = ir_float.Cast(
+        inputs=(x.name,), outputs=(node.output,), origins=(node.origin,), dtype=dtype
+    )
+    return op, Value(name=node.output, shape=x.shape, dtype=dtype)
+
+
+def quantize_linear(node: NodeReader) -> Imported:
+    """QuantizeLinear to int8 or uint8, per tensor or per axis."""
+    x = node.value(0)
+    node.attribute("saturate")  # speaks of float8 only, which is refused below
+    node.expect("precision", 0)
+    scale, zero_point, axis = _quantization(node, x)
+    stated = _dtype_name(int(node.attribute("output_dtype", 0)) or onnx.TensorProto.UINT8)
+    given = node.constant(2, "zero point")
+    dtype = stated if given is None else given.dtype.name
+    if dtype not in ("int8", "uint8"):
+        raise Refusal(f"makes {dtype} codes", help="quantize activations to int8 or uint8")
+    if x.dtype != "float32":
+        raise Refusal(f"input '{x.name}' has type {x.dtype}", help="only float32 is supported")
+    op = ir_float.QuantizeLinear(
+        inputs=(x.name,),
+        outputs=(node.output,),
+        origins=(node.origin,),
+        scale=scale,
+        zero_point=zero_point,
+        axis=axis,
+        dtype=dtype,
+    )
+    return op, Value(name=node.output, shape=x.shape, dtype=dtype)
+
+
+def dequantize_linear(node: NodeReader) -> Imported:
+    """DequantizeLinear of int8, uint8 or int32 codes, per tensor or per axis."""
+    x = node.value(0)
+    node.expect("output_dtype", 0)
+    scale, zero_point, axis = _quantization(node, x)
+    given = node.constant(2, "zero point")
+    if x.dtype not in ("int8", "uint8", "int32"):
+        raise Refusal(f"input '{x.name}' has type {x.dtype}", help="only int8, uint8 and int32")
+    if given is not None and given.dtype.name != x.dtype:
+        raise Refusal(f"zero point is {given.dtype.name}, input is {x.dtype}", broken=True)
+    if x.dtype == "int32" and np.any(zero_point != 0):
+        raise Refusal("int32 codes have a zero point that is not 0", broken=True)
+    op = ir_float.DequantizeLinear(
+        inputs=(x.name,),
+        outputs=(node.output,),
+        origins=(node.origin,),
+        scale=scale,
+        zero_point=zero_point,
+        axis=axis,
+    )
+    return op, Value(name=node.output, shape=x.shape, dtype="float32")
+
+
+def _quantization(
+    node: NodeReader, x: Value
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int]:
+    """Scale, zero point (absent: 0) and axis; a per-axis list of one counts as per tensor."""
+    node.expect("block_size", 0, help="use one scale a tensor or a channel")
+    scale = node.constant(1, "scale")
+    zero = node.constant(2, "zero point")
+    axis = int(node.attribute("axis", 1))
+    if scale is None or scale.dtype != np.float32:
+        raise Refusal(f"scale is {'missing' if scale is None else scale.dtype}, not float32")
+    if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
+        bad = scale.reshape(-1)[~(np.isfinite(scale) & (scale > 0)).reshape(-1)][0]
+        raise Refusal(
+            f"scale {node.name_of(1)!r} holds {bad}",
+            help="a scale must be finite and above 0; quantize the model again",
+            broken=True,
+        )
+    if zero is None:
+        zero = np.zeros_like(scale, dtype=np.int64)
+    if scale.size == 1 and zero.size == 1:
+        return scale.reshape(()), zero.reshape(()).astype(np.int64), 0
+    axis = _axis(axis, len(x.shape))
+    if scale.shape != (x.shape[axis],) or zero.shape != scale.shape:
+        raise Refusal(
+            f"scale {list(scale.shape)} and zero point {list(zero.shape)} do not fit "
+            f"axis {axis} of {list(x.shape)}",
+            broken=True,
+        )
+    return scale, zero.astype(np.int64), axis
+
+
+def _axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise Refusal(f"axis={axis} is not an axis of {rank} dimensions", broken=True)
+    return axis % rank
+
+
+def _dtype_name(code: int) -> str:
+    try:
+        return str(helper.tensor_dtype_to_np_dtype(code).name)
+    except (KeyError, ValueError):
+        raise Refusal(f"type {code} is unknown", broken=True) from None
+
+
+def constant_data(node: NodeReader, read: Any) -> npt.NDArray[Any]:
+    """The array of a Constant node; `read` turns a TensorProto into an array."""
+    tensor = node.tensor("value")
+    if tensor is not None:
+        return np.asarray(read(tensor))
+    for name, dtype in (
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
+        value = node.attribute(name)
+        if value is not None:
+            return np.asarray(value, dtype=dtype)
+    raise Refusal("holds no number or tensor", help="only numeric constants are supported")

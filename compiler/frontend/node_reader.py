@@ -1,0 +1,148 @@
+"""One ONNX node as importers see it: attributes that are tracked, inputs with their types.
+
+An importer asks for every attribute that it understands; `finish` reports those that it did not
+ask for, because an attribute that nobody reads would be a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from qcompile.compiler.frontend.structure import describe
+from qcompile.compiler.ir import Origin, Value
+
+
+class Refusal(Exception):
+    """An importer cannot take this node: the message's end, and the way out."""
+
+    def __init__(self, message: str, *, help: str = "", broken: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+        self.broken = broken
+
+
+class NodeReader:
+    """A node with the values that its inputs name.
+
+    Parameters
+    ----------
+    node, index : the node and its place in the file
+    opset : version of the standard operators that the file imports
+    values : all values defined so far
+    constants : arrays of those values that are constants
+    """
+
+    def __init__(
+        self,
+        node: onnx.NodeProto,
+        index: int,
+        *,
+        opset: int,
+        values: Mapping[str, Value],
+        constants: Mapping[str, npt.NDArray[Any]],
+    ) -> None:
+        self.node = node
+        self.index = index
+        self.opset = opset
+        self._values = values
+        self._constants = constants
+        self._attributes = {attribute.name: attribute for attribute in node.attribute}
+        self._unread = set(self._attributes)
+
+    @property
+    def title(self) -> str:
+        """How messages call the node."""
+        return describe(self.node, self.index)
+
+    @property
+    def origin(self) -> Origin:
+        """Where operations made of this node come from."""
+        return Origin(node=self.node.name, operator=self.node.op_type, index=self.index)
+
+    @property
+    def output(self) -> str:
+        """Name of the only output."""
+        named = [name for name in self.node.output if name]
+        if len(named) != 1:
+            raise Refusal(f"has {len(named)} outputs; only the first is supported")
+        return str(named[0])
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute's value (strings as str, lists as lists), or the default."""
+        self._unread.discard(name)
+        if name not in self._attributes:
+            return default
+        try:
+            value = helper.get_attribute_value(self._attributes[name])
+        except ValueError as error:
+            raise Refusal(f"attribute {name} is damaged: {error}", broken=True) from None
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+    def tensor(self, name: str) -> onnx.TensorProto | None:
+        """A tensor attribute, unread data included."""
+        value = self.attribute(name)
+        return value if isinstance(value, onnx.TensorProto) else None
+
+    def expect(self, name: str, wanted: Any, *, help: str = "") -> None:
+        """Refuse the node unless the attribute is absent or has the one supported value."""
+        value = self.attribute(name, wanted)
+        if value != wanted:
+            raise Refusal(f"{name}={value} is not supported", help=help or f"only {name}={wanted}")
+
+    def name_of(self, position: int) -> str | None:
+        """Name of an input, None where it is absent."""
+        if position >= len(self.node.input):
+            return None
+        return self.node.input[position] or None
+
+    def value(self, position: int) -> Value:
+        """An input that must be there."""
+        name = self.name_of(position)
+        if name is None:
+            raise Refusal(f"input {position} is missing", broken=True)
+        return self._values[name]
+
+    def constant(self, position: int, what: str) -> npt.NDArray[Any] | None:
+        """An input that must be a constant where it is present."""
+        name = self.name_of(position)
+        if name is None:
+            return None
+        if name not in self._constants:
+            raise Refusal(
+                f"{what} '{name}' is computed at run time",
+                help=f"export the model with a constant {what}",
+            )
+        return self._constants[name]
+
+    def integers(self, position: int, what: str) -> tuple[int, ...] | None:
+        """A constant list of whole numbers."""
+        array = self.constant(position, what)
+        if array is None:
+            return None
+        if array.dtype.kind not in "iu" or array.ndim > 1:
+            raise Refusal(f"{what} must be a list of integers", broken=True)
+        return tuple(int(x) for x in np.atleast_1d(array))
+
+    def unread_attributes(self) -> tuple[str, ...]:
+        """Attributes that no importer asked for, as `name=value`."""
+        return tuple(
+            f"{name}={helper.get_attribute_value(self._attributes[name])}"
+            for name in sorted(self._unread)
+        )
+
+    def context(self) -> str:
+        """The inputs with their types and shapes, for messages."""
+        parts = []
+        for name in filter(None, self.node.input):
+            value = self._values.get(name)
+            kind = "constant" if name in self._constants else "input"
+            shape = "" if value is None else f" {value.dtype}{list(value.shape)}"
+            parts.append(f"{kind} '{name}'{shape}".replace(", ", ","))
+        return "; ".join(parts)

@@ -1,0 +1,211 @@
+"""ONNX file to float-level graph: the only place that knows the names of ONNX operators.
+
+Supported: opset 10 to 21 of the standard operators in QDQ form. Whatever is not supported is
+collected in `Problems`, all of it, before the caller gives up: the values that a refused node
+would have made get the shapes that ONNX's own shape inference finds, so that reading goes on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.diagnostics import Problems
+from qcompile.compiler.errors import ModelError
+from qcompile.compiler.frontend import arithmetic, movement
+from qcompile.compiler.frontend.constants import fold_constant
+from qcompile.compiler.frontend.inputs import read_inputs
+from qcompile.compiler.frontend.loader import MAX_TENSOR_BYTES, ModelFile, read_tensor
+from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
+from qcompile.compiler.frontend.shapes import inferred_values
+from qcompile.compiler.frontend.structure import describe, ordered_nodes
+from qcompile.compiler.ir import Graph, Op, Value
+
+Importer = Callable[[NodeReader], tuple[Op, Value]]
+
+OPSETS = range(10, 22)
+"""Versions of the standard operators whose attributes the importers know."""
+
+
+def importers() -> dict[str, Importer]:
+    """Every supported operator but Constant."""
+    return {
+        "Add": arithmetic.add,
+        "AveragePool": arithmetic.average_pool,
+        "Cast": movement.cast,
+        "Clip": arithmetic.clip,
+        "Conv": arithmetic.conv,
+        "DequantizeLinear": movement.dequantize_linear,
+        "Flatten": movement.flatten,
+        "Gemm": arithmetic.gemm,
+        "GlobalAveragePool": arithmetic.global_average_pool,
+        "Identity": movement.identity,
+        "MatMul": arithmetic.matmul,
+        "QuantizeLinear": movement.quantize_linear,
+        "Relu": arithmetic.relu,
+        "Reshape": movement.reshape,
+        "Softmax": arithmetic.softmax,
+        "Squeeze": movement.squeeze,
+        "Transpose": movement.transpose,
+        "Unsqueeze": movement.unsqueeze,
+    }
+
+
+def unsupported_help(operator: str) -> str:
+    """A way out for an operator that has no importer."""
+    dynamic = {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}
+    operator_form = {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm"}
+    if operator in dynamic:
+        return "quantize statically (onnxruntime quantize_static): scales must be constants"
+    if operator in operator_form or operator.startswith("QLinear"):
+        return "quantize in QDQ form: quantize_static(..., quant_format=QuantFormat.QDQ)"
+    if operator == "BatchNormalization":
+        return "fold it into the convolution before it: onnxruntime's quant_pre_process does"
+    near = difflib.get_close_matches(operator, importers(), n=1, cutoff=0.8)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"supported operators: {', '.join(sorted([*importers(), 'Constant']))}{hint}"
+
+
+@dataclass(slots=True)
+class _Reading:
+    """State of one walk over the nodes."""
+
+    file: ModelFile
+    problems: Problems
+    opset: int
+    values: dict[str, Value]
+    constants: dict[str, npt.NDArray[Any]]
+    ops: list[Op]
+    inferred: Mapping[str, Value]
+
+
+def read_graph(file: ModelFile, shapes: Mapping[str, tuple[int, ...]], problems: Problems) -> Graph:
+    """The file's graph at the float level; problems are added, not raised."""
+    proto = file.proto.graph
+    opset = _read_opset(file.proto, problems)
+    nodes = ordered_nodes(proto, problems)
+    inputs = read_inputs(proto, shapes, problems)
+    problems.raise_if_any()
+    reading = _Reading(
+        file=file,
+        problems=problems,
+        opset=opset,
+        values={value.name: value for value in inputs},
+        constants={},
+        ops=[],
+        inferred=inferred_values(file.proto, inputs),
+    )
+    for tensor in proto.initializer:
+        _define_constant(reading, tensor.name, read_tensor(file, tensor))
+    for index, node in nodes:
+        _read_node(reading, node, index)
+    outputs = tuple(value.name for value in proto.output if value.name in reading.values)
+    return Graph(
+        name=file.path.stem,
+        inputs=tuple(value.name for value in inputs),
+        outputs=outputs,
+        values=reading.values,
+        ops=tuple(reading.ops),
+    )
+
+
+def _read_opset(proto: onnx.ModelProto, problems: Problems) -> int:
+    versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    opset = int(versions.get("ai.onnx", 0))
+    if opset not in OPSETS:
+        problems.unsupported(
+            f"opset {opset} is not supported",
+            help=f"convert the model to opset {OPSETS.start} to {OPSETS.stop - 1} "
+            "(onnx.version_converter)",
+        )
+    if proto.functions:
+        problems.unsupported(
+            f"local function '{proto.functions[0].name}' is not supported",
+            help="inline the functions (onnx.inliner.inline_local_functions)",
+        )
+    if proto.graph.sparse_initializer:
+        problems.unsupported("sparse constants are not supported", help="save them dense")
+    return opset
+
+
+def _read_node(reading: _Reading, node: onnx.NodeProto, index: int) -> None:
+    title = describe(node, index)
+    if node.domain not in ("", "ai.onnx"):
+        reading.problems.unsupported(
+            f"{title}: operators of {node.domain} are not supported",
+            help=unsupported_help(node.op_type),
+        )
+        return _guess_outputs(reading, node)
+    reader = NodeReader(
+        node, index, opset=reading.opset, values=reading.values, constants=reading.constants
+    )
+    importer = importers().get(node.op_type)
+    if importer is None and node.op_type != "Constant":
+        reading.problems.unsupported(
+            f"{title}: the operator is not supported",
+            context=(reader.context(),) if reader.context() else (),
+            help=unsupported_help(node.op_type),
+        )
+        return _guess_outputs(reading, node)
+    if any(name and name not in reading.values for name in node.input):
+        return None  # follows a refused node whose result has no known shape
+    try:
+        _import(reading, reader, importer)
+    except Refusal as refusal:
+        report = reading.problems.broken if refusal.broken else reading.problems.unsupported
+        context = (reader.context(),) if reader.context() else ()
+        report(f"{title}: {refusal.message}", context=context, help=refusal.help)
+        _guess_outputs(reading, node)
+    return None
+
+
+def _import(reading: _Reading, reader: NodeReader, importer: Importer | None) -> None:
+    if importer is None:
+        data = movement.constant_data(reader, lambda tensor: read_tensor(reading.file, tensor))
+        _refuse_unread(reader)
+        return _define_constant(reading, reader.output, data)
+    op, value = importer(reader)
+    _refuse_unread(reader)
+    if value.elements * 4 > MAX_TENSOR_BYTES:
+        raise Refusal(f"makes a tensor of {value.elements:,} elements", help="too large")
+    folded = fold_constant(op, reading.constants)
+    if folded is not None:
+        return _define_constant(reading, reader.output, folded)
+    reading.ops.append(op)
+    reading.values[value.name] = value
+    return None
+
+
+def _refuse_unread(reader: NodeReader) -> None:
+    unread = reader.unread_attributes()
+    if unread:
+        raise Refusal(
+            f"attribute {', '.join(unread)} is not known here",
+            help="remove it, or convert the model to the opset that it says it uses",
+        )
+
+
+def _define_constant(reading: _Reading, name: str, data: npt.NDArray[Any]) -> None:
+    reading.constants[name] = data
+    reading.values[name] = Value(name=name, shape=tuple(data.shape), dtype=data.dtype.name)
+    reading.ops.append(ir_float.Constant(inputs=(), outputs=(name,), data=data))
+
+
+def _guess_outputs(reading: _Reading, node: onnx.NodeProto) -> None:
+    """Let reading go on behind a refused node, where shape inference knows its results."""
+    for name in filter(None, node.output):
+        if name in reading.inferred:
+            reading.values[name] = replace(reading.inferred[name], name=name)
+
+
+def check_outputs(graph: Graph, file: ModelFile) -> None:
+    """Every output of the file must have been read; call when no problem was found."""
+    missing = [v.name for v in file.proto.graph.output if v.name not in graph.values]
+    if missing:
+        raise ModelError(f"{file.path.name}: output '{missing[0]}' was not read")

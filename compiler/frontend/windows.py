@@ -1,0 +1,90 @@
+"""Sizes of sliding windows: ONNX's kernel_shape, strides, dilations, pads and auto_pad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A 2-D window with everything resolved; pads are top, left, bottom, right."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+
+    def spans(self) -> tuple[int, int]:
+        """Height and width that one window covers."""
+        (kh, kw), (dh, dw) = self.kernel, self.dilations
+        return dh * (kh - 1) + 1, dw * (kw - 1) + 1
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Number of windows down and across."""
+        top, left, bottom, right = self.pads
+        span_h, span_w = self.spans()
+        rows = (height + top + bottom - span_h) // self.strides[0] + 1
+        columns = (width + left + right - span_w) // self.strides[1] + 1
+        return rows, columns
+
+
+def read_window(node: NodeReader, image: tuple[int, int], kernel: tuple[int, int]) -> Window:
+    """The node's window over an image of height and width `image`."""
+    strides = _pair(node, "strides")
+    dilations = _pair(node, "dilations")
+    pads = tuple(int(x) for x in node.attribute("pads", [0, 0, 0, 0]))
+    auto_pad = node.attribute("auto_pad", "NOTSET")
+    if len(pads) != 4 or min(pads) < 0:
+        raise Refusal(f"pads={list(pads)} is not supported", help="four pads, none negative")
+    window = Window(kernel=kernel, strides=strides, dilations=dilations, pads=(0, 0, 0, 0))
+    if auto_pad == "NOTSET":
+        resolved = (pads[0], pads[1], pads[2], pads[3])
+    elif auto_pad == "VALID":
+        resolved = (0, 0, 0, 0)
+    elif auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        resolved = _same_pads(window, image, upper=auto_pad == "SAME_UPPER")
+    else:
+        raise Refusal(f"auto_pad={auto_pad} is unknown", broken=True)
+    window = Window(kernel=kernel, strides=strides, dilations=dilations, pads=resolved)
+    if min(window.output_size(*image)) < 1:
+        raise Refusal(f"kernel {list(kernel)} is larger than its padded input", broken=True)
+    if any(pad >= span for pad, span in zip(resolved, window.spans() * 2, strict=True)):
+        raise Refusal(
+            f"pads={list(resolved)} reach a whole kernel {list(kernel)} beyond the image",
+            help="pad less than the kernel",
+        )
+    return window
+
+
+def _pair(node: NodeReader, name: str) -> tuple[int, int]:
+    pair = [int(x) for x in node.attribute(name, [1, 1])]
+    if len(pair) != 2 or min(pair) < 1:
+        raise Refusal(f"{name}={pair} is not supported", help="two positive numbers")
+    return pair[0], pair[1]
+
+
+def _same_pads(window: Window, image: tuple[int, int], *, upper: bool) -> tuple[int, int, int, int]:
+    before, after = [], []
+    for size, stride, span in zip(image, window.strides, window.spans(), strict=True):
+        count = -(-size // stride)
+        total = max((count - 1) * stride + span - size, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if upper else large)
+        after.append(large if upper else small)
+    return before[0], before[1], after[0], after[1]
+
+
+def window_counts(window: Window, image: tuple[int, int]) -> set[int]:
+    """The numbers of in-bounds taps that occur among the windows."""
+    per_axis = []
+    outputs = window.output_size(*image)
+    for axis in range(2):
+        counts = set()
+        for position in range(outputs[axis]):
+            start = position * window.strides[axis] - window.pads[axis]
+            taps = [start + i * window.dilations[axis] for i in range(window.kernel[axis])]
+            counts.add(sum(0 <= tap < image[axis] for tap in taps))
+        per_axis.append(counts)
+    return {down * across for down in per_axis[0] for across in per_axis[1]}
