@@ -1,0 +1,200 @@
+"""The cycle model: predicts every layer's cycles from its plan and the program stream.
+
+It follows the hardware's events at the grain of tiles (of passes, where weights are still on
+their way): the stream delivers a word every `WORD_CYCLES`, stalls where a FIFO is full, and
+the array, the drain path and the sequencer add the constants below, which are those of
+`hw/feeder.py`, `hw/array.py`, `hw/drain.py` and `hw/sequencer.py`. Verilator measures the same
+cycles (`qcompile sim`); sim_tests hold the two together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.emit_program import Program
+from qcompile.compiler.passes.tile import ROWS, VALUES_PER_ROW, Plan
+from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.program import PacketKind
+
+WORD_CYCLES = 4
+"""Flash clocks of a 16-bit stream word over four lines."""
+STREAM_LATENCY = 32
+"""From start to the first stream word: command, address and dummy clocks."""
+LOAD_CYCLES = 13
+"""From "a descriptor waits and nothing runs" to the layer's first read."""
+CAPTURE_CYCLES = 6
+"""From a tile's last read to the cycle in which its first row may leave the FIFO."""
+DONE_CYCLES = 4
+"""From the last value's way out of requantization to "nothing runs"."""
+RESIDUAL_CYCLES = 8
+"""A row with a residual operand takes the drain latency and these cycles."""
+MAX_TILES = 60
+"""Tiles in the array and the accumulator FIFO together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCycles:
+    """Predicted cycles of a layer: from the end of the layer before to its own end."""
+
+    name: str
+    cycles: int
+    macs: int
+    utilization: float
+
+
+@dataclass(slots=True)
+class _Releases:
+    """When the weight FIFO's base pointer passed each word: ramps of one word a cycle."""
+
+    ramps: deque[tuple[int, int, int]] = field(default_factory=deque)
+
+    def add(self, time: int, first: int, words: int) -> None:
+        self.ramps.append((time, first, words))
+
+    def time_of(self, count: int) -> int:
+        """When `count` words in all had been released (0 for none)."""
+        if count <= 0:
+            return 0
+        while self.ramps and self.ramps[0][1] + self.ramps[0][2] < count:
+            self.ramps.popleft()
+        if not self.ramps:
+            raise ValueError("the program needs more weight words at once than the FIFO holds")
+        time, first, _ = self.ramps[0]
+        return time + max(0, count - first)
+
+
+class _Stream:
+    """Arrival times of the program's packets, computed as far as they are asked for."""
+
+    def __init__(self, program: Program, depth: int, group_slots: int = 64) -> None:
+        self.packets = iter(_sizes(program))
+        self.depth = depth
+        self.time = STREAM_LATENCY
+        self.weights = 0
+        self.arrived: deque[tuple[int, int, int]] = deque()  # first word, time of it, words
+        self.releases = _Releases()
+        self.idle_since: list[int] = [0]
+        self.layers: list[int] = []
+
+    def weights_until(self, count: int) -> int:
+        """When the first `count` weight words had all arrived."""
+        while self.weights < count:
+            self._next()
+        while self.arrived and self.arrived[0][0] + self.arrived[0][2] < count:
+            self.arrived.popleft()
+        first, time, _ = self.arrived[0]
+        return time + max(0, count - 1 - first) * 2 * WORD_CYCLES
+
+    def layer(self, index: int) -> int:
+        """When the descriptor of layer `index` was complete."""
+        while len(self.layers) <= index:
+            self._next()
+        return self.layers[index]
+
+    def _next(self) -> None:
+        kind, words = next(self.packets)
+        self.time += WORD_CYCLES  # header
+        if kind == PacketKind.WEIGHTS:
+            self._weights(words // 2)
+            return
+        if kind in (PacketKind.TABLE, PacketKind.ADD_TABLE_A, PacketKind.ADD_TABLE_B):
+            self.time = max(self.time, self.idle_since[len(self.layers)])
+        self.time += words * WORD_CYCLES
+        if kind == PacketKind.LAYER:
+            self.layers.append(self.time)
+
+    def _weights(self, words: int) -> None:
+        """Splits a packet where the FIFO becomes full: from there on each word waits."""
+        for _ in range(words):
+            released = self.releases.time_of(self.weights + 1 - self.depth)
+            first_half = max(self.time + WORD_CYCLES, released + 1)
+            self.time = first_half + WORD_CYCLES
+            last = self.arrived[-1] if self.arrived else None
+            if last and self.time == last[1] + last[2] * 2 * WORD_CYCLES:
+                self.arrived[-1] = (last[0], last[1], last[2] + 1)
+            else:
+                self.arrived.append((self.weights, self.time, 1))
+            self.weights += 1
+
+
+def _sizes(program: Program) -> list[tuple[PacketKind, int]]:
+    sizes = []
+    begin = 0
+    for kind, end in program.packet_ends:
+        # A packet list of several weight packets counts each header where it stands.
+        sizes.append((kind, end - begin - 1))
+        begin = end
+    return sizes
+
+
+def predict(
+    layers: Sequence[Layer],
+    plans: Sequence[Plan],
+    program: Program,
+    config: AcceleratorConfig,
+    drain_latency: int,
+) -> tuple[LayerCycles, ...]:
+    """Cycles of every layer, weights from an empty FIFO; `drain_latency` is the drain path's."""
+    stream = _Stream(program, config.weight_depth)
+    time = 0
+    taken = 0
+    result = []
+    for index, (layer, plan) in enumerate(zip(layers, plans, strict=True)):
+        begin = max(time, stream.layer(index)) + LOAD_CYCLES
+        end, taken = _run_layer(plan, stream, begin, taken, layer.residual is not None, drain_latency)
+        stream.idle_since.append(end)
+        peak = (end - time) * config.macs_per_cycle
+        result.append(
+            LayerCycles(
+                name=layer.name,
+                cycles=end - time,
+                macs=layer.macs,
+                utilization=layer.macs / peak,
+            )
+        )
+        time = end
+    return tuple(result)
+
+
+def _run_layer(
+    plan: Plan, stream: _Stream, begin: int, taken: int, residual: bool, latency: int
+) -> tuple[int, int]:
+    """End of the layer and weight words taken so far."""
+    words = int(plan.weights.shape[1])
+    row_cycles = latency + RESIDUAL_CYCLES if residual else VALUES_PER_ROW
+    time = begin
+    drained = begin
+    ends: deque[int] = deque()
+    pass_reads = plan.counts[0]
+    last_column = plan.counts[4] - 1
+    for _ in range(plan.groups):
+        for number in range(plan.tiles):
+            if len(ends) >= MAX_TILES:
+                time = max(time, ends.popleft() + 2)
+            start = time
+            complete = stream.weights_until(taken + words) if number == 0 else 0
+            if number == plan.tiles - 1:
+                stream.releases.add(start, taken, words)
+            if complete > start:
+                time = _first_tile(stream, start, taken, words, pass_reads)
+            else:
+                time = start + words
+            used = plan.rows_last if number % plan.counts[4] == last_column else ROWS
+            drained = max(drained, time - 1 + CAPTURE_CYCLES) + used * row_cycles
+            drained += ROWS - used
+            ends.append(drained)
+        taken += words
+    if not residual:
+        drained += latency
+    return drained + DONE_CYCLES, taken
+
+
+def _first_tile(stream: _Stream, start: int, taken: int, words: int, pass_reads: int) -> int:
+    """Pass after pass, as their weights arrive."""
+    time = start
+    for done in range(0, words, pass_reads):
+        time = max(time, stream.weights_until(taken + done + pass_reads) + 1) + pass_reads
+    return time

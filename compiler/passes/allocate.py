@@ -1,0 +1,129 @@
+"""allocate: gives every tensor a bank and an address; a layer never writes the bank it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.layers import Layer, Shape3
+from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.layouts import BANK_ADDRESS_BITS, WORD_CHANNELS, tensor_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a tensor lies: bank 0 or 1, first word in it, words."""
+
+    bank: int
+    offset: int
+    words: int
+    shape: Shape3
+
+    @property
+    def address(self) -> int:
+        """As the host says it: bank in bit 14."""
+        return self.bank << BANK_ADDRESS_BITS | self.offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Life:
+    name: str
+    shape: Shape3
+    words: int
+    bank: int
+    first: int
+    last: int
+
+
+def allocate(
+    layers: Sequence[Layer],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    config: AcceleratorConfig,
+) -> Mapping[str, Placement]:
+    """Placements of all tensors, largest first into the lowest free offset of their bank.
+
+    Banks: an output lies in the other bank than its layer's input. Graph inputs live from the
+    start and, so that a second run needs no new input, outputs until the end. Raises
+    CapacityError, naming the tensor, with needed and available bytes.
+    """
+    lives = _lives(layers, inputs, outputs)
+    swapped = [_flip(life) for life in lives]
+    try:
+        return _place(lives, config)
+    except CapacityError:
+        return _place(swapped, config)
+
+
+def _flip(life: _Life) -> _Life:
+    return _Life(
+        name=life.name,
+        shape=life.shape,
+        words=life.words,
+        bank=1 - life.bank,
+        first=life.first,
+        last=life.last,
+    )
+
+
+def _lives(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[str]) -> list[_Life]:
+    shapes: dict[str, Shape3] = {}
+    bank: dict[str, int] = dict.fromkeys(inputs, 0)
+    first: dict[str, int] = dict.fromkeys(inputs, -1)
+    last: dict[str, int] = dict.fromkeys(inputs, 0)
+    for index, layer in enumerate(layers):
+        shapes.setdefault(layer.input, layer.input_shape)
+        shapes[layer.output] = layer.output_shape
+        bank[layer.output] = 1 - bank[layer.input]
+        first[layer.output] = last[layer.output] = index
+        last[layer.input] = index
+        if layer.residual is not None:
+            shapes.setdefault(layer.residual, layer.output_shape)
+            last[layer.residual] = index
+    for name in outputs:
+        last[name] = len(layers)
+    return [
+        _Life(
+            name=name,
+            shape=shape,
+            words=tensor_words(*shape),
+            bank=bank[name],
+            first=first[name],
+            last=last[name],
+        )
+        for name, shape in shapes.items()
+    ]
+
+
+def _place(lives: Sequence[_Life], config: AcceleratorConfig) -> dict[str, Placement]:
+    placed: dict[str, Placement] = {}
+    by_name = {life.name: life for life in lives}
+    for life in sorted(lives, key=lambda life: (-life.words, life.first)):
+        taken = sorted(
+            (place.offset, place.offset + place.words)
+            for name, place in placed.items()
+            if place.bank == life.bank
+            and by_name[name].first <= life.last
+            and life.first <= by_name[name].last
+        )
+        offset = 0
+        for begin, end in taken:
+            if offset + life.words <= begin:
+                break
+            offset = max(offset, end)
+        if offset + life.words > config.bank_words:
+            raise CapacityError(
+                f"'{life.name}' {list(life.shape)} does not fit the activation memory",
+                context=[
+                    f"needs {life.words * WORD_CHANNELS:,} bytes in one bank",
+                    f"free beside the tensors alive with it: "
+                    f"{(config.bank_words - offset) * WORD_CHANNELS:,} of "
+                    f"{config.bank_words * WORD_CHANNELS:,} bytes",
+                ],
+                help="use a smaller input or fewer channels in the widest layers",
+            )
+        placed[life.name] = Placement(
+            bank=life.bank, offset=offset, words=life.words, shape=life.shape
+        )
+    return placed

@@ -1,0 +1,116 @@
+"""emit_program: layers, plans and placements -> the program stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.allocate import Placement
+from qcompile.compiler.passes.tile import Plan
+from qcompile.hw import program
+from qcompile.hw.layouts import BANK_ADDRESS_BITS
+from qcompile.hw.program import Flag, LayerDescriptor, PacketKind, Step
+
+COLUMNS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """The stream's words, and for the cycle model the index after each of its packets."""
+
+    words: list[int]
+    packet_ends: list[tuple[PacketKind, int]]
+
+
+def emit_program(
+    layers: Sequence[Layer], plans: Sequence[Plan], places: Mapping[str, Placement]
+) -> Program:
+    """Constants and weights of group 0, tables, descriptor, then the other groups, per layer."""
+    stream = _Stream()
+    for layer, plan in zip(layers, plans, strict=True):
+        _group(stream, layer, plan, 0)
+        if layer.add_tables is not None:
+            stream.add(program.add_table_packet(PacketKind.ADD_TABLE_A, layer.add_tables.a))
+            stream.add(program.add_table_packet(PacketKind.ADD_TABLE_B, layer.add_tables.b))
+        if layer.table is not None:
+            stream.add(program.table_packet(layer.table))
+        stream.add(program.packet(PacketKind.LAYER, descriptor(layer, plan, places).words()))
+        for group in range(1, plan.groups):
+            _group(stream, layer, plan, group)
+    stream.add(program.end_packet(stream.words))
+    return Program(words=stream.words, packet_ends=stream.packet_ends)
+
+
+class _Stream:
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.packet_ends: list[tuple[PacketKind, int]] = []
+
+    def add(self, packet: Sequence[int]) -> None:
+        self.words += packet
+        self.packet_ends.append((PacketKind(packet[0] >> 12), len(self.words)))
+
+
+def _group(stream: _Stream, layer: Layer, plan: Plan, group: int) -> None:
+    channels = slice(group * COLUMNS, (group + 1) * COLUMNS)
+
+    def padded(values: np.ndarray, fill: int) -> list[int]:
+        part = values[channels].tolist()
+        return part + [fill] * (COLUMNS - len(part))
+
+    stream.add(
+        program.constants_packet(
+            padded(layer.bias, 0),
+            padded(layer.mantissa, 0),
+            padded(layer.shift, int(layer.shift.min())),
+        )
+    )
+    words = plan.weights[group]
+    limit = program.MAX_PAYLOAD_WORDS // 2
+    for begin in range(0, len(words), limit):
+        stream.add(program.weight_packets(words[begin : begin + limit]))
+
+
+def descriptor(layer: Layer, plan: Plan, places: Mapping[str, Placement]) -> LayerDescriptor:
+    """The layer's descriptor with absolute addresses."""
+    source, target = places[layer.input], places[layer.output]
+    flags = set()
+    if plan.broadcast:
+        flags.add(Flag.BROADCAST)
+    if source.bank:
+        flags.add(Flag.READ_BANK)
+    if target.bank:
+        flags.add(Flag.WRITE_BANK)
+    if layer.table is not None:
+        flags.add(Flag.TABLE)
+    if layer.zero_point_inside:
+        flags.add(Flag.ZERO_POINT_INSIDE)
+    residual_offset = 0
+    if layer.residual is not None:
+        flags.add(Flag.RESIDUAL)
+        residual = places[layer.residual]
+        if residual.bank:
+            flags.add(Flag.RESIDUAL_BANK)
+        residual_offset = (residual.offset - target.offset) % (1 << BANK_ADDRESS_BITS)
+    start = plan.start
+    return LayerDescriptor(
+        counts=plan.counts,
+        deltas=plan.deltas,
+        start=Step(address=source.offset + start.address, p=start.p, o=start.o),
+        p_bound=plan.p_bound,
+        o_bound=plan.o_bound,
+        pad_code=layer.pad_code,
+        rows_last=plan.rows_last,
+        write_start=target.offset,
+        write_row=plan.write_row,
+        write_position=plan.write_position,
+        write_group=plan.write_group,
+        residual_offset=residual_offset,
+        zero_point=layer.zero_point,
+        low=layer.low,
+        high=layer.high,
+        flags=frozenset(flags),
+    )

@@ -1,0 +1,353 @@
+"""lower: integer graph -> layers, with Add and Lookup fused into the layer that makes their input."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from qcompile.compiler import ir
+from qcompile.compiler.add_tables import solve_add_tables
+from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedError
+from qcompile.compiler.golden.numerics import requantize
+from qcompile.compiler.layers import AddTables, Layer, Shape3
+
+Mode = Literal["exact", "shift"]
+
+MIN_SHIFT = 23
+MAX_SHIFT = 54
+"""Right shifts of the requantization unit: scales from 2**-32 up to 2."""
+FLOAT_EXACT = 1 << 24
+"""Accumulators up to here are exact in float32, ONNX Runtime's intermediate type."""
+
+
+def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
+    """All layers of the accelerator's graph, in execution order; `mode` is the requantization's.
+
+    Raises UnsupportedError with every operation that has no layer form.
+    """
+    uses = Counter(name for op in graph.ops for name in op.inputs)
+    uses.update(graph.outputs)
+    layers: list[Layer] = []
+    alias: dict[str, str] = {}
+    problems: list[QcompileError] = []
+    for op in graph.ops:
+        try:
+            _lower_op(graph, op, mode, uses, layers, alias)
+        except (UnsupportedError, CapacityError) as error:
+            problems.append(error)
+    if problems:
+        raise UnsupportedError("\n".join(problem.render() for problem in problems))
+    return tuple(layers)
+
+
+def _lower_op(
+    graph: ir.Graph,
+    op: ir.Op,
+    mode: Mode,
+    uses: Counter[str],
+    layers: list[Layer],
+    alias: dict[str, str],
+) -> None:
+    source = [alias.get(name, name) for name in op.inputs]
+    match op:
+        case ir.Conv():
+            layers.append(_convolution(graph, op, source[0]))
+        case ir.AveragePool():
+            layers.append(_average_pool(graph, op, source[0]))
+        case ir.Add():
+            _fuse_add(graph, op, mode, source, uses, layers)
+        case ir.Lookup():
+            _fuse_lookup(graph, op, mode, source[0], uses, layers)
+        case ir.Reshape():
+            alias[op.outputs[0]] = _reshape(graph, op, source[0])
+        case _:
+            raise UnsupportedError(f"'{op.name}': {type(op).__name__} has no hardware form")
+
+
+def shape3(graph: ir.Graph, name: str) -> Shape3:
+    """A value's shape as channels, height, width."""
+    shape = graph.values[name].shape
+    if len(shape) == 2:
+        return shape[1], 1, 1
+    if len(shape) == 4:
+        return shape[1], shape[2], shape[3]
+    if len(shape) == 3:
+        return shape[1], 1, shape[2]
+    raise UnsupportedError(
+        f"'{name}': a tensor of rank {len(shape)} does not fit the memory layout",
+        help="use tensors of shape [1, channels, height, width] or [1, features]",
+    )
+
+
+def _reshape(graph: ir.Graph, op: ir.Reshape, source: str) -> str:
+    before, after = shape3(graph, op.inputs[0]), shape3(graph, op.outputs[0])
+    if before != after and not (before[1] * before[2] == 1 and after[1] * after[2] == 1):
+        raise UnsupportedError(
+            f"'{op.name}': reshape of {list(before)} to {list(after)} inside the network",
+            help="reshape only pooled tensors of 1 x 1 pixels, or in front of a fully connected layer",
+        )
+    return source
+
+
+def _split_weights(weight: ir.Int16Array) -> ir.Int8Array:
+    """One or two int8 arrays along a new first axis that add up to `weight` (-255..255)."""
+    if weight.min() >= -128 and weight.max() <= 127:
+        return weight.astype(np.int8)[np.newaxis]
+    first = np.clip(weight, -128, 127)
+    return np.stack([first, weight - first]).astype(np.int8)
+
+
+def _convolution(graph: ir.Graph, op: ir.Conv, source: str) -> Layer:
+    in_shape, out_shape = shape3(graph, op.inputs[0]), shape3(graph, op.outputs[0])
+    weight = op.weight
+    if op.group == 1:
+        kind, per_position = "dense", weight[0].size
+    elif op.group == in_shape[0] == out_shape[0]:
+        kind, per_position, weight = "depthwise", weight[0].size, weight[:, 0]
+    else:
+        raise UnsupportedError(
+            f"'{op.name}': convolution with group={op.group}",
+            context=[f"input channels {in_shape[0]}, output channels {out_shape[0]}"],
+            help="use group=1 or a depthwise convolution (group = input = output channels)",
+        )
+    return _layer(
+        op,
+        operator=op.origins[0].operator if op.origins else "Conv",
+        kind=kind,
+        source=source,
+        shapes=(in_shape, out_shape),
+        weight=weight,
+        bias=op.bias,
+        strides=op.strides,
+        dilations=op.dilations,
+        pads=op.pads,
+        input_zero_point=op.input_zero_point,
+        requant=op.requant,
+        macs=per_position * int(np.prod(out_shape)),
+    )
+
+
+def _average_pool(graph: ir.Graph, op: ir.AveragePool, source: str) -> Layer:
+    in_shape, out_shape = shape3(graph, op.inputs[0]), shape3(graph, op.outputs[0])
+    channels = in_shape[0]
+    return _layer(
+        op,
+        operator="AveragePool",
+        kind="depthwise",
+        source=source,
+        shapes=(in_shape, out_shape),
+        weight=np.ones((channels, *op.kernel), np.int16),
+        bias=np.zeros(channels, np.int64),
+        strides=op.strides,
+        dilations=(1, 1),
+        pads=op.pads,
+        input_zero_point=op.input_zero_point,
+        requant=op.requant,
+        macs=0,
+    )
+
+
+def _copy(graph: ir.Graph, op: ir.Op, mode: Mode, source: str) -> Layer:
+    """A layer that copies `source`, for an Add or Lookup that no other layer can take in."""
+    shape = shape3(graph, op.outputs[0])
+    channels = shape[0]
+    ones = np.ones(channels, np.int64)
+    exact = mode == "exact"
+    requant = ir.Requant(
+        mode=mode,
+        mantissa=ones << 23 if exact else ones,
+        shift=ones * MIN_SHIFT if exact else ones * 0,
+        zero_point=0,
+    )
+    return _layer(
+        op,
+        operator=type(op).__name__,
+        kind="depthwise",
+        source=source,
+        shapes=(shape, shape),
+        weight=np.ones((channels, 1, 1), np.int16),
+        bias=ones * 0,
+        strides=(1, 1),
+        dilations=(1, 1),
+        pads=(0, 0, 0, 0),
+        input_zero_point=0,
+        requant=requant,
+        macs=0,
+    )
+
+
+def _layer(
+    op: ir.Op,
+    *,
+    operator: str,
+    kind: str,
+    source: str,
+    shapes: tuple[Shape3, Shape3],
+    weight: ir.Int16Array,
+    bias: ir.Int64Array,
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    input_zero_point: int,
+    requant: ir.Requant,
+    macs: int,
+) -> Layer:
+    weight, bias, mantissa, shift = _constant_channels(op, weight, bias, input_zero_point, requant)
+    flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
+    folded = bias - input_zero_point * flat.sum(axis=1)
+    if np.abs(folded).max(initial=0) >= 1 << 31:
+        raise UnsupportedError(f"'{op.name}': bias and zero point correction exceed 32 bits")
+    return Layer(
+        kind="dense" if kind == "dense" else "depthwise",
+        operator=operator,
+        name=op.name,
+        origins=op.origins,
+        input=source,
+        output=op.outputs[0],
+        residual=None,
+        input_shape=shapes[0],
+        output_shape=shapes[1],
+        weight=_split_weights(weight),
+        bias=folded,
+        mantissa=mantissa,
+        shift=shift,
+        strides=strides,
+        dilations=dilations,
+        pads=pads,
+        pad_code=input_zero_point,
+        zero_point=requant.zero_point,
+        low=requant.low,
+        high=requant.high,
+        zero_point_inside=requant.zero_point_inside,
+        table=None,
+        add_tables=None,
+        macs=macs,
+    )
+
+
+def _constant_channels(
+    op: ir.Op, weight: ir.Int16Array, bias: ir.Int64Array, zero_point: int, requant: ir.Requant
+) -> tuple[ir.Int16Array, ir.Int64Array, ir.Int64Array, ir.Int64Array]:
+    """Gives a channel whose code cannot change small constants that the hardware handles.
+
+    Dead channels hold biases of 2**30 and scales near 1e-11 (numerics.md 8). A channel is constant
+    if its smallest and its largest accumulator give one code, requantization being monotonous.
+    """
+    flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
+    ends = np.stack([flat * (-128 - zero_point), flat * (127 - zero_point)])
+    low = bias + ends.min(axis=0).sum(axis=1)
+    high = bias + ends.max(axis=0).sum(axis=1)
+    # With the clamp off: a constant code must hold before low and high are applied.
+    code_low = requantize(low[np.newaxis], requant)[0].astype(np.int64)
+    code_high = requantize(high[np.newaxis], requant)[0].astype(np.int64)
+    constant = code_low == code_high
+    weight, bias = weight.copy(), bias.copy()
+    mantissa = np.broadcast_to(requant.mantissa, bias.shape).copy()
+    shift = np.broadcast_to(requant.shift, bias.shape).copy()
+    weight[constant] = 0
+    bias[constant] = (code_low[constant] - requant.zero_point) * 2
+    if requant.mode == "exact":
+        mantissa[constant], shift[constant] = 1 << 23, 24
+    else:
+        mantissa[constant], shift[constant] = 1, 1
+    live = ~constant
+    _check_range(op, live, np.maximum(np.abs(low), np.abs(high)), mantissa, shift, requant)
+    return weight, bias, mantissa, shift
+
+
+def _check_range(
+    op: ir.Op,
+    live: np.ndarray,
+    largest: ir.Int64Array,
+    mantissa: ir.Int64Array,
+    shift: ir.Int64Array,
+    requant: ir.Requant,
+) -> None:
+    """Refuses scales and sums that the requantization unit cannot do exactly."""
+    if requant.mode == "shift":
+        if np.any(live & ((shift < 0) | (shift > 31))):
+            raise UnsupportedError(f"'{op.name}': a requantization shift outside 0..31")
+        return
+    wrong = live & ((shift < MIN_SHIFT) | (shift > MAX_SHIFT))
+    if np.any(wrong):
+        channel = int(np.flatnonzero(wrong)[0])
+        scale = float(mantissa[channel]) * 2.0 ** -float(shift[channel])
+        raise UnsupportedError(
+            f"'{op.name}': requantization scale {scale:.3g} of channel {channel}",
+            help="scales (input * weight / output) must lie between 2**-32 and 2",
+        )
+    saturates = mantissa.astype(np.float64) * 2.0 ** -shift.astype(np.float64) * FLOAT_EXACT >= 512
+    wide = live & (largest >= FLOAT_EXACT) & ~saturates
+    if np.any(wide):
+        channel = int(np.flatnonzero(wide)[0])
+        raise UnsupportedError(
+            f"'{op.name}': sums of channel {channel} may reach {int(largest[channel])}, "
+            "beyond what float32 holds exactly",
+            help="use fewer inputs a channel or a larger output scale",
+        )
+
+
+def _producer(layers: list[Layer], name: str, uses: Counter[str]) -> int | None:
+    """Index of the layer that makes `name`, if nothing else reads it and it has room to fuse."""
+    for index, layer in enumerate(layers):
+        if layer.output == name and uses[name] == 1 and layer.table is None:
+            return index
+    return None
+
+
+def _fuse_add(
+    graph: ir.Graph,
+    op: ir.Add,
+    mode: Mode,
+    source: list[str],
+    uses: Counter[str],
+    layers: list[Layer],
+) -> None:
+    """The Add joins the later of its producers; the other operand becomes the residual."""
+    tables = solve_add_tables(op.table)
+    candidates = [
+        (index, operand)
+        for operand in (0, 1)
+        if (index := _producer(layers, source[operand], uses)) is not None
+        and layers[index].residual is None
+        and index == len(layers) - 1
+    ]
+    if candidates and source[0] != source[1]:
+        index, operand = max(candidates)
+    else:
+        layers.append(_copy(graph, op, mode, source[0]))
+        index, operand = len(layers) - 1, 0
+    a, b = tables.ta, tables.tb
+    add_tables = AddTables(a=a, b=b) if operand == 0 else AddTables(a=b, b=a)
+    layers[index] = replace(
+        layers[index],
+        name=op.name,
+        output=op.outputs[0],
+        origins=layers[index].origins + op.origins,
+        residual=source[1 - operand],
+        add_tables=add_tables,
+    )
+
+
+def _fuse_lookup(
+    graph: ir.Graph,
+    op: ir.Lookup,
+    mode: Mode,
+    source: str,
+    uses: Counter[str],
+    layers: list[Layer],
+) -> None:
+    index = _producer(layers, source, uses)
+    if index is None:
+        layers.append(_copy(graph, op, mode, source))
+        index = len(layers) - 1
+    layers[index] = replace(
+        layers[index],
+        name=op.name,
+        output=op.outputs[0],
+        origins=layers[index].origins + op.origins,
+        table=op.table,
+    )

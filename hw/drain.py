@@ -1,0 +1,341 @@
+"""The drain path: accumulators in, finished activation words out to memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.layouts import BANK_ADDRESS_BITS
+from qcompile.hw.program import CONSTANT_WORDS, COUNT_BITS
+from qcompile.hw.registers import LayerRegisters
+
+GROUP_SLOTS = 64
+"""Channel groups whose constants fit the constants FIFO."""
+FIFO_ROWS = 256
+FIFO_TILES = FIFO_ROWS // 4
+TILE_MARGIN = 4
+"""Tiles that may be on their way when the FIFO says that it has no more room."""
+
+ChannelConstants = data.StructLayout({"bias": 32, "mantissa": 24, "shift": 6, "zero": 2})
+
+
+DrainTag = data.StructLayout({"row_end": 1, "step": 2})
+"""Travels with a value: it is a row's last; what the write address does after the row."""
+
+STEP_ROW, STEP_POSITION, STEP_GROUP, STEP_LAYER = range(4)
+
+
+class AccumulatorFifo(wiring.Component):
+    """Rows of accumulators in block RAM, 256 deep, with a count of whole tiles on their way.
+
+    Attributes
+    ----------
+    i : acc_width x columns, in; i_valid : 1, in
+        A row; always taken, `tile_ready` keeps the room.
+    tile_issued, tile_done : 1, in
+        A tile has started in the array; its last row has been popped.
+    tile_ready : 1, out
+        Another tile may start.
+    pop : 1, in
+        The row appears at `o` in the next cycle and stays until the next pop.
+    skip : 1, in
+        The row is dropped.
+    available : 1, out
+    """
+
+    i: Signal
+    i_valid: Signal
+    tile_issued: Signal
+    tile_done: Signal
+    tile_ready: Signal
+    pop: Signal
+    skip: Signal
+    available: Signal
+    o: Signal
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        width = config.acc_width * config.columns
+        super().__init__(
+            {
+                "i": In(width),
+                "i_valid": In(1),
+                "tile_issued": In(1),
+                "tile_done": In(1),
+                "tile_ready": Out(1),
+                "pop": In(1),
+                "skip": In(1),
+                "available": Out(1),
+                "o": Out(width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.ram = ram = memory.Memory(shape=len(self.i), depth=FIFO_ROWS, init=[])
+        write, read = ram.write_port(), ram.read_port()
+        head = Signal(range(FIFO_ROWS))
+        tail = Signal(range(FIFO_ROWS))
+        m.d.comb += [
+            write.addr.eq(head),
+            write.data.eq(self.i),
+            write.en.eq(self.i_valid),
+            read.addr.eq(tail),
+            read.en.eq(self.pop),
+            self.o.eq(read.data),
+            self.available.eq(head != tail),
+        ]
+        with m.If(self.i_valid):
+            m.d.sync += head.eq(head + 1)
+        with m.If(self.pop | self.skip):
+            m.d.sync += tail.eq(tail + 1)
+
+        tiles = Signal(range(FIFO_TILES))
+        with m.If(self.tile_issued & ~self.tile_done):
+            m.d.sync += tiles.eq(tiles + 1)
+        with m.Elif(~self.tile_issued & self.tile_done):
+            m.d.sync += tiles.eq(tiles - 1)
+        m.d.sync += self.tile_ready.eq(tiles[2:] != (FIFO_TILES - 1) >> 2)
+        return m
+
+
+class ConstantsFifo(wiring.Component):
+    """Per-channel constants of up to 64 channel groups, 64 bits a channel, in block RAM.
+
+    Attributes
+    ----------
+    i : stream of 16 bits, in
+        Four channels of four words, lowest first. Not ready while every slot is taken.
+    column : 2, in; enable : 1, in
+        Which channel of the oldest group to read; its constants appear in the next cycle.
+    group_done : 1, in
+        The oldest group is not needed any more.
+    o : ChannelConstants, out
+    """
+
+    i: Any
+    column: Signal
+    group_done: Signal
+    o: Any
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "i": In(stream.Signature(16)),
+                "column": In(2),
+                "group_done": In(1),
+                "o": Out(ChannelConstants),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        slot_bits = (GROUP_SLOTS - 1).bit_length()
+        write = Signal(slot_bits + 1 + 4)  # slot, channel, word of the channel
+        oldest = Signal(slot_bits + 1)
+        newest = write[4:]
+        full = (newest[:slot_bits] == oldest[:slot_bits]) & (newest[slot_bits] != oldest[slot_bits])
+        transfer = self.i.valid & self.i.ready
+        m.d.comb += self.i.ready.eq(~full)
+        with m.If(transfer):
+            m.d.sync += write.eq(write + 1)
+        with m.If(self.group_done):
+            m.d.sync += oldest.eq(oldest + 1)
+        for part in range(CONSTANT_WORDS):
+            m.submodules[f"ram{part}"] = ram = memory.Memory(
+                shape=16, depth=4 * GROUP_SLOTS, init=[]
+            )
+            writer, reader = ram.write_port(), ram.read_port()
+            m.d.comb += [
+                writer.addr.eq(write[2 : 2 + 2 + slot_bits]),
+                writer.data.eq(self.i.payload),
+                writer.en.eq(transfer & (write[:2] == part)),
+                reader.addr.eq(Cat(self.column, oldest[:slot_bits])),
+                reader.en.eq(1),
+                self.o.as_value()[16 * part : 16 * part + 16].eq(reader.data),
+            ]
+        return m
+
+
+class DrainFront(wiring.Component):
+    """Pops rows in loop order and hands their values to requantization, one a cycle.
+
+    Rows beyond the tensor (`rows_last` in the last tile) are dropped, one a cycle. A row takes
+    four cycles; the next one follows without a gap while `row_ready` and rows are available.
+
+    Attributes
+    ----------
+    begin : 1, in
+        Pulse: a layer starts.
+    row_ready : 1, in
+        The next row may go (always up, except with a residual operand).
+    row_start : 1, out
+        A row goes in this cycle.
+    valid : 1, out; column : 2, out
+        A value goes; column is of the accumulator FIFO's output and, one cycle earlier, in
+        `column_next`, of the constants.
+    tag : DrainTag, out
+        Of the value in this cycle.
+    active : 1, out
+        Rows of the layer remain.
+    """
+
+    registers: Any
+    begin: Signal
+    available: Signal
+    row_ready: Signal
+    row_start: Signal
+    skip: Signal
+    tile_done: Signal
+    group_done: Signal
+    valid: Signal
+    column: Signal
+    column_next: Signal
+    tag: Any
+    active: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "registers": In(LayerRegisters),
+                "begin": In(1),
+                "available": In(1),
+                "row_ready": In(1),
+                "row_start": Out(1),
+                "skip": Out(1),
+                "tile_done": Out(1),
+                "group_done": Out(1),
+                "valid": Out(1),
+                "column": Out(2),
+                "column_next": Out(2),
+                "tag": Out(DrainTag),
+                "active": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        advance = Signal()
+        row, row_used, step = self._loops(m, advance)
+        del row
+        deciding = ~self.valid | (self.column == 3)
+        may = self.active & self.available & deciding
+        m.d.comb += [
+            self.row_start.eq(may & row_used & self.row_ready),
+            self.skip.eq(may & ~row_used),
+            # A row's counters move on in its third cycle, so that the next one is known in time
+            # and the constants' slot stays for the fourth channel.
+            advance.eq(self.skip | (self.valid & (self.column == 2))),
+            self.column_next.eq(Mux(self.valid & ~deciding, self.column + 1, 0)),
+        ]
+        with m.If(self.row_start):
+            m.d.sync += [self.valid.eq(1), self.column.eq(0)]
+        with m.Elif(self.valid):
+            m.d.sync += [self.valid.eq(self.column != 3), self.column.eq(self.column + 1)]
+        with m.If(self.valid & (self.column == 2)):
+            m.d.sync += self.tag.step.eq(step)
+        m.d.comb += self.tag.row_end.eq(self.column == 3)
+        return m
+
+    def _loops(self, m: Module, advance: Signal) -> tuple[Signal, Any, Any]:
+        """Counters of row, tile, position and group; returns row, "row is in use" and the step."""
+        counts = self.registers["counts"]
+        row = Signal(2)
+        tile = Signal(COUNT_BITS[4])
+        position = Signal(COUNT_BITS[5])
+        group = Signal(COUNT_BITS[6])
+        tile_last, position_last, group_last = tile == 0, position == 0, group == 0
+        tile_end = advance & (row == 3)
+        position_end = tile_end & tile_last
+        group_end = position_end & position_last
+        m.d.comb += [self.tile_done.eq(tile_end), self.group_done.eq(group_end)]
+        with m.If(self.begin):
+            m.d.sync += [row.eq(0), self.active.eq(1)]
+        with m.Elif(advance):
+            m.d.sync += row.eq(row + 1)
+        with m.If(group_end & group_last):
+            m.d.sync += self.active.eq(0)
+        for counter, reload, moves, last in (
+            (tile, counts["n4"], tile_end, tile_last),
+            (position, counts["n5"], position_end, position_last),
+            (group, counts["n6"], group_end, group_last),
+        ):
+            with m.If(self.begin | moves):
+                m.d.sync += counter.eq(Mux(self.begin | last, reload, counter - 1))
+        beyond = tile_last & (row > self.registers["rows_last"])
+        ends = tile_last & (row == self.registers["rows_last"])
+        step = Mux(
+            ends,
+            Mux(position_last, Mux(group_last, STEP_LAYER, STEP_GROUP), STEP_POSITION),
+            STEP_ROW,
+        )
+        return row, ~beyond, step
+
+
+class DrainBack(wiring.Component):
+    """Requantized codes in, memory words out: residual addition, table, packing, write address.
+
+    Backpressure: none. A finished word is written in the one cycle in which `write` is up; the
+    written bank is never the feeder's.
+
+    Attributes
+    ----------
+    code : 8, in; valid : 1, in; step : 2, in
+        A finished code, and the step of its row (looked at with a row's last code).
+    write : 1, out; word : 32, out; address : 14, out
+    load_start : 1, in
+        The layer's first write address is at `step_word`.
+    step_entry : 2, out; step_word : 16, in
+        Which step is wanted; it answers in the next cycle.
+    layer_end : 1, out
+        Up with the layer's last write.
+    """
+
+    code: Signal
+    valid: Signal
+    step: Signal
+    write: Signal
+    word: Signal
+    address: Signal
+    load_start: Signal
+    step_entry: Signal
+    step_word: Signal
+    layer_end: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "code": In(8),
+                "valid": In(1),
+                "step": In(2),
+                "write": Out(1),
+                "word": Out(32),
+                "address": Out(BANK_ADDRESS_BITS),
+                "load_start": In(1),
+                "step_entry": Out(2),
+                "step_word": In(16),
+                "layer_end": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        lane = Signal(2)
+        ends = Signal()
+        m.d.comb += [
+            self.step_entry.eq(self.step),
+            self.layer_end.eq(self.write & ends),
+        ]
+        m.d.sync += [
+            self.write.eq(self.valid & (lane == 3)),
+            ends.eq(self.step == STEP_LAYER),
+        ]
+        with m.If(self.valid):
+            m.d.sync += [lane.eq(lane + 1), self.word.eq(Cat(self.word[8:], self.code))]
+        with m.If(self.write | self.load_start):
+            step = self.step_word[: len(self.address)]
+            m.d.sync += self.address.eq(Mux(self.load_start, step, self.address + step))
+        return m

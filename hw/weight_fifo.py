@@ -1,0 +1,97 @@
+"""The weight FIFO: a circular buffer that replays a channel group's words for every tile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.program import COUNT_BITS
+
+
+class WeightFifo(wiring.Component):
+    """Weight words of 32 bits in block RAM, written as 16-bit halves in stream order.
+
+    The reader takes one word with each `take`; with `tile_end` it goes back to the group's first
+    word, unless the tile is the group's last (`last_tile`): its words are released as they are
+    taken. A taken word stands at `o` three cycles later, in the cycle after the array's tags for
+    it. Backpressure: `i.ready` is low while the buffer is full; a reader looks at `enough`.
+
+    Parameters
+    ----------
+    depth : int
+        Words, a power of two.
+
+    Attributes
+    ----------
+    i : stream of 16 bits, in
+    take, tile_end, last_tile : 1, in
+    pass_reads : 6, in
+        Words of a pass, minus one.
+    enough : 1, out
+        The words of a whole pass are in the buffer.
+    o : 32, out
+    """
+
+    i: Any
+    take: Signal
+    tile_end: Signal
+    last_tile: Signal
+    pass_reads: Signal
+    enough: Signal
+    o: Signal
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        super().__init__(
+            {
+                "i": In(stream.Signature(16)),
+                "take": In(1),
+                "tile_end": In(1),
+                "last_tile": In(1),
+                "pass_reads": In(COUNT_BITS[0]),
+                "enough": Out(1),
+                "o": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        bits = (self.depth - 1).bit_length()
+        write = Signal(bits + 2)  # lowest bit: half of the word
+        read = Signal(bits + 1)
+        base = Signal(bits + 1)
+        written = write[1:]
+
+        full = (written[:bits] == base[:bits]) & (written[bits] != base[bits])
+        m.d.comb += self.i.ready.eq(~full)
+        # Cycle 1 and 2: the address travels to where the word meets the array's tags.
+        address_1 = Signal(bits, reset_less=True)
+        address_2 = Signal(bits, reset_less=True)
+        m.d.sync += [address_1.eq(read[:bits]), address_2.eq(address_1)]
+        for half in range(2):
+            m.submodules[f"ram{half}"] = ram = memory.Memory(shape=16, depth=self.depth, init=[])
+            writer = ram.write_port()
+            reader = ram.read_port()
+            m.d.comb += [
+                writer.addr.eq(written[:bits]),
+                writer.data.eq(self.i.payload),
+                writer.en.eq(self.i.valid & self.i.ready & (write[0] == half)),
+                reader.en.eq(1),
+                reader.addr.eq(address_2),
+                self.o[16 * half : 16 * half + 16].eq(reader.data),
+            ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += write.eq(write + 1)
+
+        ahead = Signal(bits + 1)
+        m.d.comb += [ahead.eq(written - read), self.enough.eq(ahead > self.pass_reads)]
+        with m.If(self.take):
+            after = Signal(bits + 1)
+            m.d.comb += after.eq(read + 1)
+            m.d.sync += read.eq(Mux(self.tile_end & ~self.last_tile, base, after))
+            with m.If(self.last_tile):
+                m.d.sync += base.eq(after)
+        return m
