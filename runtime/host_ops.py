@@ -70,6 +70,7 @@ def _functions() -> dict[str, Callable[[Array, Attributes], Array]]:
         "Reshape": lambda x, a: x.reshape((len(x), *a["shape"][1:])),
         "Softmax": lambda x, a: softmax(x, axis=a["axis"]),
         "Transpose": lambda x, a: np.transpose(x, a["permutation"]),
+        "WindowColumns": _window_columns,
     }
 
 
@@ -188,3 +189,21 @@ def _arg_max(x: Array, attributes: Attributes) -> Array:
     if attributes["keepdims"]:
         index = np.expand_dims(index, axis)
     return np.asarray(index, dtype=np.int64)
+
+
+def _window_columns(x: Array, attributes: Attributes) -> Array:
+    """[N, C, H, W] -> [N, kernel * C, H, out_width]: each window's columns become channels.
+
+    Channel j * C + c at (y, x) is channel c at (y, x * stride + j * dilation - pad), or `fill`
+    outside. It lets a convolution of few channels use every lane of the accelerator.
+    """
+    _, channels, height, width = x.shape
+    kernel, out_width = attributes["kernel"], attributes["out_width"]
+    shape = (len(x), kernel * channels, height, out_width)
+    result = np.full(shape, attributes["fill"], dtype=x.dtype)
+    for j in range(kernel):
+        columns = np.arange(out_width) * attributes["stride"]
+        columns += j * attributes["dilation"] - attributes["pad"]
+        inside = (columns >= 0) & (columns < width)
+        result[:, j * channels : (j + 1) * channels, :, inside] = x[..., columns[inside]]
+    return result
