@@ -1,0 +1,253 @@
+"""ONNX Runtime as the reference that golden and hardware are compared with.
+
+The reference session is the CPU provider with all optimizations and two options, without which
+ONNX Runtime leaves many int8 groups in float: `session.qdqisint8allowed=1` and
+`session.qdq_matmulnbits_accuracy_level=0`. Inner tensors come from the model that ONNX Runtime
+writes after its fusions (level EXTENDED, which keeps the tensors' names; ALL only changes layouts
+on top of it), run again with these tensors as outputs and without further optimization.
+
+A tensor that ONNX Runtime computes in float there is a *float island*: golden follows the
+fused-integer rule in its place, and may be a step apart.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from qcompile.compiler.errors import InputError, ModelError
+from qcompile.compiler.frontend.reference_models import (
+    PROBE_SHAPE,
+    Node,
+    ReferenceGraph,
+    expose_tensors,
+    read_graph,
+    saturation_probe,
+)
+
+Array = npt.NDArray[Any]
+Tensors = dict[str, Array]
+
+REFERENCE_OPTIONS = {
+    "session.qdqisint8allowed": "1",
+    "session.qdq_matmulnbits_accuracy_level": "0",
+}
+QUANTIZE = "QuantizeLinear"
+ON_CODES = ("DequantizeLinear", "QuantizeLinear", "QLinear", "QGemm")
+"""Starts of operators whose operands or results are codes."""
+
+PROVIDERS = ["CPUExecutionProvider"]
+
+MOVES = frozenset(
+    {
+        *("ArgMax", "Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad"),
+        *("QuantizeLinear", "DequantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Tile"),
+        *("Transpose", "Unsqueeze"),
+    }
+)
+"""Operators that compute nothing: codes stay what they are, or are converted exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Island:
+    """A tensor of codes (or a float output) that ONNX Runtime computes in float, and with what."""
+
+    tensor: str
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceRun:
+    """What ONNX Runtime computes for N inputs: arrays [N, ...] by tensor name.
+
+    `default_outputs` are those of a session without our two options, for information; `layers`
+    are the inner tensors that were asked for and that ONNX Runtime has.
+    """
+
+    outputs: Tensors
+    default_outputs: Tensors
+    layers: Tensors
+
+
+class Reference:
+    """ONNX Runtime's sessions for one model.
+
+    Raises InputError where this machine's kernels would give wrong values for the model.
+
+    Parameters
+    ----------
+    path : Path
+        The ONNX file.
+    layers : sequence of str
+        Inner tensors that `run` returns, where ONNX Runtime has them.
+
+    Attributes
+    ----------
+    islands : tuple of Island
+    """
+
+    def __init__(self, path: Path, layers: Sequence[str]) -> None:
+        with tempfile.TemporaryDirectory(prefix="qcompile-") as folder:
+            fused = Path(folder) / "fused.onnx"
+            _session(path, "EXTENDED", save=fused)
+            self._graph = read_graph(fused)
+            if _uses_saturating_kernels(self._graph) and probe_saturation():
+                raise _unusable_machine(path)
+            self.islands = find_islands(self._graph)
+            self._names = expose_tensors(fused, layers)
+            self._inner = _session(fused, "OFF") if self._names else None
+        self._session = _session(path, "ALL")
+        self._default_session = _session(path, "ALL", reference=False)
+
+    def run(self, inputs: Mapping[str, Array]) -> ReferenceRun:
+        """Run N inputs."""
+        return ReferenceRun(
+            outputs=_run(self._session, inputs),
+            default_outputs=_run(self._default_session, inputs),
+            layers={} if self._inner is None else _run(self._inner, inputs, self._names),
+        )
+
+    def downstream(self, islands: Sequence[Island]) -> frozenset[str]:
+        """The islands' own tensors and all that ONNX Runtime computes from them."""
+        reached = {island.tensor for island in islands}
+        for node in self._graph.nodes:
+            if reached.intersection(node.inputs):
+                reached.update(node.outputs)
+        return frozenset(reached)
+
+
+def version() -> str:
+    """ONNX Runtime's version."""
+    return str(ort.__version__)
+
+
+def options() -> dict[str, str]:
+    """The reference session's options, as sim.json records them."""
+    return {
+        "provider": PROVIDERS[0],
+        "graph_optimization_level": "ORT_ENABLE_ALL",
+        "intra_op_num_threads": "1",
+        **REFERENCE_OPTIONS,
+    }
+
+
+def probe_saturation() -> bool:
+    """Whether this machine's uint8 x int8 kernels add products in 16 bits, and so are wrong.
+
+    True on x86 without VNNI instructions; int8 x int8 and uint8 x uint8 are exact there too.
+    """
+    session = ort.InferenceSession(saturation_probe(), providers=PROVIDERS)
+    rows, columns = PROBE_SHAPE
+    result = session.run(None, {"x": np.full((1, rows), 255, dtype=np.uint8)})[0]
+    return bool((np.asarray(result) != np.full((1, columns), 126)).any())
+
+
+def find_islands(graph: ReferenceGraph) -> tuple[Island, ...]:
+    """Tensors of codes, and outputs of the model, that follow float operators that compute."""
+    producer = {name: node for node in graph.nodes for name in node.outputs}
+    ends = {node.outputs[0]: node.inputs[0] for node in graph.nodes if node.operator == QUANTIZE}
+    ends |= {name: name for name in graph.outputs if name not in ends}
+    found = {end: _float_operators(tensor, producer) for end, tensor in ends.items()}
+    return tuple(
+        Island(tensor=tensor, operators=operators)
+        for tensor, operators in found.items()
+        if operators
+    )
+
+
+def _float_operators(tensor: str, producer: Mapping[str, Node]) -> tuple[str, ...]:
+    """Operators that compute in float between the last codes and `tensor`, nearest first."""
+    found: list[str] = []
+    seen: set[str] = set()
+    waiting = [tensor]
+    while waiting:
+        name = waiting.pop()
+        node = producer.get(name)
+        if node is None or name in seen or node.operator.startswith(ON_CODES):
+            continue
+        seen.add(name)
+        if node.operator not in MOVES:
+            found.append(f"{node.operator} '{node.name}'")
+        waiting.extend(node.inputs)
+    return tuple(found)
+
+
+def _uses_saturating_kernels(graph: ReferenceGraph) -> bool:
+    """Whether a fused node multiplies uint8 activations with int8 weights."""
+    positions = {"QLinearConv": (2, 5), "QLinearMatMul": (2, 5), "QGemm": (2, 5)}
+    for node in graph.nodes:
+        if node.operator not in positions:
+            continue
+        types = tuple(graph.constant_types.get(node.inputs[i]) for i in positions[node.operator])
+        if types == ("uint8", "int8"):
+            return True
+    return False
+
+
+def _unusable_machine(path: Path) -> InputError:
+    return InputError(
+        f"{path.name}: this machine cannot be the reference for a network of uint8 activations "
+        "with int8 weights",
+        context=(
+            "without VNNI instructions ONNX Runtime adds two products in 16 bits, which saturate",
+        ),
+        help="run this command on an x86 processor with AVX-VNNI or AVX512-VNNI, "
+        "or quantize with int8 activations",
+    )
+
+
+def _session(
+    path: Path, level: str, *, reference: bool = True, save: Path | None = None
+) -> ort.InferenceSession:
+    levels = {
+        "ALL": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+        "EXTENDED": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+        "OFF": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    }
+    settings = ort.SessionOptions()
+    settings.graph_optimization_level = levels[level]
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 3  # errors only: a saved model causes a warning each time
+    if save is not None:
+        settings.optimized_model_filepath = str(save)
+    if reference:
+        for key, value in REFERENCE_OPTIONS.items():
+            settings.add_session_config_entry(key, value)
+    try:
+        return ort.InferenceSession(str(path), settings, providers=PROVIDERS)
+    except Exception as error:  # ONNX Runtime's classes share no base below Exception
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{path.name}: ONNX Runtime {version()} does not run this model",
+        context=(str(error).strip().splitlines()[0],),
+        help="check it with onnx.checker.check_model",
+    )
+
+
+def _run(
+    session: ort.InferenceSession, inputs: Mapping[str, Array], names: Sequence[str] = ()
+) -> Tensors:
+    """Run inputs one by one, as the model's batch is 1; results joined along the first axis."""
+    wanted = list(names) or [output.name for output in session.get_outputs()]
+    count = len(next(iter(inputs.values())))
+    rows: list[Sequence[Any]] = [
+        session.run(wanted, {name: tensor[i : i + 1] for name, tensor in inputs.items()})
+        for i in range(count)
+    ]
+    return {name: _join([row[j] for row in rows]) for j, name in enumerate(wanted)}
+
+
+def _join(results: Sequence[Array]) -> Array:
+    """[1, ...] each to [N, ...]; a result without the batch's axis gets one."""
+    batched = results[0].ndim > 0 and results[0].shape[0] == 1
+    return np.concatenate(results) if batched else np.stack(results)
