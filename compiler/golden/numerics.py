@@ -43,39 +43,30 @@ def _round_shift(x: Int64Array, shift: Int64Array, *, tie_parity: int) -> Int64A
     return floor + np.where(shift == 0, 0, up)
 
 
-def bit_length(x: Int64Array) -> Int64Array:
-    """Number of bits of each non-negative x below 2**63: 0 for 0, 24 for 2**24 - 1."""
-    length = np.zeros(np.shape(x), dtype=np.int64)
-    rest = np.array(x, dtype=np.int64)
-    for step in (32, 16, 8, 4, 2, 1):
-        large = rest >= (1 << step)
-        length += np.where(large, step, 0)
-        rest = np.where(large, rest >> step, rest)
-    return length + rest
+def round_to_significand(x: Int64Array) -> Int64Array:
+    """x rounded to 24 significant bits, ties to even; any sign, |x| below 2**62.
 
-
-def round_to_significand(x: Int64Array, bits: int = SIGNIFICAND_BITS) -> Int64Array:
-    """x rounded to `bits` significant bits, ties to even; x non-negative, below 2**62."""
-    excess = np.maximum(bit_length(x) - bits, 0)
-    return np.left_shift(round_half_even_shift(x, excess), excess)
+    The conversion of an integer to float32 is this rounding (IEEE 754), and the way back is exact.
+    """
+    return x.astype(np.float32).astype(np.int64)
 
 
 def requantize(acc: Int64Array, requant: Requant, *, axis: int = -1) -> Int8Array:
     """Codes of accumulators, per channel of `axis`; |acc| below 2**37.
 
-    Mode `exact`: |acc| to 24 significant bits (a conversion to float32; no change up to 2**24),
-    times the 24-bit mantissa, to 24 significant bits (the float32 product), right shift with ties
-    to even. Mode `shift`: right shift with ties to even. Then sign, zero point and clamp; with
-    `zero_point_inside` the zero point is added before the last rounding.
+    Mode `exact`: acc to 24 significant bits (a conversion to float32; no change up to 2**24),
+    times the 24-bit mantissa, to 24 significant bits (the float32 product), right shift, every
+    rounding with ties to even (which treats both signs alike). Mode `shift`: right shift with ties
+    to even. Then zero point and clamp; with `zero_point_inside` the zero point is added before the
+    last rounding.
     """
     shape = [1] * acc.ndim
     shape[axis] = -1
     shift = requant.shift.reshape(shape)
-    magnitude = np.abs(acc)
+    scaled = acc
     if requant.mode == "exact":
-        product = round_to_significand(magnitude) * requant.mantissa.reshape(shape)
-        magnitude = round_to_significand(product)
-    scaled = np.where(acc < 0, -magnitude, magnitude)
+        product = round_to_significand(acc) * requant.mantissa.reshape(shape)
+        scaled = round_to_significand(product)
     # With the zero point inside, a tie goes to the even code: to the odd multiple if it is odd.
     tie_parity = requant.zero_point & 1 if requant.zero_point_inside else 0
     codes = _round_shift(scaled, shift, tie_parity=tie_parity) + requant.zero_point

@@ -297,6 +297,7 @@ class _Folder:
         """The new graph, without operations that no output needs."""
         for name in self.graph.outputs:
             self._make_output(name)
+        self._spread_quantization()
         outputs = tuple(name for name in self.graph.outputs if name in self.values)
         graph = Graph(
             name=self.graph.name,
@@ -306,6 +307,16 @@ class _Folder:
             ops=tuple(self.ops),
         )
         return without_dead_ops(graph)
+
+    def _spread_quantization(self) -> None:
+        """Codes that were only moved have the parameters of the codes that they were made of."""
+        moves = [op for op in self.ops if isinstance(op, Reshape | ir_float.Transpose)]
+        pairs = [(op.name, op.inputs[0]) for op in reversed(moves)]
+        pairs += [(op.inputs[0], op.name) for op in moves]
+        for known, unknown in pairs:
+            source, target = self.values[known], self.values[unknown]
+            if target.quantization is None:
+                self.values[unknown] = replace(target, quantization=source.quantization)
 
     def _make_output(self, name: str) -> None:
         if name in self.values:

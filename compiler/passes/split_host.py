@@ -17,12 +17,13 @@ Scales are float32 values (a JSON number that float32 holds exactly), dtypes are
 | Reshape | shape | the elements, row-major, in shape [N, *shape[1:]] |
 | Transpose | permutation (0 first) | `numpy.transpose` |
 | Cast | dtype | ONNX Cast: to an integer by truncation toward zero |
-| Offset | offset, dtype | value + offset as dtype: uint8 codes to int8 with -128, and back with 128 |
+| Offset | offset, dtype | value + offset as dtype: uint8 codes to int8 (-128) and back |
 | Clip | low, high (null: no bound) | float32 clamp; a Relu is low 0 |
-| QuantizeLinear | scale, zero_point, dtype | rint(clip(x / scale, lowest - zp, highest - zp)) + zp |
+| QuantizeLinear | scale, zero_point, dtype | rint(clip(x / scale, low - zp, high - zp)) + zp |
 | DequantizeLinear | scale, zero_point | float32(code - zero_point) * scale |
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's own dtype] as dtype |
 | Softmax | axis | float32 softmax along one axis |
+| WindowColumns | kernel, stride, dilation, pad, out_width, fill | windows' columns as channels |
 | QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | `golden.float_rules.softmax` |
 
 Per sample the order of the prologue and the epilogue is the order of execution. After the prologue
@@ -30,3 +31,194 @@ the accelerator's inputs are int8 codes, 4-D; the epilogue starts from its int8 
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from qcompile.compiler import ir_quantized
+from qcompile.compiler.diagnostics import Problems
+from qcompile.compiler.ir import Graph, Lookup, Op, Quantization, Reshape, Value
+from qcompile.compiler.ir_float import Cast, Clip, Softmax, Transpose
+from qcompile.compiler.passes.matmul_to_conv import ONNX_SHAPE
+
+HostOp = dict[str, object]
+
+INT8_CODES = ":int8"
+"""Suffix of an input of the accelerator whose codes are uint8 in the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitModel:
+    """The host's operations and the accelerator's graph, still at the quantized level.
+
+    Values of the graph keep the model's types; the codes that they stand for are int8 from here
+    on, uint8 codes being 128 lower. `fuse_requant` writes that into the values.
+    """
+
+    prologue: tuple[HostOp, ...]
+    graph: Graph
+    epilogue: tuple[HostOp, ...]
+
+
+def split_host(graph: Graph, problems: Problems) -> SplitModel:
+    """Divide the quantized graph; what would need the host in the middle is a problem."""
+    leading = _leading(graph)
+    trailing = _trailing(graph, leading)
+    host = {op.name for op in (*leading, *trailing)}
+    middle = [op for op in graph.ops if op.name not in host]
+    if not middle:
+        problems.unsupported(
+            "has no operator for the accelerator",
+            help="the model needs at least one quantized Conv, MatMul, Gemm, AveragePool or Add",
+        )
+    for op in middle:
+        if not isinstance(op, LAYERS | Lookup | Reshape):
+            _refuse(graph, op, problems, "stands between two layers")
+    for op in (*leading, *trailing):
+        if graph.values[op.name].shape[:1] != (1,):
+            _refuse(graph, op, problems, "does not keep the batch as the first axis")
+    problems.raise_if_any()
+    return _assemble(graph, leading, middle, trailing)
+
+
+LAYERS = (
+    ir_quantized.QuantizedConv
+    | ir_quantized.QuantizedMatMul
+    | ir_quantized.QuantizedAdd
+    | ir_quantized.QuantizedAveragePool
+)
+
+
+def _leading(graph: Graph) -> list[Op]:
+    """Operations before the first layer: they depend on the model's inputs alone."""
+    known = set(graph.inputs)
+    leading = []
+    for op in graph.ops:
+        if not isinstance(op, LAYERS) and known.issuperset(op.inputs):
+            leading.append(op)
+            known.update(op.outputs)
+    return leading
+
+
+def _trailing(graph: Graph, leading: Sequence[Op]) -> list[Op]:
+    """Operations behind the last layer: no layer depends on them."""
+    first = {op.name for op in leading}
+    needed: set[str] = set()
+    trailing: list[Op] = []
+    for op in reversed(graph.ops):
+        if isinstance(op, LAYERS) or needed.intersection(op.outputs):
+            needed.update(op.inputs)
+        elif op.name not in first:
+            trailing.append(op)
+    return trailing[::-1]
+
+
+def _refuse(graph: Graph, op: Op, problems: Problems, message: str) -> None:
+    origin = op.origins[0]
+    value = graph.values[op.inputs[0]]
+    name = f" '{origin.node}'" if origin.node else ""
+    problems.unsupported(
+        f"{origin.operator}{name} (node {origin.index}): {message}",
+        context=(f"input '{value.name}' {value.dtype}{list(value.shape)}".replace(", ", ","),),
+        help="the host runs one sample a time, before the first and after the last layer",
+    )
+
+
+def _assemble(
+    graph: Graph, leading: Sequence[Op], middle: Sequence[Op], trailing: Sequence[Op]
+) -> SplitModel:
+    made = {name for op in middle for name in op.outputs}
+    wanted = [name for op in middle for name in op.inputs if name not in made]
+    inputs = tuple(dict.fromkeys(wanted))
+    later = {name for op in trailing for name in op.inputs} | set(graph.outputs)
+    outputs = tuple(name for op in middle for name in op.outputs if name in later)
+    moved = {name: name + INT8_CODES for name in inputs if graph.values[name].dtype == "uint8"}
+    prologue = [_host_op(graph, op) for op in leading]
+    prologue += [_offset(name, moved[name], -128, "int8") for name in inputs if name in moved]
+    epilogue = [
+        _offset(name, name, 128, "uint8") for name in outputs if graph.values[name].dtype == "uint8"
+    ]
+    epilogue += [_host_op(graph, op) for op in trailing]
+    names = {name for op in middle for name in (*op.inputs, *op.outputs)}
+    accelerated = Graph(
+        name=graph.name,
+        inputs=tuple(moved.get(name, name) for name in inputs),
+        outputs=outputs,
+        values={
+            moved.get(name, name): replace(value, name=moved.get(name, name))
+            for name, value in graph.values.items()
+            if name in names
+        },
+        ops=tuple(
+            replace(op, inputs=tuple(moved.get(name, name) for name in op.inputs)) for op in middle
+        ),
+    )
+    return SplitModel(prologue=tuple(prologue), graph=accelerated, epilogue=tuple(epilogue))
+
+
+def _offset(source: str, result: str, offset: int, dtype: str) -> HostOp:
+    return _host("Offset", source, result, offset=offset, dtype=dtype)
+
+
+def _host(operator: str, source: str, result: str, **attributes: object) -> HostOp:
+    """A host operation; a layer's result in its ONNX shape bears the layer's own name."""
+    return {
+        "op": operator,
+        "inputs": [source.removesuffix(ONNX_SHAPE)],
+        "outputs": [result.removesuffix(ONNX_SHAPE)],
+        "attributes": attributes,
+    }
+
+
+def _host_op(graph: Graph, op: Op) -> HostOp:
+    x, y = graph.values[op.inputs[0]], graph.values[op.name]
+    match op:
+        case Reshape():
+            return _host("Reshape", x.name, y.name, shape=list(op.shape))
+        case Transpose():
+            return _host("Transpose", x.name, y.name, permutation=list(op.permutation))
+        case Cast():
+            return _host("Cast", x.name, y.name, dtype=op.dtype)
+        case Clip():
+            return _host("Clip", x.name, y.name, low=op.low, high=op.high)
+        case Softmax():
+            return _host("Softmax", x.name, y.name, axis=op.axis)
+        case Lookup():
+            table = [int(code) + (128 if y.dtype == "uint8" else 0) for code in op.table]
+            return _host("Lookup", x.name, y.name, table=table, dtype=y.dtype)
+        case ir_quantized.Quantize():
+            q = _quantization(y)
+            return _host(
+                "QuantizeLinear",
+                x.name,
+                y.name,
+                scale=q.scale,
+                zero_point=q.zero_point,
+                dtype=y.dtype,
+            )
+        case ir_quantized.Dequantize():
+            q = _quantization(x)
+            return _host("DequantizeLinear", x.name, y.name, scale=q.scale, zero_point=q.zero_point)
+        case ir_quantized.QuantizedSoftmax():
+            return _softmax(op, x, y)
+        case _:
+            raise AssertionError(f"{type(op).__name__} is no operation for the host")
+
+
+def _softmax(op: ir_quantized.QuantizedSoftmax, x: Value, y: Value) -> HostOp:
+    q = _quantization(y)
+    return _host(
+        "QLinearSoftmax",
+        x.name,
+        y.name,
+        axis=op.axis,
+        x_scale=_quantization(x).scale,
+        y_scale=q.scale,
+        y_zero_point=q.zero_point,
+        dtype=y.dtype,
+    )
+
+
+def _quantization(value: Value) -> Quantization:
+    assert value.quantization is not None, f"fold_qdq gives '{value.name}' its scale"
+    return value.quantization

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qcompile.compiler.ir import Graph, Op
+from qcompile.compiler.ir import Graph, Op, Reshape
+from qcompile.compiler.ir_float import Transpose
 
 
 def without_dead_ops(graph: Graph) -> Graph:
@@ -21,3 +22,36 @@ def without_dead_ops(graph: Graph) -> Graph:
         ops=tuple(reversed(kept)),
         values={name: value for name, value in graph.values.items() if name in names},
     )
+
+
+def without_idle_moves(graph: Graph) -> Graph:
+    """Chains of Reshape become one, and those that change nothing disappear.
+
+    A Transpose that only moves axes of length 1 is a Reshape. Graph outputs keep their names.
+    """
+    base: dict[str, str] = {}  # result of a Reshape chain to the value at its start
+    alias: dict[str, str] = {}
+    ops: list[Op] = []
+    for old in graph.ops:
+        op = replace(old, inputs=tuple(alias.get(name, name) for name in old.inputs))
+        shape = graph.values[op.name].shape
+        if not _is_reshape(graph, op):
+            ops.append(op)
+            continue
+        source = base.get(op.inputs[0], op.inputs[0])
+        base[op.name] = source
+        if graph.values[source].shape == shape and op.name not in graph.outputs:
+            alias[op.name] = source
+            continue
+        ops.append(Reshape(inputs=(source,), outputs=op.outputs, origins=op.origins, shape=shape))
+    return without_dead_ops(replace(graph, ops=tuple(ops)))
+
+
+def _is_reshape(graph: Graph, op: Op) -> bool:
+    if isinstance(op, Reshape):
+        return True
+    if not isinstance(op, Transpose):
+        return False
+    shape = graph.values[op.inputs[0]].shape
+    moved = [axis for axis in op.permutation if shape[axis] != 1]
+    return moved == sorted(moved)

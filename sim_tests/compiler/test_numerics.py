@@ -81,11 +81,16 @@ def test_rounded_shift_equals_exact_rationals(seed: int) -> None:
     assert numerics.round_half_even_shift(x, shift).tolist() == expected
 
 
-def test_round_to_significand_equals_conversion_to_float32() -> None:
+def test_round_to_significand_keeps_24_bits_with_ties_to_even() -> None:
     rng = np.random.default_rng(4)
-    edges = [0, 1, 2**24 - 1, 2**24, 2**24 + 1, 2**24 + 3, 2**25 - 1, 2**31 - 1, 2**31]
-    x = np.concatenate([edges, rng.integers(0, 2**40, 20000) >> rng.integers(0, 40, 20000)])
-    assert np.array_equal(numerics.round_to_significand(x), x.astype(np.float32).astype(np.int64))
+    edges = [0, 1, 2**24 - 1, 2**24, 2**24 + 1, 2**24 + 3, 2**25 - 1, 2**31 - 1, 2**31, 2**61 - 1]
+    x = np.array([*edges, *(rng.integers(0, 2**61, 5000) >> rng.integers(0, 60, 5000))])
+    for sign in (1, -1):
+        expected = []
+        for value in x.tolist():
+            unit = 2 ** max(value.bit_length() - 24, 0)
+            expected.append(sign * round(Fraction(value, unit)) * unit)
+        assert numerics.round_to_significand(sign * x).tolist() == expected
 
 
 @pytest.mark.parametrize("zero_point", [-128, -1, 0, 5, 127])

@@ -1,0 +1,138 @@
+"""Executes integer-level graphs with numpy: the definition of what the hardware must compute.
+
+Every value of a graph is returned by name, for a batch of samples at once. Sums are taken in
+floating point where every partial sum is a whole number below the type's precision, so they are
+exact in any order; rounding is `numerics.requantize`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler.golden.numerics import requantize
+from qcompile.compiler.ir import (
+    Add,
+    AveragePool,
+    Conv,
+    Graph,
+    Int8Array,
+    Int64Array,
+    Lookup,
+    Model,
+    Op,
+    Requant,
+    Reshape,
+)
+from qcompile.runtime.host_ops import run_host_ops
+
+CHUNK_ELEMENTS = 1 << 22
+"""Window elements that are unfolded at a time: 32 MB as float64, which bounds memory."""
+
+
+def run_model(model: Model, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The model's outputs by name for inputs [N, ...] in the model's own types and shapes."""
+    values = run_host_ops(model.prologue, dict(inputs))
+    codes = run_graph(model.graph, {name: values[name] for name in model.graph.inputs})
+    values.update({name: codes[name] for name in model.graph.outputs})
+    values = run_host_ops(model.epilogue, values)
+    return {value.name: values[value.name] for value in model.outputs}
+
+
+def run_graph(graph: Graph, inputs: Mapping[str, Int8Array]) -> dict[str, Int8Array]:
+    """All values of the graph, int8 [N, ...], for inputs int8 [N, ...] by name."""
+    values: dict[str, Int8Array] = {}
+    for name in graph.inputs:
+        shape = graph.values[name].shape[1:]
+        if inputs[name].dtype != np.int8 or inputs[name].shape[1:] != shape:
+            raise ValueError(
+                f"input '{name}' is {inputs[name].dtype}{list(inputs[name].shape)}, "
+                f"not int8[N, {', '.join(map(str, shape))}]"
+            )
+        values[name] = inputs[name]
+    for op in graph.ops:
+        values[op.name] = run_op(op, [values[name] for name in op.inputs])
+    return values
+
+
+def run_op(op: Op, inputs: list[Int8Array]) -> Int8Array:
+    """One operation on a batch."""
+    match op:
+        case Conv():
+            return _in_chunks(op, inputs[0], op.weight[0].size if op.group == 1 else 1)
+        case AveragePool():
+            return _in_chunks(op, inputs[0], 1)
+        case Add():
+            a, b = (x.astype(np.int64) + 128 for x in inputs)
+            return op.table[a, b]
+        case Lookup():
+            return op.table[inputs[0].astype(np.int64) + 128]
+        case Reshape():
+            return inputs[0].reshape(inputs[0].shape[0], *op.shape[1:])
+        case _:
+            raise TypeError(f"{type(op).__name__} is no operation of the integer level")
+
+
+def accumulate(op: Conv | AveragePool, x: Int8Array) -> Int64Array:
+    """Accumulators [N, channels, height, width], bias included, before requantization."""
+    if isinstance(op, AveragePool):
+        ones = np.ones((x.shape[1], 1, *op.kernel), dtype=np.int64)
+        return _depthwise(op, x, ones)
+    products = _depthwise(op, x, op.weight) if op.group > 1 else _convolve(op, x)
+    acc: Int64Array = products + op.bias[:, np.newaxis, np.newaxis]
+    return acc
+
+
+def _in_chunks(op: Conv | AveragePool, x: Int8Array, unfolded: int) -> Int8Array:
+    """Accumulate and requantize as many samples at a time as CHUNK_ELEMENTS allows."""
+    requant: Requant = op.requant
+    size = max(1, CHUNK_ELEMENTS // max(1, unfolded * x[0, 0].size))
+    parts = [
+        requantize(accumulate(op, x[start : start + size]), requant, axis=1)
+        for start in range(0, x.shape[0], size)
+    ]
+    return np.concatenate(parts)
+
+
+def _taps(op: Conv | AveragePool, x: Int8Array) -> npt.NDArray[np.int16]:
+    """Windows of x minus zero point: a view [N, C, H', W', kh, kw]; padding contributes 0."""
+    top, left, bottom, right = op.pads
+    centred = x.astype(np.int16) - np.int16(op.input_zero_point)
+    padded = np.pad(centred, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    dilations = op.dilations if isinstance(op, Conv) else (1, 1)
+    kernel = op.weight.shape[2:] if isinstance(op, Conv) else op.kernel
+    span = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(2, 3))
+    strided = windows[:, :, :: op.strides[0], :: op.strides[1], :: dilations[0], :: dilations[1]]
+    return strided
+
+
+def _exact_float(bound: int) -> type[np.floating[Any]]:
+    """The narrowest float type that holds every whole number up to the bound."""
+    return np.float32 if bound < 2**24 else np.float64
+
+
+def _convolve(op: Conv, x: Int8Array) -> Int64Array:
+    taps = _taps(op, x)
+    weight = op.weight.reshape(op.weight.shape[0], -1)
+    bound = int(np.abs(weight.astype(np.int64)).sum(axis=1).max()) * 255
+    real = _exact_float(bound)
+    batch, _, height, width = taps.shape[:4]
+    columns = taps.transpose(0, 1, 4, 5, 2, 3).astype(real).reshape(batch, -1, height * width)
+    products = np.matmul(weight.astype(real), columns)
+    return np.asarray(products.reshape(batch, -1, height, width), dtype=np.int64)
+
+
+def _depthwise(
+    op: Conv | AveragePool, x: Int8Array, weight: npt.NDArray[np.signedinteger[Any]]
+) -> Int64Array:
+    taps = _taps(op, x)
+    acc = np.zeros(taps.shape[:4], dtype=np.int64)
+    for row in range(taps.shape[4]):
+        for column in range(taps.shape[5]):
+            factor = weight[:, 0, row, column].astype(np.int64)
+            acc += taps[..., row, column] * factor[:, np.newaxis, np.newaxis]
+    return acc

@@ -1,0 +1,202 @@
+"""Quantized level to integer level: float scales become mantissas, shifts and tables.
+
+From here on no float exists in the accelerator's graph. All codes are int8; zero points and bounds
+of uint8 values move down by 128, which changes no result: rounding happens before an even number is
+subtracted.
+
+Average pooling with equal parameters in and out is round(sum / count), ties to the even code: the
+mantissa of 1 / count with the zero point inside the rounding. (For some counts, of which 14, 26 and
+28 are the first, a tie far from zero may go the other way, one step.) GlobalAveragePool and pools
+that change the scale use ONNX Runtime's scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler import ir, ir_quantized
+from qcompile.compiler.diagnostics import Problems
+from qcompile.compiler.golden.float_rules import (
+    add_table,
+    code_range,
+    global_average_pool_scale,
+)
+from qcompile.compiler.golden.numerics import (
+    combined_scale,
+    scale_to_mantissa,
+    scale_to_shift,
+)
+
+Mode = Literal["exact", "shift"]
+
+ACCUMULATOR_LIMIT = 2**31
+"""ONNX Runtime accumulates in int32; a sum that may leave it has no defined result there."""
+
+
+def fuse_requant(graph: ir.Graph, problems: Problems, *, mode: Mode) -> ir.Graph:
+    """The integer level of the accelerator's graph; layers that do not fit it are problems."""
+    fuser = _Fuser(graph, problems, mode)
+    ops = [fuser.fuse(op) for op in graph.ops]
+    problems.raise_if_any()
+    values = {name: _int8(value) for name, value in graph.values.items()}
+    return replace(graph, values=values, ops=tuple(op for op in ops if op is not None))
+
+
+def _moved(dtype: str) -> int:
+    """What is subtracted from codes of a type to make them int8."""
+    return 128 if dtype == "uint8" else 0
+
+
+def _int8(value: ir.Value) -> ir.Value:
+    quantization = value.quantization
+    if quantization is not None:
+        zero_point = quantization.zero_point - _moved(value.dtype)
+        quantization = replace(quantization, zero_point=zero_point)
+    return replace(value, dtype="int8", quantization=quantization)
+
+
+def _quantization(value: ir.Value) -> ir.Quantization:
+    assert value.quantization is not None, f"fold_qdq gives '{value.name}' its scale"
+    return value.quantization
+
+
+class _Fuser:
+    def __init__(self, graph: ir.Graph, problems: Problems, mode: Mode) -> None:
+        self.values = graph.values
+        self.problems = problems
+        self.mode: Mode = mode
+
+    def fuse(self, op: ir.Op) -> ir.Op | None:
+        """The integer operation, None after a problem."""
+        for name in (*op.inputs, *op.outputs):
+            shape = self.values[name].shape
+            if len(shape) != 4 and not isinstance(op, ir.Reshape):
+                self._refuse(
+                    op,
+                    f"works on '{name}' {list(shape)}",
+                    "only images [1, channels, height, width] and vectors of MatMul are supported",
+                )
+                return None
+        match op:
+            case ir_quantized.QuantizedConv():
+                return self._conv(op)
+            case ir_quantized.QuantizedAveragePool():
+                return self._average_pool(op)
+            case ir_quantized.QuantizedAdd():
+                return self._add(op)
+            case ir.Lookup() | ir.Reshape():
+                return op
+            case _:
+                raise AssertionError(f"split_host leaves no {type(op).__name__}")
+
+    def _conv(self, op: ir_quantized.QuantizedConv) -> ir.Op | None:
+        x, y = self.values[op.inputs[0]], self.values[op.name]
+        zero_point = _quantization(x).zero_point
+        low, high = code_range(x.dtype)
+        farthest = max(high - zero_point, zero_point - low)
+        weights = np.abs(op.weight.astype(np.int64)).reshape(op.weight.shape[0], -1).sum(axis=1)
+        bound = int(np.max(weights * farthest + np.abs(op.bias)))
+        if bound >= ACCUMULATOR_LIMIT:
+            self._refuse(
+                op,
+                f"its sums reach {bound:,}, beyond 32 bits",
+                "check the bias: a dead channel should have the bias 0",
+            )
+            return None
+        scale = combined_scale(_quantization(x).scale, op.weight_scale, _quantization(y).scale)
+        requant = self._requant(op, scale, op.low, op.high, inside=False)
+        if requant is None:
+            return None
+        return ir.Conv(
+            inputs=op.inputs,
+            outputs=op.outputs,
+            origins=op.origins,
+            weight=op.weight,
+            bias=op.bias,
+            input_zero_point=zero_point - _moved(x.dtype),
+            strides=op.strides,
+            dilations=op.dilations,
+            pads=op.pads,
+            group=op.group,
+            requant=requant,
+        )
+
+    def _average_pool(self, op: ir_quantized.QuantizedAveragePool) -> ir.Op | None:
+        x, y = self.values[op.inputs[0]], self.values[op.name]
+        xq, yq = _quantization(x), _quantization(y)
+        channels = y.shape[1]
+        if op.whole_image or xq.scale != yq.scale:
+            scale = global_average_pool_scale(xq.scale, yq.scale, op.divisor)
+        else:
+            scale = np.asarray([1 / op.divisor], dtype=np.float32)
+        requant = self._requant(
+            op, np.repeat(scale, channels), op.low, op.high, inside=not op.whole_image
+        )
+        if requant is None:
+            return None
+        return ir.AveragePool(
+            inputs=op.inputs,
+            outputs=op.outputs,
+            origins=op.origins,
+            kernel=op.kernel,
+            strides=op.strides,
+            pads=op.pads,
+            input_zero_point=xq.zero_point - _moved(x.dtype),
+            requant=requant,
+        )
+
+    def _add(self, op: ir_quantized.QuantizedAdd) -> ir.Op:
+        a, b = (self.values[name] for name in op.inputs)
+        y = self.values[op.name]
+        moved = _moved(y.dtype)
+        table = add_table(
+            _quantization(a),
+            _quantization(b),
+            _quantization(y),
+            dtype=y.dtype,
+            low=op.low - moved,
+            high=op.high - moved,
+        )
+        return ir.Add(inputs=op.inputs, outputs=op.outputs, origins=op.origins, table=table)
+
+    def _requant(
+        self, op: ir.Op, scale: npt.NDArray[np.float32], low: int, high: int, *, inside: bool
+    ) -> ir.Requant | None:
+        y = self.values[op.name]
+        moved = _moved(y.dtype)
+        largest = float(scale.max())
+        if self.mode == "shift":
+            shift, mantissa = scale_to_shift(scale), np.ones(scale.shape, dtype=np.int64)
+            allowed = bool(np.all(shift >= 0))
+        else:
+            allowed = largest < 2.0**24
+            mantissa, shift = scale_to_mantissa(scale if allowed else np.zeros_like(scale))
+        if not allowed:
+            self._refuse(
+                op,
+                f"multiplies its sums by {largest:.6g}, which no right shift can do",
+                "use --requant exact"
+                if self.mode == "shift"
+                else "quantize the model again: its scales do not fit together",
+            )
+            return None
+        return ir.Requant(
+            mode=self.mode,
+            mantissa=mantissa,
+            shift=shift,
+            zero_point=_quantization(y).zero_point - moved,
+            low=low - moved,
+            high=high - moved,
+            zero_point_inside=inside,
+        )
+
+    def _refuse(self, op: ir.Op, message: str, help: str) -> None:
+        origin = op.origins[0]
+        name = f" '{origin.node}'" if origin.node else ""
+        self.problems.unsupported(
+            f"{origin.operator}{name} (node {origin.index}): {message}", help=help
+        )
