@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -25,11 +26,11 @@ def write_script(folder: Path, name: str, text: str) -> Path:
 
 def wait_for_end(pid: int) -> None:
     """Fails unless the process has ended within some seconds, collected by its parent or not."""
-    state = Path(f"/proc/{pid}/stat")
     deadline = time.monotonic() + 10
-    while state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z":
-        assert time.monotonic() < deadline, f"process {pid} still runs"
-        time.sleep(0.01)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while ") Z " not in Path(f"/proc/{pid}/stat").read_text():
+            assert time.monotonic() < deadline, f"process {pid} still runs"
+            time.sleep(0.01)
 
 
 def tool(name: str) -> toolchain.Tool:
