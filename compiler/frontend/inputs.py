@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import onnx
 from onnx import helper
 
 from qcompile.compiler.diagnostics import Problems
+from qcompile.compiler.frontend.loader import MAX_TENSOR_BYTES
 from qcompile.compiler.ir import Value
 
 
@@ -50,6 +52,9 @@ def _read_input(
         dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     except (KeyError, ValueError):
         problems.broken(f"input '{info.name}' has the unknown type {tensor.elem_type}")
+        return None
+    if math.prod(shape) > MAX_TENSOR_BYTES:
+        problems.broken(f"input '{info.name}' {list(shape)} has {math.prod(shape):,} elements")
         return None
     return Value(name=info.name, shape=shape, dtype=dtype)
 

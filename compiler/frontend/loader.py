@@ -96,7 +96,7 @@ def _external_file(path: Path, tensor: TensorProto) -> tuple[Path, int, int | No
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     folder = path.resolve().parent
-    file = (folder / location).resolve()
+    file = (folder / location.replace("\0", "?")).resolve()
     culprit = f"{path.name}: constant '{tensor.name}': external data '{location}'"
     if not location or not file.is_relative_to(folder):
         raise ModelError(

@@ -17,7 +17,6 @@ import onnx
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.errors import ModelError
 from qcompile.compiler.frontend import arithmetic, movement
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
@@ -105,11 +104,10 @@ def read_graph(file: ModelFile, shapes: Mapping[str, tuple[int, ...]], problems:
         _define_constant(reading, tensor.name, read_tensor(file, tensor))
     for index, node in nodes:
         _read_node(reading, node, index)
-    outputs = tuple(value.name for value in proto.output if value.name in reading.values)
     return Graph(
         name=file.path.stem,
         inputs=tuple(value.name for value in inputs),
-        outputs=outputs,
+        outputs=tuple(value.name for value in proto.output),
         values=reading.values,
         ops=tuple(reading.ops),
     )
@@ -202,10 +200,3 @@ def _guess_outputs(reading: _Reading, node: onnx.NodeProto) -> None:
     for name in filter(None, node.output):
         if name in reading.inferred:
             reading.values[name] = replace(reading.inferred[name], name=name)
-
-
-def check_outputs(graph: Graph, file: ModelFile) -> None:
-    """Every output of the file must have been read; call when no problem was found."""
-    missing = [v.name for v in file.proto.graph.output if v.name not in graph.values]
-    if missing:
-        raise ModelError(f"{file.path.name}: output '{missing[0]}' was not read")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 import onnx
 
 from qcompile.compiler.diagnostics import Problems
@@ -22,22 +24,25 @@ def ordered_nodes(
     name, values defined twice and inputs that nobody defines.
     """
     known = _check_names(graph, problems)
-    waiting = dict(enumerate(graph.node))
-    defined = known - {name for node in graph.node for name in node.output}
+    made = {name for node in graph.node for name in node.output}
+    waiting: dict[int, set[str]] = {}
+    readers: dict[str, list[int]] = {}
+    for index, node in enumerate(graph.node):
+        waiting[index] = {name for name in node.input if name in made or name not in known} - {""}
+        for name in waiting[index]:
+            readers.setdefault(name, []).append(index)
+    ready = [index for index, missing in waiting.items() if not missing]
     done: list[tuple[int, onnx.NodeProto]] = []
-    while waiting:
-        ready = [
-            (index, node)
-            for index, node in waiting.items()
-            if all(name in defined for name in node.input if name)
-        ]
-        if not ready:
-            break
-        for index, node in ready:
-            del waiting[index]
-            defined.update(node.output)
-        done.extend(ready)
-    _report_stuck(waiting, known, problems)
+    while ready:  # a heap: of the nodes that are ready, the first one of the file
+        index = heapq.heappop(ready)
+        del waiting[index]
+        done.append((index, graph.node[index]))
+        for name in filter(None, graph.node[index].output):
+            for reader in readers.pop(name, ()):
+                waiting[reader].discard(name)
+                if not waiting[reader]:
+                    heapq.heappush(ready, reader)
+    _report_stuck({index: graph.node[index] for index in waiting}, known, problems)
     return tuple(done)
 
 
@@ -45,7 +50,10 @@ def _check_names(graph: onnx.GraphProto, problems: Problems) -> set[str]:
     known: set[str] = {i.name for i in graph.initializer}
     if len(known) < len(graph.initializer):
         problems.broken("two constants have the same name")
-    known.update(value.name for value in graph.input)
+    inputs = [value.name for value in graph.input]
+    if len(set(inputs)) < len(inputs):
+        problems.broken("two inputs have the same name")
+    known.update(inputs)
     for index, node in enumerate(graph.node):
         if not node.output or not any(node.output):
             problems.broken(f"{describe(node, index)}: has no named output")

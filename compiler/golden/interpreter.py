@@ -29,8 +29,8 @@ from qcompile.compiler.ir import (
 )
 from qcompile.runtime.host_ops import run_host_ops
 
-CHUNK_ELEMENTS = 1 << 22
-"""Window elements that are unfolded at a time: 32 MB as float64, which bounds memory."""
+CHUNK_ELEMENTS = 1 << 18
+"""Window elements that are unfolded at a time: 2 MB as float64, which caches hold."""
 
 
 def run_model(model: Model, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -130,9 +130,10 @@ def _depthwise(
     op: Conv | AveragePool, x: Int8Array, weight: npt.NDArray[np.signedinteger[Any]]
 ) -> Int64Array:
     taps = _taps(op, x)
-    acc = np.zeros(taps.shape[:4], dtype=np.int64)
+    real = _exact_float(int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()) * 255)
+    acc = np.zeros(taps.shape[:4], dtype=real)
     for row in range(taps.shape[4]):
         for column in range(taps.shape[5]):
-            factor = weight[:, 0, row, column].astype(np.int64)
+            factor = weight[:, 0, row, column].astype(real)
             acc += taps[..., row, column] * factor[:, np.newaxis, np.newaxis]
-    return acc
+    return acc.astype(np.int64)

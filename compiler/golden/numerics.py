@@ -36,11 +36,10 @@ def round_half_even_shift(x: Int64Array, shift: int | Int64Array) -> Int64Array:
 
 def _round_shift(x: Int64Array, shift: Int64Array, *, tie_parity: int) -> Int64Array:
     """x / 2**shift to the nearest whole number, ties to the one of parity `tie_parity`."""
-    floor = np.right_shift(x, shift)
-    fraction = x - np.left_shift(floor, shift)
-    half = np.left_shift(1, np.maximum(shift - 1, 0))
-    up = np.where((floor & 1) == tie_parity, fraction > half, fraction >= half)
-    return floor + np.where(shift == 0, 0, up)
+    # Adding half, less one where the floor has the wanted parity, carries ties to that parity.
+    parity = (np.right_shift(x, shift) & 1) ^ tie_parity
+    half = np.left_shift(1, np.maximum(shift - 1, 0)) - 1
+    return np.where(shift == 0, x, np.right_shift(x + parity + half, shift))
 
 
 def round_to_significand(x: Int64Array) -> Int64Array:

@@ -330,6 +330,10 @@ class _Folder:
             self._real(name)
         except NotFoldable as refusal:
             self.problems.unsupported(f"output '{name}': {refusal.message}", help=refusal.help)
+        if name not in self.values and not self.problems.any:
+            self.problems.unsupported(
+                f"output '{name}' is a constant", help="remove it from the model's outputs"
+            )
 
 
 def _per_tensor(op: ir_float.DequantizeLinear | ir_float.QuantizeLinear) -> Quantization:

@@ -26,6 +26,8 @@ from qcompile.compiler.ir_quantized import (
 )
 from qcompile.compiler.passes.tidy import without_idle_moves
 
+LAYERS = QuantizedConv | QuantizedMatMul | QuantizedAveragePool | QuantizedAdd
+
 ONNX_SHAPE = ":onnx"
 """Suffix of a layer's result in its ONNX shape."""
 
@@ -47,9 +49,12 @@ class _Rewriter:
         self.values = dict(graph.values)
         self.makers = {name: op for op in graph.ops for name in op.outputs}
         self.vectors: set[str] = set()  # results that are [1, N, 1, 1] now
+        self.computed: set[str] = set()  # values that depend on a layer of the accelerator
         self.ops: list[Op] = []
 
     def visit(self, op: Op) -> None:
+        if isinstance(op, LAYERS) or self.computed.intersection(op.inputs):
+            self.computed.add(op.name)
         if isinstance(op, QuantizedMatMul):
             self._convolve(op)
         elif isinstance(op, QuantizedAdd | Lookup) and self.vectors.intersection(op.inputs):
@@ -101,17 +106,8 @@ class _Rewriter:
                 order = order.transpose(move.permutation)
             else:
                 order = order.reshape(self.graph.values[move.name].shape)
-        is_layer = isinstance(maker, QuantizedMatMul) or name in self.vectors
-        is_layer = is_layer or (len(value.shape) == 4 and self._computed(maker))
+        is_layer = name in self.vectors or (len(value.shape) == 4 and name in self.computed)
         return (name if is_layer else None), order.reshape(-1)
-
-    def _computed(self, maker: Op | None) -> bool:
-        """Whether a value depends on a layer of the accelerator."""
-        if maker is None:
-            return False
-        if isinstance(maker, QuantizedConv | QuantizedMatMul | QuantizedAveragePool | QuantizedAdd):
-            return True
-        return any(self._computed(self.makers.get(name)) for name in maker.inputs)
 
     def _make_vector(self, name: str) -> None:
         value = self.graph.values[name]

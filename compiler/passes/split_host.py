@@ -39,7 +39,7 @@ from qcompile.compiler import ir_quantized
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.ir import Graph, Lookup, Op, Quantization, Reshape, Value
 from qcompile.compiler.ir_float import Cast, Clip, Softmax, Transpose
-from qcompile.compiler.passes.matmul_to_conv import ONNX_SHAPE
+from qcompile.compiler.passes.matmul_to_conv import LAYERS, ONNX_SHAPE
 
 HostOp = dict[str, object]
 
@@ -79,14 +79,6 @@ def split_host(graph: Graph, problems: Problems) -> SplitModel:
             _refuse(graph, op, problems, "does not keep the batch as the first axis")
     problems.raise_if_any()
     return _assemble(graph, leading, middle, trailing)
-
-
-LAYERS = (
-    ir_quantized.QuantizedConv
-    | ir_quantized.QuantizedMatMul
-    | ir_quantized.QuantizedAdd
-    | ir_quantized.QuantizedAveragePool
-)
 
 
 def _leading(graph: Graph) -> list[Op]:
