@@ -15,6 +15,8 @@ SEED := 0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+READY_DEV := $(VENV)/ready-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist=loadfile --seed=$(SEED)
 
 .DEFAULT_GOAL := help
@@ -28,9 +30,14 @@ prerequisites:
 	@.ci/prerequisites $(PYTHON3)
 
 $(READY): pyproject.toml | prerequisites
-	@echo "== environment $(VENV) from PyPI (about 300 MB, some minutes)"
+	@echo "== environment $(VENV) from PyPI: about 200 MB, a minute or two"
 	$(PYTHON3) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[dev]"
+	$(PIP) install --editable .
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo "== test runner, linters and type checkers from PyPI: about 120 MB"
+	$(PIP) install --editable ".[dev]"
 	@touch $@
 
 setup: $(READY)
@@ -39,7 +46,7 @@ setup: $(READY)
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-lint: $(READY)
+lint: $(READY_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
