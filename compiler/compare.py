@@ -115,10 +115,16 @@ def aligned_codes(ours: Array, reference: Array) -> tuple[Array, Array]:
     """Both as int64 [N, elements], uint8 codes moved by -128 where the other is int8."""
     if ours.size != reference.size or len(ours) != len(reference):
         raise ValueError(f"shapes {ours.shape} and {reference.shape} do not match")
-    moved = [x.astype(np.int64) - (128 if x.dtype == np.uint8 else 0) for x in (ours, reference)]
-    if ours.dtype == reference.dtype:
-        moved = [ours.astype(np.int64), reference.astype(np.int64)]
-    return moved[0].reshape(len(ours), -1), moved[1].reshape(len(ours), -1)
+    if ours.dtype != reference.dtype:
+        ours, reference = as_int8(ours), as_int8(reference)
+    a, b = (x.astype(np.int64).reshape(len(x), -1) for x in (ours, reference))
+    return a, b
+
+
+def as_int8(codes: Array) -> npt.NDArray[np.int8]:
+    """uint8 codes moved by -128; int8 codes as they are."""
+    offset = 128 if codes.dtype == np.uint8 else 0
+    return (codes.astype(np.int64) - offset).astype(np.int8)
 
 
 def _describe_first(different: npt.NDArray[np.bool_], ours: Array, reference: Array) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,11 +43,10 @@ def input_spec(value: ir.Value) -> InputSpec:
     )
 
 
-def parse_numbers(text: str) -> tuple[float, ...]:
-    """`127.5` or `0.48,0.45,0.4` of --mean and --std."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a number or a list such as 0.48,0.45,0.4"
-        ) from None
+def normalization_of(
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> Normalization | None:
+    """What --mean and --std ask for; None where neither was given."""
+    if mean is None and std is None:
+        return None
+    return Normalization(mean=mean or (0.0,), std=std or (1.0,))

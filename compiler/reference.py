@@ -106,12 +106,13 @@ class Reference:
         self._session = _session(path, "ALL")
         self._default_session = _session(path, "ALL", reference=False)
 
-    def run(self, inputs: Mapping[str, Array]) -> ReferenceRun:
-        """Run N inputs."""
+    def run(self, inputs: Mapping[str, Array], *, inner: bool = True) -> ReferenceRun:
+        """Run N inputs; the inner tensors only with `inner`."""
+        wanted = inner and self._inner is not None
         return ReferenceRun(
             outputs=_run(self._session, inputs),
             default_outputs=_run(self._default_session, inputs),
-            layers={} if self._inner is None else _run(self._inner, inputs, self._names),
+            layers=_run(self._inner, inputs, self._names) if wanted and self._inner else {},
         )
 
     def downstream(self, islands: Sequence[Island]) -> frozenset[str]:

@@ -1,0 +1,270 @@
+"""The command `qcompile`: options, help and exit codes; each verb's work is in `commands`.
+
+Exit codes: 0 done, 1 an error that the user can mend (or a difference that `sim` found), 2 wrong
+usage, 130 interrupted. Any other exception is our bug and keeps its traceback. Modules of verbs are
+imported when they run, so that `qcompile --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from qcompile.compiler.errors import QcompileError
+
+VERBS = ("compile", "sim", "run", "flash", "doctor", "targets")
+INTERRUPTED = 130
+"""What shells use for a program that Ctrl-C ended: 128 + SIGINT."""
+
+DESCRIPTION = """\
+Quantized ONNX to an FPGA accelerator, bit-identical to ONNX Runtime.
+
+  qcompile MODEL.onnx --target ice40      compile; the same as `qcompile compile MODEL.onnx ...`
+"""
+
+EXAMPLES = {
+    "": """\
+examples:
+  qcompile model.onnx --target ice40                   compile to build/model
+  qcompile sim build/model --inputs x.npz              Verilog against golden and ONNX Runtime
+  qcompile sim model.onnx --inputs x.npz --engine golden   accuracy, without hardware
+  qcompile flash build/model                           program the board
+  qcompile run build/model --inputs x.npz --port sim   the simulated board, or /dev/ttyUSB1
+
+`qcompile VERB --help` tells more about each.""",
+    "compile": """\
+examples:
+  qcompile model.onnx --target ice40
+  qcompile model.onnx --target ice40 --no-bitstream -o build/try
+  qcompile model.onnx --target ice40 --shape image=1,3,64,64 --json > report.json""",
+    "sim": """\
+examples:
+  qcompile sim build/model --inputs x.npz
+  qcompile sim build/model --inputs x.npz --limit 1 --layers
+  qcompile sim model.onnx --inputs x.npz --engine golden -o accuracy.json
+
+x.npz: numpy.savez('x.npz', x=array[N, ...], y=labels[N]); the labels are optional.""",
+    "run": """\
+examples:
+  qcompile run build/model --inputs x.npz --port sim
+  qcompile run build/model --inputs x.npz --port /dev/ttyUSB1 --json
+  qcompile run build/model --port /dev/ttyUSB1 --selftest""",
+    "flash": """\
+examples:
+  qcompile flash build/model --dry-run
+  qcompile flash build/model --board icebreaker""",
+    "doctor": "examples:\n  qcompile doctor\n  qcompile doctor --json",
+    "targets": "examples:\n  qcompile targets",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = build_parser().parse_args(_with_verb(sys.argv[1:] if argv is None else argv))
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        verb = importlib.import_module(f"qcompile.compiler.commands.{arguments.verb}")
+        return int(verb.run(arguments))
+    except QcompileError as error:
+        print(error.render(), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does; nothing may be flushed any more.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Let an end from outside clean up as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _with_verb(argv: Sequence[str]) -> list[str]:
+    """A first argument that is no verb and no general option is a model to compile."""
+    general = ("-h", "--help", "--version")
+    if not argv:
+        return ["--help"]
+    return list(argv) if argv[0] in (*VERBS, *general) else ["compile", *argv]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    parser = argparse.ArgumentParser(
+        prog="qcompile",
+        description=DESCRIPTION,
+        epilog=EXAMPLES[""],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_compile(_add_verb(verbs, "compile", "make Verilog, program, bitstream and report"))
+    _add_sim(_add_verb(verbs, "sim", "simulate, and compare with golden and ONNX Runtime"))
+    _add_run(_add_verb(verbs, "run", "run inputs on a board, or on the simulated board"))
+    _add_flash(_add_verb(verbs, "flash", "program a board with openFPGALoader"))
+    _add_json(_add_verb(verbs, "doctor", "name every tool, and what is missing"))
+    _add_json(_add_verb(verbs, "targets", "list devices and boards"))
+    return parser
+
+
+class _Version(argparse.Action):
+    """--version; looks the version up only when asked."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(
+            option_strings, dest, nargs=0, default=argparse.SUPPRESS, help="print the version"
+        )
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        from importlib.metadata import version  # slow to import
+
+        print(f"qcompile {version('qcompile')}")
+        parser.exit()
+
+
+def _add_verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str
+) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--requant",
+        choices=("exact", "shift"),
+        help="rounding of sums: exact (default) equals ONNX Runtime, shift is one shift",
+    )
+    parser.add_argument(
+        "--shape",
+        action="append",
+        type=parse_shape,
+        default=[],
+        metavar="NAME=1,3,224,224",
+        help="shape of an input with symbolic dimensions; may be repeated",
+    )
+
+
+def _add_input_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--inputs",
+        type=Path,
+        required=required,
+        metavar="X.npz",
+        help="arrays [N, ...] under the inputs' names, or x; labels y are optional",
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="use only the first N inputs")
+    for name, what in (("mean", "is subtracted from raw pixels"), ("std", "then divides them")):
+        parser.add_argument(
+            f"--{name}",
+            type=parse_numbers,
+            metavar="M[,M...]",
+            help=f"one number, or one a channel, that {what}",
+        )
+
+
+def _add_compile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--target", required=True, help="device family; see `qcompile targets`")
+    parser.add_argument("--board", help="board to compile for (default: the target's first)")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: build/NAME")
+    _add_model_options(parser)
+    parser.add_argument("--no-bitstream", action="store_true", help="stop at the Verilog")
+    parser.add_argument("--force", action="store_true", help="replace a build of another model")
+    parser.add_argument("--dump-after", metavar="PASS", help="print the graph after a pass")
+    _add_json(parser)
+
+
+def _add_sim(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("subject", type=Path, metavar="DIR|MODEL.onnx")
+    _add_input_options(parser, required=True)
+    parser.add_argument("--layers", action="store_true", help="compare every layer's tensor")
+    parser.add_argument(
+        "--engine",
+        choices=("verilator", "golden"),
+        default="verilator",
+        help="what computes: the Verilog (default; 3 inputs), or golden alone (all inputs)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: DIR/sim.json; else printed"
+    )
+    _add_model_options(parser)
+    _add_json(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("build", type=Path, metavar="DIR")
+    _add_input_options(parser, required=False)
+    parser.add_argument(
+        "--port", required=True, help="sim for the simulated board, or a serial port"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the outputs to this npz file"
+    )
+    parser.add_argument(
+        "--selftest", action="store_true", help="replay the build's golden vectors on the board"
+    )
+    _add_json(parser)
+
+
+def _add_flash(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("build", type=Path, metavar="DIR")
+    parser.add_argument("--board", help="default: the build's own")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """`127.5` or `0.48,0.45,0.4` of --mean and --std."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a number or a list such as 0.48,0.45,0.4"
+        ) from None
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """`NAME=1,3,224,224` of --shape."""
+    name, equals, sizes = text.rpartition("=")
+    parts = sizes.split(",")
+    if not equals or not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224")
+    return name, tuple(int(part) for part in parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""`qcompile sim`: an engine and golden and ONNX Runtime over real inputs, and sim.json."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qcompile.compiler import artifact
+from qcompile.compiler.console import Progress
+from qcompile.compiler.errors import InputError
+from qcompile.compiler.inputs import load_inputs, normalization_of
+from qcompile.compiler.ir import Model
+from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.reference import Reference
+from qcompile.compiler.report import shorten
+from qcompile.compiler.simulate import Engine, Simulation, simulate
+
+DEFAULT_LIMIT = 3
+"""Inputs that Verilator simulates where --limit says nothing."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Simulate, compare, write sim.json, print; 1 at a difference that the rule does not allow."""
+    build = _open(arguments)
+    with Progress() as progress:
+        progress.step("read the model")
+        model = _load(arguments, build)
+        samples = load_inputs(
+            arguments.inputs,
+            model.inputs,
+            normalization=normalization_of(arguments.mean, arguments.std),
+            limit=arguments.limit or _default_limit(arguments),
+        )
+        for note in samples.notes:
+            progress.note(note)
+        reference = Reference(Path(model.path), [op.name for op in model.graph.ops])
+        engine = _engine(arguments, build, progress)
+        progress.step(f"run {samples.count} inputs")
+        simulation = simulate(
+            model,
+            reference,
+            samples,
+            engine=engine,
+            predicted_cycles=None if build is None else build.report["cycles"],
+            layers=arguments.layers,
+            progress=progress.detail,
+        )
+    return _deliver(arguments, build, simulation)
+
+
+def _open(arguments: argparse.Namespace) -> artifact.Build | None:
+    """The build directory; None where a model alone is given."""
+    subject: Path = arguments.subject
+    if subject.is_dir():
+        if arguments.shape or arguments.requant:
+            raise InputError(
+                f"{subject}: --shape and --requant were chosen when it was compiled",
+                help="leave them away, or compile again",
+            )
+        return artifact.open_build(subject)
+    if arguments.engine != "golden":
+        raise InputError(
+            f"{subject}: is no build directory, and the Verilog is simulated from one",
+            help=f"compile it first: qcompile {subject} --target ice40; or add --engine golden",
+        )
+    return None
+
+
+def _load(arguments: argparse.Namespace, build: artifact.Build | None) -> Model:
+    if build is None:
+        return load_model(
+            arguments.subject, shapes=dict(arguments.shape), requant=arguments.requant or "exact"
+        )
+    shapes = {value["name"]: tuple(value["shape"]) for value in build.manifest["inputs"]}
+    return load_model(build.model, shapes=shapes, requant=build.manifest["requant"])
+
+
+def _default_limit(arguments: argparse.Namespace) -> int | None:
+    return None if arguments.engine == "golden" else DEFAULT_LIMIT
+
+
+def _engine(
+    arguments: argparse.Namespace, build: artifact.Build | None, progress: Progress
+) -> Engine | None:
+    if arguments.engine == "golden" or build is None:
+        return None
+    progress.step("build the simulation")
+    # Imported late: golden alone needs no hardware description and no simulator.
+    module = importlib.import_module("qcompile.compiler.verilator_engine")
+    engine: Engine = module.VerilatorEngine(build)
+    return engine
+
+
+def _deliver(
+    arguments: argparse.Namespace, build: artifact.Build | None, simulation: Simulation
+) -> int:
+    """Write sim.json (or print it), print the summary, name the differences."""
+    path = arguments.output or (None if build is None else build.folder / "sim.json")
+    text = artifact.to_json(simulation.record)
+    if path is not None:
+        artifact.write_file(path, text)
+    if arguments.json or path is None:
+        print(text, end="")
+    else:
+        print(summarize(simulation.record, failed=bool(simulation.failures)))
+        print(f"written to {path}")
+    if simulation.failures:
+        print("\n".join(("differences:", *simulation.failures)), file=sys.stderr)
+    return 1 if simulation.failures else 0
+
+
+def summarize(record: Mapping[str, Any], *, failed: bool) -> str:
+    """A few lines for a person."""
+    reference = record["onnxruntime"]
+    lines = [f"{record['inputs']} inputs, engine {record['engine']}"]
+    if record["cycles"]:
+        measured = sorted(set(record["cycles"]))
+        lines.append(
+            f"cycles: {', '.join(f'{cycles:,}' for cycles in measured)} measured, "
+            f"{record['predicted_cycles']:,} predicted"
+        )
+        lines.append(f"differences from golden: {record['mismatches_vs_golden']:,}")
+    for output in reference["outputs"]:
+        lines.append(_output_line(output, reference["version"]))
+    for island in reference["float_islands"]:
+        lines.append(
+            f"computed in float by ONNX Runtime: '{shorten(island['tensor'])}', "
+            f"{island['differing']} of {island['elements']} elements apart given its inputs"
+        )
+    if "accuracy" in record:
+        lines.append(
+            f"accuracy: {record['accuracy']:.2%}, ONNX Runtime {reference['accuracy']:.2%}"
+        )
+    lines.append("FAILED" if failed else "passed")
+    return "\n".join(lines)
+
+
+def _output_line(output: Mapping[str, Any], version: str) -> str:
+    steps = "" if output["max_steps"] is None else f", at most {output['max_steps']} steps"
+    top1 = output["top1_agreement"]
+    agreement = "" if top1 is None else f"; same class for {top1:.2%} of the inputs"
+    return (
+        f"output '{shorten(output['name'])}': {output['differing']:,} of {output['elements']:,} "
+        f"elements differ from ONNX Runtime {version}{steps}{agreement}"
+    )

@@ -1,0 +1,303 @@
+"""The `sim` command's work: an engine, golden and ONNX Runtime over the same inputs, compared.
+
+An *engine* computes the accelerator's part of a model: the Verilog in Verilator, or golden itself.
+Host operations around it are the same for all. The rule for differences:
+
+* the engine must equal golden in every element;
+* golden must equal ONNX Runtime in every element, except what depends on a *float island* (a
+  tensor that ONNX Runtime computes in float) in which it differs; given ONNX Runtime's own inputs,
+  an island may be one step apart. Differences behind it are reported and not bounded;
+* with `shift` requantization golden is an approximation that the user asked for: its differences
+  from ONNX Runtime are reported and not bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler import compare, reference
+from qcompile.compiler.compare import LayerRecord, OutputRecord
+from qcompile.compiler.golden.interpreter import run_graph, run_op
+from qcompile.compiler.ir import Int8Array, Model
+from qcompile.compiler.reference import Island, Reference, ReferenceRun
+from qcompile.runtime.host_ops import run_host_ops
+from qcompile.runtime.inputs import Samples
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str], None]
+
+CHUNK = 32
+"""Inputs computed at a time, which bounds memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRun:
+    """What an engine computed for N inputs: int8 tensors [N, ...] by value name, cycles of each.
+
+    `tensors` holds the accelerator's outputs and, where they were asked for, its layers.
+    """
+
+    tensors: dict[str, Int8Array]
+    cycles: tuple[int, ...]
+
+
+class Engine(Protocol):
+    """Something that runs the accelerator's part of a model."""
+
+    def run(self, codes: Mapping[str, Int8Array], *, layers: bool) -> EngineRun:
+        """Run N inputs int8 [N, ...] by value name."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Records that grow with every chunk of inputs, by tensor name."""
+
+    against_golden: dict[str, LayerRecord] = field(default_factory=dict)
+    against_reference: dict[str, LayerRecord] = field(default_factory=dict)
+    islands: dict[str, LayerRecord] = field(default_factory=dict)
+    outputs: dict[str, OutputRecord] = field(default_factory=dict)
+    default_outputs: dict[str, OutputRecord] = field(default_factory=dict)
+    cycles: list[int] = field(default_factory=list)
+    correct: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """The result: sim.json's content, and the differences that the rule does not allow."""
+
+    record: dict[str, Any]
+    failures: tuple[str, ...]
+
+
+def simulate(
+    model: Model,
+    reference_model: Reference,
+    samples: Samples,
+    *,
+    engine: Engine | None = None,
+    predicted_cycles: int | None = None,
+    layers: bool = False,
+    progress: Progress,
+) -> Simulation:
+    """Run all samples and compare; `engine` None is golden alone, compared with ONNX Runtime."""
+    tally = Tally()
+    for start in range(0, samples.count, CHUNK):
+        stop = min(start + CHUNK, samples.count)
+        progress(f"inputs {start + 1} to {stop} of {samples.count}")
+        chunk = {name: tensor[start:stop] for name, tensor in samples.tensors.items()}
+        labels = None if samples.labels is None else samples.labels[start:stop]
+        _run_chunk(model, reference_model, chunk, labels, engine, layers, tally)
+    failures = (
+        *_golden_failures(tally),
+        *_reference_failures(model, reference_model, tally),
+    )
+    record = _record(model, reference_model, samples, engine, predicted_cycles, layers, tally)
+    return Simulation(record=record, failures=failures)
+
+
+def _run_chunk(
+    model: Model,
+    reference_model: Reference,
+    inputs: Mapping[str, Array],
+    labels: Array | None,
+    engine: Engine | None,
+    layers: bool,
+    tally: Tally,
+) -> None:
+    values = run_host_ops(model.prologue, inputs)
+    codes = {name: np.asarray(values[name]) for name in model.graph.inputs}
+    golden = run_graph(model.graph, codes)
+    outputs = _finish(model, values, golden)
+    inner = layers or bool(reference_model.islands)
+    run = reference_model.run(inputs, inner=inner)
+    for op in model.graph.ops:
+        if op.name in run.layers:
+            record = compare.compare_layer(op.name, golden[op.name], run.layers[op.name])
+            _merge(tally.against_reference, op.name, record)
+    _check_islands(model, reference_model.islands, run, tally)
+    if engine is not None:
+        computed = engine.run(codes, layers=layers)
+        tally.cycles += computed.cycles
+        for name, tensor in computed.tensors.items():
+            _merge(tally.against_golden, name, compare.compare_layer(name, tensor, golden[name]))
+        outputs = _finish(model, values, computed.tensors)
+    _compare_outputs(model, outputs, run, labels, tally)
+
+
+def _finish(
+    model: Model, values: Mapping[str, Array], codes: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The model's outputs from the accelerator's."""
+    known = {**values, **{name: codes[name] for name in model.graph.outputs}}
+    known = run_host_ops(model.epilogue, known)
+    return {value.name: known[value.name] for value in model.outputs}
+
+
+def _merge(records: dict[str, Any], name: str, record: LayerRecord | OutputRecord) -> None:
+    records[name] = records[name].merge(record) if name in records else record
+
+
+def _check_islands(
+    model: Model, islands: tuple[Island, ...], run: ReferenceRun, tally: Tally
+) -> None:
+    """Golden's rule for each island, given ONNX Runtime's own inputs."""
+    wanted = {island.tensor for island in islands}
+    for op in model.graph.ops:
+        known = [run.layers.get(name) for name in op.inputs]
+        if op.name not in wanted or any(tensor is None for tensor in known):
+            continue
+        operands = []
+        for name, tensor in zip(op.inputs, known, strict=True):
+            assert tensor is not None, "just checked"
+            shape = model.graph.values[name].shape
+            operands.append(compare.as_int8(tensor).reshape(len(tensor), *shape[1:]))
+        record = compare.compare_layer(op.name, run_op(op, operands), run.layers[op.name])
+        _merge(tally.islands, op.name, record)
+
+
+def _compare_outputs(
+    model: Model,
+    outputs: Mapping[str, Array],
+    run: ReferenceRun,
+    labels: Array | None,
+    tally: Tally,
+) -> None:
+    for name, output in outputs.items():
+        scale = output_scale(model, name)
+        record = compare.compare_output(name, output, run.outputs[name], scale=scale)
+        _merge(tally.outputs, name, record)
+        record = compare.compare_output(name, output, run.default_outputs[name], scale=scale)
+        _merge(tally.default_outputs, name, record)
+    if labels is None:
+        return
+    runs = {"ours": outputs, "reference": run.outputs, "default": run.default_outputs}
+    for name, tensors in runs.items():
+        correct = compare.count_correct(tensors, labels)
+        if correct is not None:
+            tally.correct[name] = tally.correct.get(name, 0) + correct
+
+
+def output_scale(model: Model, name: str) -> float | None:
+    """The step of a float output that comes from a DequantizeLinear; None for another one."""
+    for op in reversed(model.epilogue):
+        if op["outputs"] != [name]:
+            continue
+        if op["op"] == "DequantizeLinear":
+            attributes = op["attributes"]
+            assert isinstance(attributes, Mapping)
+            return float(attributes["scale"])
+        if op["op"] not in ("Reshape", "Transpose"):
+            return None
+        inputs = op["inputs"]
+        assert isinstance(inputs, list)
+        name = str(inputs[0])
+    return None
+
+
+def _golden_failures(tally: Tally) -> Iterator[str]:
+    for record in tally.against_golden.values():
+        if record.mismatches:
+            yield (
+                f"'{record.name}': {record.mismatches:,} of {record.elements:,} elements of the "
+                f"hardware differ from golden; {record.first}"
+            )
+
+
+def _reference_failures(model: Model, reference_model: Reference, tally: Tally) -> Iterator[str]:
+    for record in tally.islands.values():
+        if record.max_steps > 1:
+            yield (
+                f"'{record.name}', which ONNX Runtime computes in float, is {record.max_steps} "
+                f"steps away given the same inputs; {record.first}"
+            )
+    if uses_shift(model):
+        return
+    apart = [
+        island
+        for island in reference_model.islands
+        if island.tensor not in tally.against_reference
+        or tally.against_reference[island.tensor].mismatches
+    ]
+    allowed = reference_model.downstream(apart)
+    for record in tally.against_reference.values():
+        if record.mismatches and record.name not in allowed:
+            yield (
+                f"'{record.name}': {record.mismatches:,} of {record.elements:,} elements of golden "
+                f"differ from ONNX Runtime; {record.first}"
+            )
+    for output in tally.outputs.values():
+        if output.differing and output.name not in allowed:
+            yield (
+                f"output '{output.name}': {output.differing:,} of {output.elements:,} elements "
+                "differ from ONNX Runtime"
+            )
+
+
+def uses_shift(model: Model) -> bool:
+    """Whether the model was brought to `shift` requantization."""
+    requants = [getattr(op, "requant", None) for op in model.graph.ops]
+    return any(requant is not None and requant.mode == "shift" for requant in requants)
+
+
+def _record(
+    model: Model,
+    reference_model: Reference,
+    samples: Samples,
+    engine: Engine | None,
+    predicted_cycles: int | None,
+    layers: bool,
+    tally: Tally,
+) -> dict[str, Any]:
+    compared = tally.against_reference if engine is None else tally.against_golden
+    mismatches = sum(record.mismatches for record in tally.against_golden.values())
+    record: dict[str, Any] = {
+        "model": {"name": model.name, "sha256": model.sha256},
+        "engine": "golden" if engine is None else "verilator",
+        "inputs": samples.count,
+        "cycles": None if engine is None else tally.cycles,
+        "predicted_cycles": predicted_cycles,
+        "mismatches_vs_golden": None if engine is None else mismatches,
+        "layers": [layer.to_json() for layer in compared.values()] if layers else [],
+    }
+    accuracy = {name: correct / samples.count for name, correct in tally.correct.items()}
+    if accuracy:
+        record["accuracy"] = accuracy["ours"]
+    record["onnxruntime"] = _reference_record(reference_model, accuracy, layers, tally)
+    return record
+
+
+def _reference_record(
+    reference_model: Reference, accuracy: Mapping[str, float], layers: bool, tally: Tally
+) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "version": reference.version(),
+        "options": reference.options(),
+        "outputs": [output.to_json() for output in tally.outputs.values()],
+        "layers": [x.to_json() for x in tally.against_reference.values()] if layers else [],
+        "float_islands": [_island_record(x, tally) for x in reference_model.islands],
+        "default_session": {
+            "outputs": [output.to_json() for output in tally.default_outputs.values()]
+        },
+    }
+    if accuracy:
+        record["accuracy"] = accuracy["reference"]
+        record["default_session"]["accuracy"] = accuracy["default"]
+    return record
+
+
+def _island_record(island: Island, tally: Tally) -> dict[str, Any]:
+    """`differing` and `max_steps` given ONNX Runtime's own inputs; null for the host's tensors."""
+    record = tally.islands.get(island.tensor)
+    return {
+        "tensor": island.tensor,
+        "operators": list(island.operators),
+        "elements": record.elements if record else None,
+        "differing": record.mismatches if record else None,
+        "max_steps": record.max_steps if record else None,
+    }

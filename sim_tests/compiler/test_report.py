@@ -1,0 +1,112 @@
+"""report.json's fields and report.txt's lines, on figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from qcompile.compiler.report import (
+    Figures,
+    LayerFigures,
+    Resource,
+    shorten,
+    table,
+    to_record,
+    to_text,
+)
+
+FIGURES = Figures(
+    model="tiny",
+    sha256="ab" * 32,
+    weights=300,
+    family="ice40",
+    device="iCE40UP5K",
+    board="icebreaker",
+    rows=4,
+    columns=4,
+    requant="exact",
+    layers=(
+        LayerFigures(name="conv", op="Conv", macs=16_000, cycles=1_250),
+        LayerFigures(name="pool", op="AveragePool", macs=0, cycles=750),
+    ),
+    cycles=2_000,
+    memory={"activation_words": 1_234, "activation_words_total": 32_768},
+    resources={"lut": Resource(used=4_000, total=5_280), "dsp": Resource(used=8, total=8)},
+    fmax_mhz=25.5,
+    clock_mhz=24.0,
+    link_bytes=150,
+    link_baud=3_000_000,
+    bitstream="top.bin",
+)
+
+
+def test_record_has_the_agreed_fields_and_figures() -> None:
+    record = to_record(FIGURES)
+    assert list(record) == [
+        *("model", "target", "array", "requant", "layers", "cycles", "utilization", "memory"),
+        *("resources", "fmax_mhz", "clock_mhz", "latency_ms", "inferences_per_second"),
+        *("inferences_per_second_with_link", "bitstream"),
+    ]
+    assert record["model"] == {
+        "name": "tiny",
+        "sha256": "ab" * 32,
+        "macs": 16_000,
+        "weights": 300,
+    }
+    assert record["target"] == {"family": "ice40", "device": "iCE40UP5K", "board": "icebreaker"}
+    assert record["array"] == {"rows": 4, "columns": 4, "macs_per_cycle": 16}
+    assert record["layers"][0] == {
+        "name": "conv",
+        "op": "Conv",
+        "macs": 16_000,
+        "cycles": 1_250,
+        "utilization": 0.8,  # 16,000 / (1,250 * 16)
+    }
+    assert record["utilization"] == 0.5
+    assert record["resources"]["lut"] == {"used": 4_000, "total": 5_280}
+    assert record["latency_ms"] == 0.0833  # 2,000 cycles at 24 MHz
+    assert record["inferences_per_second"] == 12_000
+    # 150 bytes of 10 bits at 3 Mbaud are 0.5 ms: 1 / (0.08333 ms + 0.5 ms)
+    assert record["inferences_per_second_with_link"] == 1714.29
+    json.dumps(record, allow_nan=False)
+
+
+def test_without_place_and_route_resources_and_fmax_are_null() -> None:
+    record = to_record(replace(FIGURES, resources=None, fmax_mhz=None, bitstream=None))
+    assert (record["resources"], record["fmax_mhz"], record["bitstream"]) == (None, None, None)
+    text = to_text(record)
+    assert "24.00 MHz, not placed and routed" in text
+    assert "bitstream       none" in text
+
+
+def test_text_shows_every_figure() -> None:
+    assert to_text(to_record(FIGURES)).splitlines() == [
+        "model           tiny, 16,000 MACs, 300 weights",
+        "target          ice40 iCE40UP5K on icebreaker",
+        "array           4 x 4, 16 MACs a cycle",
+        "requantization  exact",
+        "cycles          2,000 predicted, 50.0% of the array",
+        "clock           24.00 MHz, 25.50 MHz reached",
+        "latency         0.08 ms",
+        "inferences      12000.0 a second, 1714.3 with the host link",
+        "bitstream       top.bin",
+        "",
+        "layer  op             MACs  cycles  array",
+        "-----  -----------  ------  ------  -----",
+        "conv   Conv         16,000   1,250  80.0%",
+        "pool   AveragePool       0     750   0.0%",
+        "",
+        "memory: activation words        1,234",
+        "memory: activation words total  32,768",
+        "lut                             4,000 of 5,280 (75.8%)",
+        "dsp                             8 of 8 (100.0%)",
+    ]
+
+
+def test_long_names_of_fused_tensors_are_shortened() -> None:
+    assert shorten("a/b;c/d;model/dense/BiasAdd") == "model/dense/BiasAdd"
+    assert shorten("x" * 50) == "..." + "x" * 37
+
+
+def test_an_empty_table_is_its_head() -> None:
+    assert table(("a", "bc"), []) == ["a  bc", "-  --"]
