@@ -18,6 +18,7 @@ from qcompile.compiler.passes.emit_program import Program
 from qcompile.compiler.passes.tile import ROWS, VALUES_PER_ROW, Plan
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.program import PacketKind
+from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 WORD_CYCLES = 4
 """Flash clocks of a 16-bit stream word over four lines."""
@@ -109,7 +110,8 @@ class _Stream:
     def _weights(self, words: int) -> None:
         """Splits a packet where the FIFO becomes full: from there on each word waits."""
         for _ in range(words):
-            released = self.releases.time_of(self.weights + 1 - self.depth)
+            block = (self.weights - self.depth) // BLOCK_WORDS + 1
+            released = self.releases.time_of(block * BLOCK_WORDS)
             first_half = max(self.time + WORD_CYCLES, released + 1)
             self.time = first_half + WORD_CYCLES
             last = self.arrived[-1] if self.arrived else None
@@ -144,7 +146,9 @@ def predict(
     result = []
     for index, (layer, plan) in enumerate(zip(layers, plans, strict=True)):
         begin = max(time, stream.layer(index)) + LOAD_CYCLES
-        end, taken = _run_layer(plan, stream, begin, taken, layer.residual is not None, drain_latency)
+        end, taken = _run_layer(
+            plan, stream, begin, taken, layer.residual is not None, drain_latency
+        )
         stream.idle_since.append(end)
         peak = (end - time) * config.macs_per_cycle
         result.append(
@@ -170,14 +174,16 @@ def _run_layer(
     ends: deque[int] = deque()
     pass_reads = plan.counts[0]
     last_column = plan.counts[4] - 1
-    for _ in range(plan.groups):
+    for group in range(plan.groups):
+        last_use = not plan.shared_weights or group == plan.groups - 1
+        fresh = not plan.shared_weights or group == 0
         for number in range(plan.tiles):
             if len(ends) >= MAX_TILES:
                 time = max(time, ends.popleft() + 2)
             start = time
-            complete = stream.weights_until(taken + words) if number == 0 else 0
-            if number == plan.tiles - 1:
+            if number == plan.tiles - 1 and last_use:
                 stream.releases.add(start, taken, words)
+            complete = stream.weights_until(taken + words) if number == 0 and fresh else 0
             if complete > start:
                 time = _first_tile(stream, start, taken, words, pass_reads)
             else:
@@ -186,7 +192,8 @@ def _run_layer(
             drained = max(drained, time - 1 + CAPTURE_CYCLES) + used * row_cycles
             drained += ROWS - used
             ends.append(drained)
-        taken += words
+        if last_use:
+            taken += words
     if not residual:
         drained += latency
     return drained + DONE_CYCLES, taken

@@ -10,13 +10,13 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.activation import ActivationTable
 from qcompile.hw.array import SystolicArray
-from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.config import MAX_SHIFT, AcceleratorConfig
 from qcompile.hw.drain import AccumulatorFifo, ConstantsFifo, DrainBack, DrainFront
 from qcompile.hw.eltwise import EltwiseAdd
 from qcompile.hw.feeder import Feeder
 from qcompile.hw.layouts import ADDRESS_BITS, BANK_ADDRESS_BITS
 from qcompile.hw.memory import ActivationMemory
-from qcompile.hw.requant import requantizer
+from qcompile.hw.requant import RequantConfig, RequantExact, Requantizer
 from qcompile.hw.residual import ResidualReader
 from qcompile.hw.sequencer import Sequencer, State
 from qcompile.hw.unpacker import Unpacker
@@ -225,7 +225,6 @@ class Engine(wiring.Component):
     ) -> None:
         """A layer ends when its last word is written and its last row dropped."""
         written = Signal()
-        in_layer = Signal()
         m.d.comb += [
             sequencer.start.eq(self.start),
             sequencer.resume.eq(self.resume),
@@ -239,7 +238,6 @@ class Engine(wiring.Component):
             feeder.begin.eq(sequencer.begin),
             front.begin.eq(sequencer.begin),
         ]
-        del in_layer
         with m.If(back.layer_end):
             m.d.sync += written.eq(1)
         with m.Elif(sequencer.layer_done):
@@ -314,7 +312,7 @@ class Engine(wiring.Component):
         residual: ResidualReader,
     ) -> None:
         """Requantization, residual adder and table, one value a cycle; the step follows beside."""
-        m.submodules.requant = requant = requantizer(self.config)
+        m.submodules.requant = requant = self._requantizer()
         m.submodules.add = add = EltwiseAdd()
         m.submodules.table = table = ActivationTable()
         registers, flags = sequencer.registers, sequencer.registers["flags"]
@@ -351,6 +349,9 @@ class Engine(wiring.Component):
             m.d.sync += following.eq(step)
             step = following
         m.d.comb += back.step.eq(step)
+
+    def _requantizer(self) -> Requantizer:
+        return RequantExact(RequantConfig(acc_width=self.config.acc_width, max_shift=MAX_SHIFT))
 
     def _table_writes(
         self, m: Module, unpacker: Unpacker, add: EltwiseAdd, table: ActivationTable

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 ACC_WIDTHS = (20, 24, 28, 32)
+MAX_SHIFT = 39
+"""Largest right shift of exact requantization: scales of 2**-16 and more."""
+MIN_SHIFT = MAX_SHIFT - 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,8 @@ class Feeder(wiring.Component):
     pass_reads : 6, out
         Reads of a pass, minus one.
     issue, issue_tile_start, issue_tile_end, last_tile : 1, out
-        A weight word is consumed; it is the first or last of a tile; the tile is its group's last.
+        A weight word is consumed; it is the first or last of a tile; the tile is the last that
+        uses its group's words.
     access : 1, out
         The memory is read in this cycle at `address` (14 bits).
     in_bounds : 1, out
@@ -126,7 +127,9 @@ class Feeder(wiring.Component):
             ),
             tile_start.eq(at_tile & self.at_pass & self.issue),
             self.issue_tile_end.eq(self.issue & Cat(last[:4]).all()),
-            self.last_tile.eq(last[4] & last[5]),
+            self.last_tile.eq(
+                last[4] & last[5] & (last[6] | ~self.registers["flags"]["shared_weights"])
+            ),
             self.level.eq(LEVELS - 1),
         ]
         for i in reversed(range(LEVELS - 1)):

@@ -63,6 +63,7 @@ class Flag(IntEnum):
     RESIDUAL_BANK = 4
     TABLE = 5
     ZERO_POINT_INSIDE = 6
+    SHARED_WEIGHTS = 7
 
 
 def _field(value: int, bits: int, shift: int, *, signed: bool = False) -> int:

@@ -16,6 +16,7 @@ Flags = data.StructLayout(
         "residual_bank": 1,
         "table": 1,
         "zero_point_inside": 1,
+        "shared_weights": 1,
     }
 )
 """In the order of `program.Flag`."""

@@ -10,6 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.program import COUNT_BITS
 
+BLOCK_WORDS = 4
+"""Words that are released together."""
+
 
 class WeightFifo(wiring.Component):
     """Weight words of 32 bits in block RAM, written as 16-bit halves in stream order.
@@ -17,7 +20,8 @@ class WeightFifo(wiring.Component):
     The reader takes one word with each `take`; with `tile_end` it goes back to the group's first
     word, unless the tile is the group's last (`last_tile`): its words are released as they are
     taken. A taken word stands at `o` three cycles later, in the cycle after the array's tags for
-    it. Backpressure: `i.ready` is low while the buffer is full; a reader looks at `enough`.
+    it. Backpressure: `i.ready` is low while the buffer is full; a reader looks at `enough`. A group
+    used by several tiles may have `depth - BLOCK_WORDS + 1` words.
 
     Parameters
     ----------
@@ -65,7 +69,9 @@ class WeightFifo(wiring.Component):
         base = Signal(bits + 1)
         written = write[1:]
 
-        full = (written[:bits] == base[:bits]) & (written[bits] != base[bits])
+        # A released word is read up to two cycles later, so room is counted in blocks of four:
+        # the block that holds `base` is written again when `base` has left it.
+        full = (written[2:bits] == base[2:bits]) & (written[bits] != base[bits])
         m.d.comb += self.i.ready.eq(~full)
         # Cycle 1 and 2: the address travels to where the word meets the array's tags.
         address_1 = Signal(bits, reset_less=True)

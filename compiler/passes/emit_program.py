@@ -68,6 +68,8 @@ def _group(stream: _Stream, layer: Layer, plan: Plan, group: int) -> None:
             padded(layer.shift, int(layer.shift.min())),
         )
     )
+    if plan.shared_weights and group > 0:
+        return
     words = plan.weights[group]
     limit = program.MAX_PAYLOAD_WORDS // 2
     for begin in range(0, len(words), limit):
@@ -80,6 +82,8 @@ def descriptor(layer: Layer, plan: Plan, places: Mapping[str, Placement]) -> Lay
     flags = set()
     if plan.broadcast:
         flags.add(Flag.BROADCAST)
+    if plan.shared_weights:
+        flags.add(Flag.SHARED_WEIGHTS)
     if source.bank:
         flags.add(Flag.READ_BANK)
     if target.bank:

@@ -13,12 +13,13 @@ from qcompile.compiler.add_tables import solve_add_tables
 from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedError
 from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.layers import AddTables, Layer, Shape3
+from qcompile.hw.config import MAX_SHIFT, MIN_SHIFT
 
 Mode = Literal["exact", "shift"]
 
-MIN_SHIFT = 23
-MAX_SHIFT = 54
-"""Right shifts of the requantization unit: scales from 2**-32 up to 2."""
+MANTISSA_BITS = 24
+UNIT_SHIFT = MANTISSA_BITS - 1
+"""With a mantissa of 2**23: a scale of one."""
 FLOAT_EXACT = 1 << 24
 """Accumulators up to here are exact in float32, ONNX Runtime's intermediate type."""
 
@@ -159,7 +160,7 @@ def _copy(graph: ir.Graph, op: ir.Op, mode: Mode, source: str) -> Layer:
     requant = ir.Requant(
         mode=mode,
         mantissa=ones << 23 if exact else ones,
-        shift=ones * MIN_SHIFT if exact else ones * 0,
+        shift=ones * UNIT_SHIFT if exact else ones * 0,
         zero_point=0,
     )
     return _layer(
@@ -277,7 +278,7 @@ def _check_range(
         scale = float(mantissa[channel]) * 2.0 ** -float(shift[channel])
         raise UnsupportedError(
             f"'{op.name}': requantization scale {scale:.3g} of channel {channel}",
-            help="scales (input * weight / output) must lie between 2**-32 and 2",
+            help=f"scales (input * weight / output) must be 2**{MANTISSA_BITS - MAX_SHIFT - 1} or more",
         )
     saturates = mantissa.astype(np.float64) * 2.0 ** -shift.astype(np.float64) * FLOAT_EXACT >= 512
     wide = live & (largest >= FLOAT_EXACT) & ~saturates

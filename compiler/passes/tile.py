@@ -18,6 +18,7 @@ from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.layers import Layer
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS, Step
+from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 NO_BOUND = (1 << COORDINATE_BITS) - 1
 MAX_COORDINATE = (1 << (COORDINATE_BITS - 1)) - 1
@@ -43,7 +44,8 @@ class Axis:
 class Plan:
     """How the array walks one layer; addresses are relative to the tensors' first words.
 
-    `weights` is int8 [groups, words, 4] in the order in which the array takes them.
+    `weights` is int8 [groups, words, 4] in the order in which the array takes them. With
+    `shared_weights` all groups are alike and the first one's words serve them all.
     """
 
     broadcast: bool
@@ -58,6 +60,7 @@ class Plan:
     write_position: int
     write_group: int
     weights: Int8Array
+    shared_weights: bool
 
     @property
     def tile_reads(self) -> int:
@@ -96,13 +99,16 @@ def plan_layer(layer: Layer, config: AcceleratorConfig) -> Plan:
     """The plan with the fewest cycles, then the fewest weight words."""
     plans = [plan for plan in candidates(layer) if _fits_counters(plan)]
     fitting = [
-        plan for plan in plans if plan.tiles == 1 or plan.weights.shape[1] <= config.weight_depth
+        plan
+        for plan in plans
+        if (plan.tiles == 1 and not plan.shared_weights)
+        or plan.weights.shape[1] <= config.weight_depth - BLOCK_WORDS + 1
     ]
     if not fitting:
         raise CapacityError(
             f"'{layer.name}': no loop nest fits the array's counters and buffers",
             context=[
-                f"input {list(layer.input_shape)}, output {list(layer.output_shape)}, "
+                f"input {list(layer.input_shape)}, output {list(layer.output_shape)}",
                 f"kernel {list(layer.kernel)}",
                 *(f"weight words of a channel group: {p.weights.shape[1]}" for p in plans[:1]),
                 f"weight FIFO: {config.weight_depth} words",
@@ -146,7 +152,7 @@ def _axes(layer: Layer) -> tuple[Axis, Axis]:
         size=height,
         out=out_height,
         kernel=kernel[0],
-        stride=strides[0],
+        stride=strides[0] if out_height > 1 else 1,
         dilation=dilations[0],
         pad=pads[0],
         address=width,
@@ -156,7 +162,7 @@ def _axes(layer: Layer) -> tuple[Axis, Axis]:
         size=width,
         out=out_width,
         kernel=kernel[1],
-        stride=strides[1],
+        stride=strides[1] if out_width > 1 else 1,
         dilation=dilations[1],
         pad=pads[1],
         address=1,
@@ -310,6 +316,7 @@ def _plan(
         write_position=o.out_address - last_row,
         write_group=pixels - last_row - (o.out - 1) * o.out_address,
         weights=weights,
+        shared_weights=bool((weights == weights[:1]).all()) and weights.shape[0] > 1,
     )
 
 
