@@ -55,13 +55,9 @@ def accuracy_rows(sim: Record) -> list[tuple[str, str]]:
     reference = sim["onnxruntime"]
     rows = []
     if "accuracy" in sim:
-        rows.append(
-            (
-                "accuracy",
-                f"{sim['accuracy']:.2%} of {sim['inputs']:,} inputs"
-                f" (ONNX Runtime {reference['accuracy']:.2%})",
-            )
-        )
+        ours, theirs = f"{sim['accuracy']:.2%}", f"{reference['accuracy']:.2%}"
+        count = f"{sim['inputs']:,} inputs"
+        rows.append(("accuracy", f"{ours} of {count} (ONNX Runtime {theirs})"))
     for output in reference["outputs"]:
         rows.append(
             (

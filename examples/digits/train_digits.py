@@ -75,9 +75,9 @@ Parameters = dict[str, jax.Array]
 
 def load() -> tuple[Float32Array, Int64Array, Float32Array, Int64Array]:
     """Training images [N, 1, 8, 8] and labels, then the held-out ones."""
-    digits = load_digits()
-    images = digits.images.astype(np.float32)[:, np.newaxis]
-    labels = digits.target.astype(np.int64)
+    pixels, targets = load_digits(return_X_y=True)
+    images = np.asarray(pixels, np.float32).reshape(-1, 1, 8, 8)
+    labels = np.asarray(targets, np.int64)
     held_out = np.arange(len(labels)) % HELD_OUT_EVERY == 0
     return images[~held_out], labels[~held_out], images[held_out], labels[held_out]
 
@@ -295,10 +295,10 @@ class TrainingImages(CalibrationDataReader):
     def __init__(self, images: Float32Array) -> None:
         self._images: Iterator[Float32Array] = iter(images)
 
-    def get_next(self) -> dict[str, Float32Array] | None:
-        """The next image as the model's input, or None after the last."""
+    def get_next(self) -> dict[str, Float32Array]:
+        """The next image as the model's input, or nothing after the last."""
         image = next(self._images, None)
-        return None if image is None else {"image": image[np.newaxis]}
+        return {} if image is None else {"image": image[np.newaxis]}
 
 
 def write_files() -> None:
@@ -323,7 +323,7 @@ def accuracy(model: Path, images: Float32Array, labels: Int64Array) -> float:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    scores = [session.run(None, {"image": image[np.newaxis]})[0] for image in images]
+    scores = [np.asarray(session.run(None, {"image": image[np.newaxis]})[0]) for image in images]
     return float((np.concatenate(scores).argmax(axis=1) == labels).mean())
 
 
