@@ -46,7 +46,7 @@ class DequantizeLinear(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatConv(Op):
-    """Inputs x [1, C, H, W], w [O, C / group, kh, kw], perhaps b [O]; pads top left bottom right."""
+    """Inputs x [1, C, H, W], w [O, C / group, kh, kw], perhaps b [O]. Pads: t, l, b, r."""
 
     strides: tuple[int, int]
     dilations: tuple[int, int]
@@ -76,7 +76,11 @@ class Clip(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatAveragePool(Op):
-    """Mean over windows, each of `divisor` values; `whole_image` marks GlobalAveragePool."""
+    """Mean over windows, each of `divisor` values.
+
+    `whole_image` is a window as large as the image without pads: ONNX Runtime then rounds as in
+    GlobalAveragePool, whichever of the two operators the model has.
+    """
 
     kernel: tuple[int, int]
     strides: tuple[int, int]

@@ -53,7 +53,7 @@ class QuantizedAdd(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedAveragePool(Op):
-    """Mean over windows of `divisor` codes; `whole_image` marks GlobalAveragePool's rounding."""
+    """Mean over windows of `divisor` codes; `whole_image` chooses GlobalAveragePool's rounding."""
 
     kernel: tuple[int, int]
     strides: tuple[int, int]

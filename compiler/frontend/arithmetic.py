@@ -175,7 +175,7 @@ def average_pool(node: NodeReader) -> Imported:
         strides=window.strides,
         pads=window.pads,
         divisor=counts.pop(),
-        whole_image=False,
+        whole_image=window.kernel == image and not any(window.pads),
     )
     shape = (x.shape[0], channels, *window.output_size(*image))
     return op, Value(name=node.output, shape=shape, dtype="float32")

@@ -44,6 +44,11 @@ def read_window(node: NodeReader, image: tuple[int, int], kernel: tuple[int, int
     elif auto_pad == "VALID":
         resolved = (0, 0, 0, 0)
     elif auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        if dilations != (1, 1):  # ONNX Runtime refuses it too, so there is nothing to compare with
+            raise Refusal(
+                f"auto_pad={auto_pad} with dilations={list(dilations)} is not supported",
+                help="export the model with explicit pads",
+            )
         resolved = _same_pads(window, image, upper=auto_pad == "SAME_UPPER")
     else:
         raise Refusal(f"auto_pad={auto_pad} is unknown", broken=True)

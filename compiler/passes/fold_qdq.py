@@ -135,6 +135,8 @@ class _Folder:
             self.ops.append(finish(pending, output, op.origins))
         elif source in self.values:
             self._append_quantize(op)
+        elif source in self.weights or source in self.constants:
+            raise NotFoldable("quantizes a constant", "store the constant as codes")
 
     def _append_quantize(self, op: ir_float.QuantizeLinear) -> None:
         source = self._real(op.inputs[0])

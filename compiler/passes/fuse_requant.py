@@ -4,10 +4,11 @@ From here on no float exists in the accelerator's graph. All codes are int8; zer
 of uint8 values move down by 128, which changes no result: rounding happens before an even number is
 subtracted.
 
-Average pooling with equal parameters in and out is round(sum / count), ties to the even code: the
-mantissa of 1 / count with the zero point inside the rounding. (For some counts, of which 14, 26 and
-28 are the first, a tie far from zero may go the other way, one step.) GlobalAveragePool and pools
-that change the scale use ONNX Runtime's scale.
+A pool over the whole image has ONNX Runtime's global scale sx / (sy * count), the zero point
+outside the rounding: bit for bit the same. A smaller window with equal parameters in and out is
+round(sum / count), ties to the even code: the mantissa of 1 / count with the zero point inside.
+(For some counts, of which 14, 26 and 28 are the first, a tie far from zero may go the other way.)
+ONNX Runtime adds such windows in float32, whose rounding decides its ties: at most one step apart.
 """
 
 from __future__ import annotations
