@@ -14,17 +14,18 @@ Host operations around it are the same for all. The rule for differences:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.compiler import compare, reference
+from qcompile.compiler import compare
 from qcompile.compiler.compare import LayerRecord, OutputRecord
 from qcompile.compiler.golden.interpreter import run_graph, run_op
 from qcompile.compiler.ir import Int8Array, Model
 from qcompile.compiler.reference import Island, Reference, ReferenceRun
+from qcompile.compiler.tally import Tally, to_record
 from qcompile.runtime.host_ops import run_host_ops
 from qcompile.runtime.inputs import Samples
 
@@ -52,19 +53,6 @@ class Engine(Protocol):
     def run(self, codes: Mapping[str, Int8Array], *, layers: bool) -> EngineRun:
         """Run N inputs int8 [N, ...] by value name."""
         ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """Records that grow with every chunk of inputs, by tensor name."""
-
-    against_golden: dict[str, LayerRecord] = field(default_factory=dict)
-    against_reference: dict[str, LayerRecord] = field(default_factory=dict)
-    islands: dict[str, LayerRecord] = field(default_factory=dict)
-    outputs: dict[str, OutputRecord] = field(default_factory=dict)
-    default_outputs: dict[str, OutputRecord] = field(default_factory=dict)
-    cycles: list[int] = field(default_factory=list)
-    correct: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +85,15 @@ def simulate(
         *_golden_failures(tally),
         *_reference_failures(model, reference_model, tally),
     )
-    record = _record(model, reference_model, samples, engine, predicted_cycles, layers, tally)
+    record = to_record(
+        model,
+        reference_model.islands,
+        tally,
+        inputs=samples.count,
+        hardware=engine is not None,
+        predicted_cycles=predicted_cycles,
+        layers=layers,
+    )
     return Simulation(record=record, failures=failures)
 
 
@@ -120,7 +116,7 @@ def _run_chunk(
         if op.name in run.layers:
             record = compare.compare_layer(op.name, golden[op.name], run.layers[op.name])
             _merge(tally.against_reference, op.name, record)
-    _check_islands(model, reference_model.islands, run, tally)
+    _check_islands(model, reference_model.islands, {**codes, **run.layers}, tally)
     if engine is not None:
         computed = engine.run(codes, layers=layers)
         tally.cycles += computed.cycles
@@ -144,20 +140,19 @@ def _merge(records: dict[str, Any], name: str, record: LayerRecord | OutputRecor
 
 
 def _check_islands(
-    model: Model, islands: tuple[Island, ...], run: ReferenceRun, tally: Tally
+    model: Model, islands: tuple[Island, ...], theirs: Mapping[str, Array], tally: Tally
 ) -> None:
     """Golden's rule for each island, given ONNX Runtime's own inputs."""
     wanted = {island.tensor for island in islands}
     for op in model.graph.ops:
-        known = [run.layers.get(name) for name in op.inputs]
-        if op.name not in wanted or any(tensor is None for tensor in known):
+        if op.name not in wanted or not theirs.keys() >= {op.name, *op.inputs}:
             continue
-        operands = []
-        for name, tensor in zip(op.inputs, known, strict=True):
-            assert tensor is not None, "just checked"
-            shape = model.graph.values[name].shape
-            operands.append(compare.as_int8(tensor).reshape(len(tensor), *shape[1:]))
-        record = compare.compare_layer(op.name, run_op(op, operands), run.layers[op.name])
+        shapes = [model.graph.values[name].shape[1:] for name in op.inputs]
+        operands = [
+            compare.as_int8(theirs[name]).reshape(-1, *shape)
+            for name, shape in zip(op.inputs, shapes, strict=True)
+        ]
+        record = compare.compare_layer(op.name, run_op(op, operands), theirs[op.name])
         _merge(tally.islands, op.name, record)
 
 
@@ -243,61 +238,3 @@ def uses_shift(model: Model) -> bool:
     """Whether the model was brought to `shift` requantization."""
     requants = [getattr(op, "requant", None) for op in model.graph.ops]
     return any(requant is not None and requant.mode == "shift" for requant in requants)
-
-
-def _record(
-    model: Model,
-    reference_model: Reference,
-    samples: Samples,
-    engine: Engine | None,
-    predicted_cycles: int | None,
-    layers: bool,
-    tally: Tally,
-) -> dict[str, Any]:
-    compared = tally.against_reference if engine is None else tally.against_golden
-    mismatches = sum(record.mismatches for record in tally.against_golden.values())
-    record: dict[str, Any] = {
-        "model": {"name": model.name, "sha256": model.sha256},
-        "engine": "golden" if engine is None else "verilator",
-        "inputs": samples.count,
-        "cycles": None if engine is None else tally.cycles,
-        "predicted_cycles": predicted_cycles,
-        "mismatches_vs_golden": None if engine is None else mismatches,
-        "layers": [layer.to_json() for layer in compared.values()] if layers else [],
-    }
-    accuracy = {name: correct / samples.count for name, correct in tally.correct.items()}
-    if accuracy:
-        record["accuracy"] = accuracy["ours"]
-    record["onnxruntime"] = _reference_record(reference_model, accuracy, layers, tally)
-    return record
-
-
-def _reference_record(
-    reference_model: Reference, accuracy: Mapping[str, float], layers: bool, tally: Tally
-) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "version": reference.version(),
-        "options": reference.options(),
-        "outputs": [output.to_json() for output in tally.outputs.values()],
-        "layers": [x.to_json() for x in tally.against_reference.values()] if layers else [],
-        "float_islands": [_island_record(x, tally) for x in reference_model.islands],
-        "default_session": {
-            "outputs": [output.to_json() for output in tally.default_outputs.values()]
-        },
-    }
-    if accuracy:
-        record["accuracy"] = accuracy["reference"]
-        record["default_session"]["accuracy"] = accuracy["default"]
-    return record
-
-
-def _island_record(island: Island, tally: Tally) -> dict[str, Any]:
-    """`differing` and `max_steps` given ONNX Runtime's own inputs; null for the host's tensors."""
-    record = tally.islands.get(island.tensor)
-    return {
-        "tensor": island.tensor,
-        "operators": list(island.operators),
-        "elements": record.elements if record else None,
-        "differing": record.mismatches if record else None,
-        "max_steps": record.max_steps if record else None,
-    }

@@ -62,6 +62,10 @@ def _open(arguments: argparse.Namespace) -> artifact.Build | None:
                 help="leave them away, or compile again",
             )
         return artifact.open_build(subject)
+    if not subject.exists():
+        raise InputError(
+            f"{subject}: no such file or folder", help="give what compile wrote, or an .onnx file"
+        )
     if arguments.engine != "golden":
         raise InputError(
             f"{subject}: is no build directory, and the Verilog is simulated from one",
