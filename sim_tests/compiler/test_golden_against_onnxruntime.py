@@ -1,0 +1,114 @@
+"""Golden against ONNX Runtime on real networks: every layer that it runs on codes, every output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from qcompile.compiler.compare import compare_layer
+from qcompile.compiler.golden.interpreter import run_graph, run_model
+from qcompile.compiler.ir import Model
+from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.reference import Reference
+from qcompile.runtime.host_ops import run_host_ops
+from sim_tests.compiler.networks import random_codes
+
+NETWORKS = {
+    "mlpt_ic_resnet8": 14,
+    "mlpt_vww_mbv1_025": 29,
+    "mlpt_ad_toycar": 10,
+    "coral_mobilenet_v1_0.25_128_quant": 29,
+}
+"""Name and number of layers on the accelerator; the last is uint8 with 28 weight zero points."""
+
+MORE_NETWORKS = {
+    "tflm_person_detect": 29,
+    "tflm_micro_speech": 2,
+    "tflm_hello_world": 3,
+    "tinymaix_cifar10_q": 4,
+    "tinymaix_mnist_rect_q": 5,
+    "tinymaix_mnist_valid_q": 5,
+    "tinymaix_mbnet96_0.25_q": 29,
+    "coral_mobilenet_v2_1.0_224_quant": 64,
+}
+
+Inputs = dict[str, npt.NDArray[Any]]
+
+
+def assert_equal_everywhere(path: Path, model: Model, inputs: Inputs) -> None:
+    """Every layer and every output is the same, element for element; none is left out."""
+    layers = [op.name for op in model.graph.ops]
+    reference = Reference(path, layers)
+    assert reference.islands == ()
+    run = reference.run(inputs)
+    assert set(run.layers) == set(layers)
+    entered = run_host_ops(model.prologue, inputs)
+    codes = run_graph(model.graph, {name: entered[name] for name in model.graph.inputs})
+    for name in layers:
+        record = compare_layer(name, codes[name], run.layers[name])
+        assert record.mismatches == 0, record
+    outputs = run_model(model, inputs)
+    assert set(outputs) == set(run.outputs)
+    for name, expected in run.outputs.items():
+        assert outputs[name].dtype == expected.dtype
+        assert np.array_equal(outputs[name], expected), name
+
+
+def random_inputs(model: Model, rng: np.random.Generator, count: int) -> Inputs:
+    return {
+        value.name: random_codes(rng, (count, *value.shape[1:]), value.dtype)
+        for value in model.inputs
+    }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_of_a_real_network_equals_onnxruntime(
+    shared: Path, rng: np.random.Generator, name: str
+) -> None:
+    path = shared / "models" / f"{name}.onnx"
+    model = load_model(path)
+    assert len(model.graph.ops) == NETWORKS[name]
+    assert_equal_everywhere(path, model, random_inputs(model, rng, 20))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", MORE_NETWORKS)
+def test_every_layer_of_more_real_networks_equals_onnxruntime(
+    shared: Path, rng: np.random.Generator, name: str
+) -> None:
+    path = shared / "models" / f"{name}.onnx"
+    model = load_model(path)
+    assert len(model.graph.ops) == MORE_NETWORKS[name]
+    assert_equal_everywhere(path, model, random_inputs(model, rng, 5))
+
+
+def test_keyword_spotting_equals_onnxruntime_on_500_clips(shared: Path) -> None:
+    path = shared / "models" / "mlpt_kws_dscnn.onnx"
+    data = np.load(shared / "data" / "kws01.npz")
+    model = load_model(path)
+    inputs = {"input_1": data["x"]}
+    assert_equal_everywhere(path, model, inputs)
+    classes = run_model(model, inputs)["Identity"].argmax(axis=1)
+    assert np.count_nonzero(classes == data["y"]) == 453
+
+
+def test_float_network_agrees_up_to_the_ties_of_its_pool_of_windows(
+    shared: Path, rng: np.random.Generator
+) -> None:
+    # Its AveragePool covers 24 of 25 rows, so ONNX Runtime adds it in float32 (see fuse_requant).
+    path = shared / "models" / "alibaba_kws_qdq_s8s8_pc.onnx"
+    model = load_model(path)
+    inputs = {"x:0": (rng.normal(size=(20, 49, 10, 1)) * 60).astype(np.float32)}
+    layers = [op.name for op in model.graph.ops]
+    run = Reference(path, layers).run(inputs)
+    entered = run_host_ops(model.prologue, inputs)
+    codes = run_graph(model.graph, {name: entered[name] for name in model.graph.inputs})
+    for name in layers[:9]:
+        assert compare_layer(name, codes[name], run.layers[name]).mismatches == 0
+    pool = compare_layer(layers[9], codes[layers[9]], run.layers[layers[9]])
+    assert pool.max_steps <= 1
+    assert pool.mismatches < 0.01 * pool.elements
