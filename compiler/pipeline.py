@@ -49,7 +49,9 @@ def load_model(
         Takes the text of `dump_after`; standard error without it.
     """
     if dump_after is not None and dump_after not in PASSES:
-        raise InputError(f"--dump-after {dump_after}: no such pass", help=f"one of {PASSES}")
+        raise InputError(
+            f"--dump-after {dump_after}: no such pass", help=f"one of {', '.join(PASSES)}"
+        )
     file = load_model_file(path)
     problems = Problems(path.name)
     check = _Checker(dump_after, dump or _to_stderr)

@@ -139,6 +139,9 @@ def average_pool(
 ) -> Int64Array:
     """QLinearAveragePool over the last axis of codes [..., taps], taps in row-major order.
 
+    This is the rule of windows smaller than the image; a window of the whole image without pads is
+    averaged as in QLinearGlobalAveragePool.
+
     Each tap is dequantized and added in float32, one after the other; divided by the number of
     taps (or `divisor`: with count_include_pad); quantized with the zero point inside.
     """
@@ -156,26 +159,3 @@ def global_average_pool_scale(x_scale: float, y_scale: float, elements: int) -> 
     """QLinearGlobalAveragePool's scale of sum(x - zx): sx / float32(sy * elements), shape [1]."""
     product = np.float32(y_scale) * np.float32(elements)
     return np.asarray([np.float32(x_scale) / product], dtype=np.float32)
-
-
-def softmax(codes: npt.ArrayLike, x: Quantization, y: Quantization, *, dtype: str) -> Int64Array:
-    """QLinearSoftmax over the last axis of codes [..., classes], in the model's type.
-
-    A table of float32 exponentials, moved up as far as the sum allows, is indexed with the
-    distance from the row's maximum; the sum is sequential in float32. 1 / scale of the output
-    counts only as its whole part. Defined for scales from 1 / (148 * classes): below that, ONNX
-    Runtime's float32 overflows.
-    """
-    raw = np.asarray(codes).astype(np.int64)
-    classes = raw.shape[-1]
-    headroom = float(np.log(np.finfo(np.float32).max / np.float32(classes))) - 5.0
-    distance = np.arange(256) - 255.0 + max(0.0, headroom) / np.float64(np.float32(x.scale))
-    with np.errstate(under="ignore"):
-        table = np.exp(distance * np.float64(np.float32(x.scale))).astype(np.float32)
-        powers = table[raw - raw.max(axis=-1, keepdims=True) + 255]
-    total = np.zeros(raw.shape[:-1], dtype=np.float32)
-    for i in range(classes):
-        total = total + powers[..., i]
-    factor = np.floor(np.float32(1.0) / np.float32(y.scale))
-    shares = np.rint((powers * factor) / total[..., np.newaxis]).astype(np.int64) + y.zero_point
-    return np.asarray(np.minimum(shares, code_range(dtype)[1]), dtype=np.int64)

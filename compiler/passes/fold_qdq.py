@@ -20,7 +20,15 @@ import numpy.typing as npt
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.ir import Graph, Op, Quantization, Reshape, Value
-from qcompile.compiler.passes.groups import NotFoldable, Pending, Weight, finish
+from qcompile.compiler.passes.groups import (
+    NotFoldable,
+    Pending,
+    Weight,
+    finish,
+    moved_weight,
+    one_per_channel,
+    per_tensor,
+)
 from qcompile.compiler.passes.tidy import without_dead_ops
 
 NOT_QUANTIZED = (
@@ -56,13 +64,16 @@ class _Folder:
         try:
             self._dispatch(op)
         except NotFoldable as refusal:
-            origin = op.origins[0]
-            name = f" '{origin.node}'" if origin.node else ""
-            self.problems.unsupported(
-                f"{origin.operator}{name} (node {origin.index}): {refusal.message}",
-                context=tuple(self._describe(i) for i in op.inputs),
-                help=refusal.help,
-            )
+            self._report(op, refusal)
+
+    def _report(self, op: Op, refusal: NotFoldable) -> None:
+        origin = op.origins[0]
+        name = f" '{origin.node}'" if origin.node else ""
+        self.problems.unsupported(
+            f"{origin.operator}{name} (node {origin.index}): {refusal.message}",
+            context=tuple(self._describe(i) for i in op.inputs),
+            help=refusal.help,
+        )
 
     def _dispatch(self, op: Op) -> None:
         match op:
@@ -102,7 +113,7 @@ class _Folder:
         code = self.alias.get(source, source)
         if code not in self.values:
             return
-        self._set_quantization(code, _per_tensor(op))
+        self._set_quantization(code, per_tensor(op))
         self.codes[op.name] = code
 
     def _set_quantization(self, code: str, quantization: Quantization) -> None:
@@ -119,7 +130,7 @@ class _Folder:
 
     def _quantize(self, op: ir_float.QuantizeLinear) -> None:
         source = op.inputs[0]
-        output = replace(self.graph.values[op.name], quantization=_per_tensor(op))
+        output = replace(self.graph.values[op.name], quantization=per_tensor(op))
         self.values[op.name] = output
         if source in self.codes:
             code = self.values[self.codes[source]]
@@ -132,11 +143,18 @@ class _Folder:
         if pending is not None and isinstance(pending.op, ir_float.Softmax):
             self._quantize_softmax(pending, op, output)
         elif pending is not None:
-            self.ops.append(finish(pending, output, op.origins))
+            self._finish(pending, op, output)
         elif source in self.values:
             self._append_quantize(op)
         elif source in self.weights or source in self.constants:
             raise NotFoldable("quantizes a constant", "store the constant as codes")
+
+    def _finish(self, pending: Pending, op: Op, output: Value) -> None:
+        """End a group; what is wrong with it is the fault of its float operator."""
+        try:
+            self.ops.append(finish(pending, output, op.origins))
+        except NotFoldable as refusal:
+            self._report(pending.op or op, refusal)
 
     def _append_quantize(self, op: ir_float.QuantizeLinear) -> None:
         source = self._real(op.inputs[0])
@@ -164,7 +182,7 @@ class _Folder:
     def _move(self, op: Reshape | ir_float.Transpose) -> None:
         source = op.inputs[0]
         if source in self.weights:
-            self.weights[op.name] = _moved_weight(self.weights[source], op)
+            self.weights[op.name] = moved_weight(self.weights[source], op)
         elif source in self.codes:
             code = self.codes[source]
             shape = self.graph.values[op.name].shape
@@ -216,7 +234,7 @@ class _Folder:
                 "fold the constant into the bias of the layer before",
             )
         shape = self.graph.values[source].shape
-        if not _one_per_channel(bias.codes.shape, shape):
+        if not one_per_channel(bias.codes.shape, shape):
             raise NotFoldable(
                 f"adds a constant {list(bias.codes.shape)} to {list(shape)}",
                 "add one value for each output channel",
@@ -260,7 +278,7 @@ class _Folder:
         maker = self.pending[name].origins[0]
         title = f" '{maker.node}'" if maker.node else ""
         raise NotFoldable(
-            f"uses '{name}', the float result of {maker.operator}{title} (node {maker.index})",
+            f"'{name}' is the float result of {maker.operator}{title} (node {maker.index})",
             f"add QuantizeLinear and DequantizeLinear behind that {maker.operator}",
         )
 
@@ -336,30 +354,3 @@ class _Folder:
             self.problems.unsupported(
                 f"output '{name}' is a constant", help="remove it from the model's outputs"
             )
-
-
-def _per_tensor(op: ir_float.DequantizeLinear | ir_float.QuantizeLinear) -> Quantization:
-    if op.scale.ndim:
-        raise NotFoldable(
-            f"quantizes an activation with {op.scale.size} scales",
-            "use one scale a tensor for activations",
-        )
-    return Quantization(scale=float(op.scale), zero_point=int(op.zero_point))
-
-
-def _one_per_channel(bias: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a bias adds one value to each channel: axis 1 of images, the last one of vectors."""
-    channel = 1 if len(shape) == 4 else len(shape) - 1
-    aligned = (1,) * (len(shape) - len(bias)) + bias
-    return len(aligned) == len(shape) and all(
-        d == 1 or (i == channel and d == shape[i]) for i, d in enumerate(aligned)
-    )
-
-
-def _moved_weight(weight: Weight, op: Reshape | ir_float.Transpose) -> Weight:
-    if isinstance(op, ir_float.Transpose):
-        axis = op.permutation.index(weight.axis) if weight.scale.ndim else 0
-        return replace(weight, codes=weight.codes.transpose(op.permutation), axis=axis)
-    if weight.scale.ndim and op.shape != weight.codes.shape:
-        raise NotFoldable("reshapes a constant with several scales", "store it in its final shape")
-    return replace(weight, codes=weight.codes.reshape(op.shape))

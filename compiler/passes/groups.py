@@ -11,7 +11,7 @@ import numpy.typing as npt
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.golden.float_rules import UnaryFunction, code_range, lookup_table
 from qcompile.compiler.golden.float_rules import quantize_linear as quantize_codes
-from qcompile.compiler.ir import Int64Array, Lookup, Op, Origin, Quantization, Value
+from qcompile.compiler.ir import Int64Array, Lookup, Op, Origin, Quantization, Reshape, Value
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -77,6 +77,35 @@ class Pending:
         """The same with one more clamp behind it."""
         origins = (*self.origins, *clip.origins)
         return replace(self, clips=(*self.clips, clip), origins=origins)
+
+
+def per_tensor(op: ir_float.DequantizeLinear | ir_float.QuantizeLinear) -> Quantization:
+    """The one scale and zero point of an activation."""
+    if op.scale.ndim:
+        raise NotFoldable(
+            f"quantizes an activation with {op.scale.size} scales",
+            "use one scale a tensor for activations",
+        )
+    return Quantization(scale=float(op.scale), zero_point=int(op.zero_point))
+
+
+def one_per_channel(bias: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a bias adds one value to each channel: axis 1 of images, the last one of vectors."""
+    channel = 1 if len(shape) == 4 else len(shape) - 1
+    aligned = (1,) * (len(shape) - len(bias)) + bias
+    return len(aligned) == len(shape) and all(
+        d == 1 or (i == channel and d == shape[i]) for i, d in enumerate(aligned)
+    )
+
+
+def moved_weight(weight: Weight, op: Reshape | ir_float.Transpose) -> Weight:
+    """A constant in another shape or order of axes, with its scales along the same axis."""
+    if isinstance(op, ir_float.Transpose):
+        axis = op.permutation.index(weight.axis) if weight.scale.ndim else 0
+        return replace(weight, codes=weight.codes.transpose(op.permutation), axis=axis)
+    if weight.scale.ndim and op.shape != weight.codes.shape:
+        raise NotFoldable("reshapes a constant with several scales", "store it in its final shape")
+    return replace(weight, codes=weight.codes.reshape(op.shape))
 
 
 def quantization_of(value: Value) -> Quantization:

@@ -24,7 +24,7 @@ Scales are float32 values (a JSON number that float32 holds exactly), dtypes are
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's own dtype] as dtype |
 | Softmax | axis | float32 softmax along one axis |
 | WindowColumns | kernel, stride, dilation, pad, out_width, fill | windows' columns as channels |
-| QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | `golden.float_rules.softmax` |
+| QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | as ONNX Runtime's operator |
 
 Per sample the order of the prologue and the epilogue is the order of execution. After the prologue
 the accelerator's inputs are int8 codes, 4-D; the epilogue starts from its int8 outputs.

@@ -117,34 +117,6 @@ def test_average_pool_rule_equals_onnxruntime(run_node: RunNode, dtype: str) -> 
     assert np.array_equal(model_codes(numerics.requantize(acc, requant, axis=1), dtype), got)
 
 
-@pytest.mark.parametrize(("dtype", "zero_point"), [("int8", -128), ("int8", 60), ("uint8", 0)])
-@pytest.mark.parametrize("classes", [2, 12, 1000])
-def test_softmax_rule_equals_onnxruntime(
-    run_node: RunNode, dtype: str, zero_point: int, classes: int
-) -> None:
-    rng = np.random.default_rng(classes)
-    low, high = float_rules.code_range(dtype)
-    x = rng.integers(low, high + 1, (300, classes)).astype(dtype)
-    xq = Quantization(scale=float(np.float32(0.0557)), zero_point=low + 140)
-    yq = Quantization(scale=1 / 256, zero_point=zero_point)
-    got = run_node(
-        "QLinearSoftmax",
-        {"x": x},
-        constants={
-            "xs": np.asarray(xq.scale, np.float32),
-            "xz": np.asarray(xq.zero_point, dtype),
-            "ys": np.asarray(yq.scale, np.float32),
-            "yz": np.asarray(yq.zero_point, dtype),
-        },
-        order="x xs xz ys yz",
-        output_type=TensorProto.INT8 if dtype == "int8" else TensorProto.UINT8,
-        domain="com.microsoft",
-        axis=1,
-        opset=13,
-    )
-    assert np.array_equal(float_rules.softmax(x, xq, yq, dtype=dtype), got)
-
-
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 @pytest.mark.parametrize("seed", range(5))
 def test_sigmoid_table_equals_onnxruntime(run_node: RunNode, dtype: str, seed: int) -> None:
