@@ -28,6 +28,9 @@ LAYER_WORDS = LAYER_ENTRIES * ENTRY_WORDS
 MAX_PAYLOAD_WORDS = 4096
 CONSTANT_WORDS = 4
 """16-bit words of one channel's constants: bias 32, mantissa 24, shift 6."""
+ADD_ENTRY_BITS = 24
+ADD_FRACTION = 14
+"""Bits of an entry of the residual adder's tables, signed, and how many are its fraction."""
 
 # Entries of a descriptor. Deltas of the read loops stand at 0..6.
 ENTRY_INITIAL = 7
@@ -202,7 +205,7 @@ def table_packet(table: npt.NDArray[np.int8]) -> list[int]:
 
 def add_table_packet(kind: PacketKind, table: Iterable[int]) -> list[int]:
     """256 signed 24-bit entries, that of code -128 first, two words each."""
-    entries = [_field(int(entry), 24, 0, signed=True) for entry in table]
+    entries = [_field(int(entry), ADD_ENTRY_BITS, 0, signed=True) for entry in table]
     return packet(kind, [half for entry in entries for half in (entry & 0xFFFF, entry >> 16)])
 
 

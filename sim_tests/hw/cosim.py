@@ -79,7 +79,7 @@ def with_random_memories(text: str) -> str:
 
 
 def to_verilog(component: wiring.Component[Any], name: str = "dut") -> str:
-    """The component as Verilog; memories start as `with_random_memories` says."""
+    """The component as Verilog."""
     key = _digest(rtlil.convert(component, name=name, emit_src=False))
     path = CACHE / f"{key}.v"
     with locked(CACHE / key):
@@ -89,7 +89,7 @@ def to_verilog(component: wiring.Component[Any], name: str = "dut") -> str:
             partial = path.with_suffix(".partial")
             partial.write_text(text)
             os.replace(partial, path)
-    return with_random_memories(path.read_text())
+    return path.read_text()
 
 
 def vendor_models() -> Path:
@@ -227,7 +227,7 @@ def run_vectors(
     ports = _ports(component)
     names = [name for name, (_, _, is_input) in ports.items() if is_input]
     assert set(names) == set(inputs), f"inputs must be {names}, not {sorted(inputs)}"
-    text = to_verilog(component) + _harness(ports)
+    text = with_random_memories(to_verilog(component)) + _harness(ports)
     simulation = build(text, "harness", sources=sources)
     masked = [np.asarray(inputs[name], np.int64) & ((1 << ports[name][0]) - 1) for name in names]
     rows = zip(*(column.tolist() for column in masked), strict=True)

@@ -21,6 +21,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.compiler import toolchain
+from qcompile.hw.activation import ActivationTable
+from qcompile.hw.eltwise import EltwiseAdd
 from qcompile.hw.requant import RequantExact, RequantShift
 from qcompile.hw.requantizer import RequantConfig
 from sim_tests.hw import cosim
@@ -41,7 +43,7 @@ class Wrapper(wiring.Component):  # type: ignore[type-arg]  # not a generic clas
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         # The stubs' base class has no `elaborate`; every component has.
-        m.submodules.component = cast(Elaboratable, self.component)
+        m.submodules.component = cast(Any, self.component)
         inputs: list[Value] = []
         outputs: list[Value] = []
         for _, member, value in self.component.signature.flatten(self.component):
@@ -122,7 +124,11 @@ def measure(component: wiring.Component[Any], *, options: str = "", seed: int = 
 
 def components() -> dict[str, Factory]:
     """What can be measured, by name."""
-    variants: dict[str, Factory] = {"requant-shift": lambda: RequantShift(RequantConfig())}
+    variants: dict[str, Factory] = {
+        "activation": ActivationTable,
+        "eltwise": EltwiseAdd,
+        "requant-shift": partial(RequantShift, RequantConfig()),
+    }
     for rows in (3, 4, 5, 6):
         for max_shift in (31, 39):
             config = RequantConfig(rows_per_stage=rows, max_shift=max_shift)
