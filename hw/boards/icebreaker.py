@@ -1,0 +1,39 @@
+"""1BitSquared iCEBreaker: iCE40UP5K, 12 MHz, FT2232H, W25Q128JV."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qcompile.hw.boards.board import Board, BoardPorts
+
+if TYPE_CHECKING:
+    from amaranth.build import Platform
+
+
+def _platform() -> Platform:
+    from amaranth_boards.icebreaker import ICEBreakerPlatform
+
+    return ICEBreakerPlatform()
+
+
+ICEBREAKER = Board(
+    name="icebreaker",
+    device="UP5K",
+    package="sg48",
+    platform=_platform,
+    oscillator_hz=12_000_000,
+    clock_pin="clk12",
+    uart="uart",
+    flash="spi_flash_4x",
+    flash_bytes=16 * 1024 * 1024,
+    flash_lines=4,
+    ports=BoardPorts(
+        clock="clk12_0__io",
+        rx="uart_0__rx__io",
+        tx="uart_0__tx__io",
+        select="spi_flash_4x_0__cs__io",
+        flash_clock="spi_flash_4x_0__clk__io",
+        data="spi_flash_4x_0__dq__io",
+    ),
+    loader_board="ice40_generic",
+)

@@ -1,0 +1,95 @@
+"""The core clock of iCE40 boards: an SB_PLL40_PAD, and reset until it is stable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import (
+    ClockDomain,
+    ClockSignal,
+    Elaboratable,
+    Instance,
+    IOValue,
+    Module,
+    ResetSignal,
+    Signal,
+)
+
+VCO_HZ = (533_000_000, 1_066_000_000)
+"""Range of the VCO (iCE40 sysCLOCK PLL guide FPGA-TN-02052, table 3)."""
+RESET_SECONDS = 15e-6
+"""Block RAM reads zeros for about 3 us after configuration; with a margin of 5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PllSettings:
+    """Output = input * (divf + 1) / 2**divq, with the reference divider at 1."""
+
+    divf: int
+    divq: int
+
+    def output_hz(self, input_hz: int) -> int:
+        """Frequency of the output, exact only where it is whole."""
+        return input_hz * (self.divf + 1) >> self.divq
+
+
+def find_pll_settings(input_hz: int, output_hz: int) -> PllSettings:
+    """Settings that make `output_hz` exactly; ValueError where there are none."""
+    low, high = VCO_HZ
+    for divq in range(1, 7):
+        vco = output_hz << divq
+        if low <= vco <= high and vco % input_hz == 0 and vco // input_hz <= 128:
+            return PllSettings(divf=vco // input_hz - 1, divq=divq)
+    raise ValueError(f"the PLL cannot make {output_hz} Hz from {input_hz} Hz exactly")
+
+
+class Ice40Clock(Elaboratable):
+    """Makes the `sync` domain from a pin: PLL, then a reset of 15 us after its lock.
+
+    Parameters
+    ----------
+    pin : IOValue
+        The clock pin; it must be the PLL's pad.
+    input_hz, output_hz : int
+    """
+
+    def __init__(self, pin: IOValue, *, input_hz: int, output_hz: int) -> None:
+        self.pin = pin
+        self.output_hz = output_hz
+        self.settings = find_pll_settings(input_hz, output_hz)
+        self.clock = Signal()
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        locked = Signal()
+        m.submodules.pll = Instance(
+            "SB_PLL40_PAD",
+            ("p", "FEEDBACK_PATH", "SIMPLE"),
+            ("p", "DIVR", 0),
+            ("p", "DIVF", self.settings.divf),
+            ("p", "DIVQ", self.settings.divq),
+            ("p", "FILTER_RANGE", 1),  # for a reference of 10 to 17 MHz
+            ("io", "PACKAGEPIN", self.pin),
+            ("i", "RESETB", 1),
+            ("i", "BYPASS", 0),
+            ("o", "PLLOUTGLOBAL", self.clock),
+            ("o", "LOCK", locked),
+        )
+        m.domains.sync = ClockDomain()
+        m.domains.power_on = ClockDomain(reset_less=True, local=True)
+        m.d.comb += [
+            ClockSignal("sync").eq(self.clock),
+            ClockSignal("power_on").eq(self.clock),
+        ]
+        timer = Signal(range(int(RESET_SECONDS * self.output_hz) + 1))
+        lock_sync = Signal(2)
+        done = Signal()
+        m.d.power_on += lock_sync.eq(lock_sync << 1 | locked)
+        with m.If(~lock_sync[1]):
+            m.d.power_on += [timer.eq(0), done.eq(0)]
+        with m.Elif(timer.all()):
+            m.d.power_on += done.eq(1)
+        with m.Else():
+            m.d.power_on += timer.eq(timer + 1)
+        m.d.comb += ResetSignal("sync").eq(~done)
+        return m

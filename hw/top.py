@@ -1,0 +1,150 @@
+"""The whole FPGA: accelerator, host link and flash reader, and the board's pins around them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.build import Platform
+from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.lib import io, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.boards import Board
+from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.flash_reader import FlashPins, FlashReader
+from qcompile.hw.host_link import HostLink
+from qcompile.hw.pll import Ice40Clock
+from qcompile.runtime.protocol import CoreError, State
+
+
+class System(wiring.Component):
+    """Accelerator, host link and flash reader in one clock domain, without vendor cells.
+
+    The flash belongs to the accelerator while it runs or is paused, to READ_FLASH of the host
+    otherwise. A flash that does not answer shows as `State.ERROR` with `CoreError.FLASH_SILENT`.
+
+    Parameters
+    ----------
+    core : wiring.Component
+        The accelerator; docs/architecture.md section 7 lists its ports.
+    config : AcceleratorConfig
+    clock_hz : int
+
+    Attributes
+    ----------
+    rx : 1, in; tx : 1, out
+        The serial line; `rx` already synchronized.
+    flash : FlashPins, out
+    """
+
+    rx: Signal
+    tx: Signal
+    flash: Any
+
+    def __init__(self, core: Any, config: AcceleratorConfig, *, clock_hz: int) -> None:
+        self.core = core
+        self.clock_hz = clock_hz
+        self._link = HostLink(config, clock_hz=clock_hz)
+        self._reader = FlashReader(clock_hz=clock_hz)
+        super().__init__({"rx": In(1), "tx": Out(1), "flash": Out(FlashPins)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.core = core = self.core
+        m.submodules.link = link = self._link
+        m.submodules.reader = reader = self._reader
+        wiring.connect(m, wiring.flipped(self.flash), reader.pins)
+        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
+
+        m.d.comb += [
+            core.host_valid.eq(link.host_valid),
+            core.host_write.eq(link.host_write),
+            core.host_address.eq(link.host_address),
+            core.host_write_data.eq(link.host_write_data),
+            link.host_ready.eq(core.host_ready),
+            link.host_data.eq(core.host_data),
+            link.host_data_valid.eq(core.host_data_valid),
+            core.start.eq(link.start),
+            core.resume.eq(link.resume),
+            core.abort.eq(link.abort),
+            core.stop_after.eq(link.stop_after),
+            link.state.eq(core.state),
+            link.error.eq(core.error),
+            link.layers_done.eq(core.layers_done),
+            link.cycles.eq(core.cycles),
+        ]
+        with m.If(reader.error):
+            m.d.comb += [link.state.eq(State.ERROR), link.error.eq(CoreError.FLASH_SILENT)]
+
+        host_reads = Signal()
+        with m.If(link.flash_start):
+            m.d.sync += host_reads.eq(1)
+        with m.Elif(link.flash_stop):
+            m.d.sync += host_reads.eq(0)
+        program_stop = core.program_stop & ~link.flash_start
+        m.d.comb += [
+            reader.address.eq(link.flash_address),
+            reader.start.eq(core.program_start | link.flash_start),
+            reader.stop.eq(Mux(host_reads, link.flash_stop, program_stop)),
+            core.program.payload.eq(reader.o.payload),
+            core.program.valid.eq(reader.o.valid & ~host_reads),
+            core.program_crc_ok.eq(reader.crc_ok),
+            link.flash_i.payload.eq(reader.o.payload),
+            link.flash_i.valid.eq(reader.o.valid & host_reads),
+            link.flash_ready.eq(reader.ready),
+        ]
+        with m.If(host_reads):
+            m.d.comb += reader.o.ready.eq(link.flash_i.ready)
+        with m.Else():
+            m.d.comb += reader.o.ready.eq(core.program.ready)
+        return m
+
+
+class Top(Elaboratable):
+    """A `System` on a board: clock, reset and I/O cells of the board's platform.
+
+    Every flash pin and the UART go through registers in the I/O cells; the flash clock's cell is
+    a DDR output that is high in the second half of a core clock (see hw/flash_reader.py).
+    """
+
+    def __init__(self, system: System, board: Board) -> None:
+        self.system = system
+        self.board = board
+
+    def elaborate(self, platform: Platform) -> Elaboratable:
+        m = Module()
+        m.submodules.system = system = self.system
+        m.submodules.clock = clock = Ice40Clock(
+            platform.request(self.board.clock_pin, dir="-").io,
+            input_hz=self.board.oscillator_hz,
+            output_hz=system.clock_hz,
+        )
+        platform.add_clock_constraint(clock.clock, system.clock_hz)
+        self._uart(m, platform)
+        self._flash(m, platform)
+        return m
+
+    def _uart(self, m: Module, platform: Platform) -> None:
+        """One register out; two in, against metastability."""
+        uart = platform.request(self.board.uart, dir={"rx": "-", "tx": "-"})
+        m.submodules.rx = rx = io.FFBuffer(io.Direction.Input, uart.rx)
+        m.submodules.tx = tx = io.FFBuffer(io.Direction.Output, uart.tx)
+        m.d.sync += self.system.rx.eq(rx.i)
+        m.d.comb += tx.o.eq(self.system.tx)
+
+    def _flash(self, m: Module, platform: Platform) -> None:
+        """The I/O cells of `FlashPins`."""
+        directions = {"cs": "-", "clk": "-", "dq": "-"}
+        port = platform.request(self.board.flash, dir=directions)
+        pins = self.system.flash
+        m.submodules.select = select = io.FFBuffer(io.Direction.Output, port.cs)
+        m.submodules.flash_clock = clock = io.DDRBuffer(io.Direction.Output, port.clk)
+        m.d.comb += [select.o.eq(pins.select), clock.o[1].eq(pins.clock)]
+        for line in range(4):
+            buffer = io.FFBuffer(io.Direction.Bidir, port.dq[line])
+            m.submodules[f"dq{line}"] = buffer
+            m.d.comb += [
+                buffer.o.eq(pins.d_o[line]),
+                buffer.oe.eq(pins.d_oe[line]),
+                pins.d_i[line].eq(buffer.i),
+            ]
