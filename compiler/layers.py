@@ -1,4 +1,4 @@
-"""Layers: what one run of the accelerator's loop nest computes, between integer graph and program."""
+"""Layers: what one run of the accelerator's loop nest computes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from qcompile.compiler.ir import Int8Array, Int32Array, Int64Array, Origin
+from qcompile.compiler.add_tables import AddTables
+from qcompile.compiler.ir import Int8Array, Int64Array, Origin
 
 Shape3 = tuple[int, int, int]
 """Channels, height, width of a tensor in the accelerator's memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddTables:
-    """The residual adder's two tables of signed 24-bit constants, int32 [256] each."""
-
-    a: Int32Array
-    b: Int32Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

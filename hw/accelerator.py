@@ -10,13 +10,13 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.activation import ActivationTable
 from qcompile.hw.array import SystolicArray
-from qcompile.hw.config import MAX_SHIFT, AcceleratorConfig
+from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.drain import AccumulatorFifo, ConstantsFifo, DrainBack, DrainFront
 from qcompile.hw.eltwise import EltwiseAdd
 from qcompile.hw.feeder import Feeder
 from qcompile.hw.layouts import ADDRESS_BITS, BANK_ADDRESS_BITS
 from qcompile.hw.memory import ActivationMemory
-from qcompile.hw.requant import RequantConfig, RequantExact, Requantizer
+from qcompile.hw.requant import requantizer
 from qcompile.hw.residual import ResidualReader
 from qcompile.hw.sequencer import Sequencer, State
 from qcompile.hw.unpacker import Unpacker
@@ -312,7 +312,7 @@ class Engine(wiring.Component):
         residual: ResidualReader,
     ) -> None:
         """Requantization, residual adder and table, one value a cycle; the step follows beside."""
-        m.submodules.requant = requant = self._requantizer()
+        m.submodules.requant = requant = requantizer(self.config)
         m.submodules.add = add = EltwiseAdd()
         m.submodules.table = table = ActivationTable()
         registers, flags = sequencer.registers, sequencer.registers["flags"]
@@ -338,25 +338,23 @@ class Engine(wiring.Component):
             back.code.eq(table.o),
             back.valid.eq(table.o_valid),
         ]
-        for name, write in (("table", table), ("add_a", add), ("add_b", add)):
-            target = getattr(unpacker, name)
+        for target in (unpacker.table, unpacker.add_a, unpacker.add_b):
             m.d.comb += target.ready.eq(1)
-            del write
-        self._table_writes(m, unpacker, add, table)
+        m.d.comb += [
+            table.write.eq(unpacker.table.valid),
+            table.write_index.eq(unpacker.index),
+            table.write_data.eq(unpacker.table.payload),
+            add.write_a.eq(unpacker.add_a.valid),
+            add.write_b.eq(unpacker.add_b.valid),
+            add.write_index.eq(unpacker.index),
+            add.write_data.eq(unpacker.add_a.payload),
+        ]
         step: Any = front.tag.step
         for stage in range(requant.LATENCY + add.LATENCY + table.LATENCY):
             following = Signal(2, name=f"step_{stage}", reset_less=True)
             m.d.sync += following.eq(step)
             step = following
         m.d.comb += back.step.eq(step)
-
-    def _requantizer(self) -> Requantizer:
-        return RequantExact(RequantConfig(acc_width=self.config.acc_width, max_shift=MAX_SHIFT))
-
-    def _table_writes(
-        self, m: Module, unpacker: Unpacker, add: EltwiseAdd, table: ActivationTable
-    ) -> None:
-        raise NotImplementedError
 
     def _other_port(
         self,

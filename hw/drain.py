@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import BANK_ADDRESS_BITS
+from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import CONSTANT_WORDS, COUNT_BITS
 from qcompile.hw.registers import LayerRegisters
 
@@ -244,10 +245,8 @@ class DrainFront(wiring.Component):
         """Counters of row, tile, position and group; returns row, "row is in use" and the step."""
         counts = self.registers["counts"]
         row = Signal(2)
-        tile = Signal(COUNT_BITS[4])
-        position = Signal(COUNT_BITS[5])
-        group = Signal(COUNT_BITS[6])
-        tile_last, position_last, group_last = tile == 0, position == 0, group == 0
+        tile, position, group = (LoopCounter(COUNT_BITS[i]) for i in (4, 5, 6))
+        tile_last, position_last, group_last = tile.last, position.last, group.last
         tile_end = advance & (row == 3)
         position_end = tile_end & tile_last
         group_end = position_end & position_last
@@ -258,13 +257,13 @@ class DrainFront(wiring.Component):
             m.d.sync += row.eq(row + 1)
         with m.If(group_end & group_last):
             m.d.sync += self.active.eq(0)
-        for counter, reload, moves, last in (
-            (tile, counts["n4"], tile_end, tile_last),
-            (position, counts["n5"], position_end, position_last),
-            (group, counts["n6"], group_end, group_last),
+        for name, loop, trips, step in (
+            ("tile", tile, counts["n4"], tile_end),
+            ("position", position, counts["n5"], position_end),
+            ("group", group, counts["n6"], group_end),
         ):
-            with m.If(self.begin | moves):
-                m.d.sync += counter.eq(Mux(self.begin | last, reload, counter - 1))
+            m.submodules[name] = loop
+            m.d.comb += [loop.trips.eq(trips), loop.begin.eq(self.begin), loop.step.eq(step)]
         beyond = tile_last & (row > self.registers["rows_last"])
         ends = tile_last & (row == self.registers["rows_last"])
         step = Mux(

@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.layouts import BANK_ADDRESS_BITS
+from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS
 from qcompile.hw.registers import LayerRegisters
 
@@ -115,8 +116,8 @@ class Feeder(wiring.Component):
     def _loops(self, m: Module) -> Signal:
         """Cycle 0: counters; returns the row (modulo 4) that the issued read belongs to."""
         counts = self.registers["counts"]
-        count = [Signal(bits, name=f"count{i}") for i, bits in enumerate(COUNT_BITS)]
-        last = [count[i] == 0 for i in range(LEVELS)]
+        loops = [LoopCounter(bits) for bits in COUNT_BITS]
+        last = [loop.last for loop in loops]
         tile_start = self.issue_tile_start
         row = Signal(2)
         at_tile = Signal()
@@ -135,11 +136,13 @@ class Feeder(wiring.Component):
         for i in reversed(range(LEVELS - 1)):
             with m.If(~last[i]):
                 m.d.comb += self.level.eq(i)
-        for i in range(LEVELS):
-            step = self.begin | (self.issue & Cat(*last[:i], Const(1, 1)).all())
-            with m.If(step):
-                reload = counts[f"n{i}"]
-                m.d.sync += count[i].eq(Mux(self.begin | last[i], reload, count[i] - 1))
+        for i, loop in enumerate(loops):
+            m.submodules[f"loop{i}"] = loop
+            m.d.comb += [
+                loop.trips.eq(counts[f"n{i}"]),
+                loop.begin.eq(self.begin),
+                loop.step.eq(self.issue & Cat(*last[:i], Const(1, 1)).all()),
+            ]
         with m.If(self.begin):
             m.d.sync += [self.active.eq(1), self.at_pass.eq(1), at_tile.eq(1), row.eq(0)]
         with m.Elif(self.issue):

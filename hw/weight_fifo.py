@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -92,12 +92,22 @@ class WeightFifo(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += write.eq(write + 1)
 
+        # `enough` is for the next cycle and one cycle behind with `ahead`: after an uninterrupted
+        # pass two takes are missing in it. A replayed group is complete.
         ahead = Signal(bits + 1)
-        m.d.comb += [ahead.eq(written - read), self.enough.eq(ahead > self.pass_reads)]
+        took = Signal()
+        replay = self.tile_end & ~self.last_tile
+        m.d.sync += [
+            ahead.eq(written - read),
+            took.eq(self.take),
+            self.enough.eq(
+                (self.take & replay) | (ahead > self.pass_reads + Cat(Const(0, 1), took))
+            ),
+        ]
         with m.If(self.take):
             after = Signal(bits + 1)
             m.d.comb += after.eq(read + 1)
-            m.d.sync += read.eq(Mux(self.tile_end & ~self.last_tile, base, after))
+            m.d.sync += read.eq(Mux(replay, base, after))
             with m.If(self.last_tile):
                 m.d.sync += base.eq(after)
         return m

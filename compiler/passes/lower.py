@@ -1,4 +1,4 @@
-"""lower: integer graph -> layers, with Add and Lookup fused into the layer that makes their input."""
+"""lower: integer graph -> layers; Add and Lookup join the layer that makes their input."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from qcompile.compiler import ir
-from qcompile.compiler.add_tables import solve_add_tables
+from qcompile.compiler.add_tables import AddTables, solve_add_tables
 from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedError
 from qcompile.compiler.golden.numerics import requantize
-from qcompile.compiler.layers import AddTables, Layer, Shape3
+from qcompile.compiler.layers import Layer, Shape3
 from qcompile.hw.config import MAX_SHIFT, MIN_SHIFT
 
 Mode = Literal["exact", "shift"]
@@ -88,7 +88,7 @@ def _reshape(graph: ir.Graph, op: ir.Reshape, source: str) -> str:
     if before != after and not (before[1] * before[2] == 1 and after[1] * after[2] == 1):
         raise UnsupportedError(
             f"'{op.name}': reshape of {list(before)} to {list(after)} inside the network",
-            help="reshape only pooled tensors of 1 x 1 pixels, or in front of a fully connected layer",
+            help="reshape only tensors of 1 x 1 pixels, or in front of a fully connected layer",
         )
     return source
 
@@ -308,7 +308,7 @@ def _fuse_add(
     layers: list[Layer],
 ) -> None:
     """The Add joins the later of its producers; the other operand becomes the residual."""
-    tables = solve_add_tables(op.table)
+    tables, clamp = _add_tables(op)
     candidates = [
         (index, operand)
         for operand in (0, 1)
@@ -321,16 +321,33 @@ def _fuse_add(
     else:
         layers.append(_copy(graph, op, mode, source[0]))
         index, operand = len(layers) - 1, 0
-    a, b = tables.ta, tables.tb
-    add_tables = AddTables(a=a, b=b) if operand == 0 else AddTables(a=b, b=a)
+    if operand == 1:
+        tables = replace(tables, a=tables.b, b=tables.a)
     layers[index] = replace(
         layers[index],
         name=op.name,
         output=op.outputs[0],
         origins=layers[index].origins + op.origins,
         residual=source[1 - operand],
-        add_tables=add_tables,
+        add_tables=tables,
+        table=clamp,
     )
+
+
+def _add_tables(op: ir.Add) -> tuple[AddTables, ir.Int8Array | None]:
+    """Proved tables for the adder, and a table that clamps where the adder's own range is wider."""
+    tables = solve_add_tables(op.table)
+    if not tables.differing.size:
+        return tables, None
+    low, high = int(op.table.min()), int(op.table.max())
+    tables = solve_add_tables(op.table, low=low, high=high)
+    if tables.differing.size:
+        raise UnsupportedError(
+            f"'{op.name}': {len(tables.differing)} of 65,536 operand pairs of this Add have no "
+            "exact form as a sum of two tables",
+            help="choose scales of the operands nearer to the output's",
+        )
+    return tables, np.clip(np.arange(-128, 128), low, high).astype(np.int8)
 
 
 def _fuse_lookup(
