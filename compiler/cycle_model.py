@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.emit_program import Program
 from qcompile.compiler.passes.tile import ROWS, VALUES_PER_ROW, Plan
+from qcompile.hw.activation import ActivationTable
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.eltwise import EltwiseAdd
 from qcompile.hw.program import PacketKind
+from qcompile.hw.requant import requantizer
 from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 WORD_CYCLES = 4
@@ -28,7 +31,7 @@ LOAD_CYCLES = 13
 """From "a descriptor waits and nothing runs" to the layer's first read."""
 CAPTURE_CYCLES = 6
 """From a tile's last read to the cycle in which its first row may leave the FIFO."""
-DONE_CYCLES = 4
+DONE_CYCLES = 2
 """From the last value's way out of requantization to "nothing runs"."""
 RESIDUAL_CYCLES = 8
 """A row with a residual operand takes the drain latency and these cycles."""
@@ -137,10 +140,10 @@ def predict(
     plans: Sequence[Plan],
     program: Program,
     config: AcceleratorConfig,
-    drain_latency: int,
 ) -> tuple[LayerCycles, ...]:
-    """Cycles of every layer, weights from an empty FIFO; `drain_latency` is the drain path's."""
+    """Cycles of every layer; the weight FIFO is empty at the start and the flash awake."""
     stream = _Stream(program, config.weight_depth)
+    drain_latency = requantizer(config).LATENCY + EltwiseAdd.LATENCY + ActivationTable.LATENCY
     time = 0
     taken = 0
     result = []

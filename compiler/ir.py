@@ -202,3 +202,4 @@ class Model:
     graph: Graph
     epilogue: tuple[dict[str, object], ...]
     notes: tuple[str, ...] = field(default=())
+    external: tuple[str, ...] = field(default=())

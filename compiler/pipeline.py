@@ -75,6 +75,7 @@ def load_model(
         prologue=split.prologue,
         graph=graph,
         epilogue=split.epilogue,
+        external=tuple(str(part) for part in file.external),
     )
 
 

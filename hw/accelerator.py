@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -79,27 +79,34 @@ class Accelerator(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.memory = memory = ActivationMemory(self.config)
         restart = Signal()
         engine = Engine(self.config)
         m.submodules.engine = ResetInserter(restart)(engine)
+        starting = Signal()
         started = Signal()
         host_read = Signal()
-        # Cycle 0: start or abort resets the engine. Cycle 1: the engine and the stream start.
-        m.d.comb += [
+        # Cycle 0: start or abort comes. Cycle 1: the engine is reset and the stream stopped.
+        # Cycle 2: after a start, engine and stream start.
+        m.d.sync += [
             restart.eq(self.start | self.abort),
+            starting.eq(self.start),
+            started.eq(starting),
+            engine.resume.eq(self.resume),
+            host_read.eq(self.host_valid & self.host_ready & ~self.host_write),
+        ]
+        m.d.comb += [
             engine.start.eq(started),
             self.program_start.eq(started),
-            self.program_stop.eq(self.abort | engine.ended),
+            self.program_stop.eq((restart & ~starting) | engine.ended),
             engine.stop_after.eq(self.stop_after),
-            engine.resume.eq(self.resume),
             self.program.ready.eq(engine.program.ready & ~restart),
             engine.program.valid.eq(self.program.valid),
             engine.program.payload.eq(self.program.payload),
             engine.program_crc_ok.eq(self.program_crc_ok),
-            self.state.eq(Mux(started, State.RUNNING, engine.state)),
+            self.state.eq(Mux(starting | started, State.RUNNING, engine.state)),
             self.error.eq(engine.error),
             self.layers_done.eq(engine.layers_done),
             self.cycles.eq(engine.cycles),
@@ -116,10 +123,6 @@ class Accelerator(wiring.Component):
             memory.other_data.eq(Mux(engine.other, engine.other_data, self.host_write_data)),
             self.host_data.eq(memory.other_read),
             self.host_data_valid.eq(host_read),
-        ]
-        m.d.sync += [
-            started.eq(self.start),
-            host_read.eq(self.host_valid & self.host_ready & ~self.host_write),
         ]
         return m
 
@@ -175,7 +178,7 @@ class Engine(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.unpacker = unpacker = Unpacker()
         m.submodules.sequencer = sequencer = Sequencer()

@@ -117,9 +117,9 @@ def _place(lives: Sequence[_Life], config: AcceleratorConfig) -> dict[str, Place
                 f"'{life.name}' {list(life.shape)} does not fit the activation memory",
                 context=[
                     f"needs {life.words * WORD_CHANNELS:,} bytes in one bank",
-                    f"free beside the tensors alive with it: "
                     f"{(config.bank_words - offset) * WORD_CHANNELS:,} of "
-                    f"{config.bank_words * WORD_CHANNELS:,} bytes",
+                    f"{config.bank_words * WORD_CHANNELS:,} bytes are free beside the tensors "
+                    "that are alive with it",
                 ],
                 help="use a smaller input or fewer channels in the widest layers",
             )

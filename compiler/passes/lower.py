@@ -55,7 +55,7 @@ def _lower_op(
     source = [alias.get(name, name) for name in op.inputs]
     match op:
         case ir.Conv():
-            layers.append(_convolution(graph, op, source[0]))
+            layers.append(convolution(graph, op, source[0]))
         case ir.AveragePool():
             layers.append(_average_pool(graph, op, source[0]))
         case ir.Add():
@@ -101,7 +101,8 @@ def _split_weights(weight: ir.Int16Array) -> ir.Int8Array:
     return np.stack([first, weight - first]).astype(np.int8)
 
 
-def _convolution(graph: ir.Graph, op: ir.Conv, source: str) -> Layer:
+def convolution(graph: ir.Graph, op: ir.Conv, source: str) -> Layer:
+    """The layer of a convolution that reads `source`."""
     in_shape, out_shape = shape3(graph, op.inputs[0]), shape3(graph, op.outputs[0])
     weight = op.weight
     if op.group == 1:
@@ -278,7 +279,7 @@ def _check_range(
         scale = float(mantissa[channel]) * 2.0 ** -float(shift[channel])
         raise UnsupportedError(
             f"'{op.name}': requantization scale {scale:.3g} of channel {channel}",
-            help=f"scales (input * weight / output) must be 2**{MANTISSA_BITS - MAX_SHIFT - 1} or more",
+            help=f"input * weight / output scale must be 2**{MANTISSA_BITS - MAX_SHIFT - 1} or more",
         )
     saturates = mantissa.astype(np.float64) * 2.0 ** -shift.astype(np.float64) * FLOAT_EXACT >= 512
     wide = live & (largest >= FLOAT_EXACT) & ~saturates

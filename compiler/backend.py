@@ -1,0 +1,165 @@
+"""The accelerator's side of a compilation: integer graph in, program and predicted cycles out.
+
+Nothing here starts a tool. `hardware.py` makes Verilog and bitstream of the configuration that is
+chosen here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from qcompile.compiler import ir
+from qcompile.compiler.cycle_model import LayerCycles, predict
+from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.allocate import Placement, allocate
+from qcompile.compiler.passes.emit_program import Program, emit_program
+from qcompile.compiler.passes.lower import convolution, lower
+from qcompile.compiler.passes.tile import Plan, plan_layer, tile
+from qcompile.compiler.passes.window_columns import window_columns
+from qcompile.hw.config import ACC_WIDTHS, AcceleratorConfig
+from qcompile.hw.layouts import (
+    IMAGE_HEADER_BYTES,
+    IMAGE_MAGIC,
+    IMAGE_OFFSET,
+    IMAGE_VERSION,
+    WORD_CHANNELS,
+)
+from qcompile.hw.program import program_bytes
+
+Mode = Literal["exact", "shift"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A model as the accelerator runs it; `model` is what the host sends and gets back."""
+
+    model: ir.Model
+    config: AcceleratorConfig
+    layers: tuple[Layer, ...]
+    plans: tuple[Plan, ...]
+    places: Mapping[str, Placement]
+    program: Program
+    cycles: tuple[LayerCycles, ...]
+
+    @property
+    def total_cycles(self) -> int:
+        """Predicted, from start to the last output word."""
+        return sum(layer.cycles for layer in self.cycles)
+
+
+def for_accelerator(model: ir.Model) -> ir.Model:
+    """The model with its inputs in the form in which the host sends them."""
+    config = AcceleratorConfig()
+
+    def estimate(graph: ir.Graph, conv: ir.Conv) -> int:
+        return plan_layer(convolution(graph, conv, conv.inputs[0]), config).cycles_estimate
+
+    return window_columns(model, estimate)
+
+
+def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:
+    """Lower, tile, allocate, emit, predict. UnsupportedError or CapacityError name the layer."""
+    model = for_accelerator(model)
+    graph = model.graph
+    layers = lower(graph, requant)
+    config = AcceleratorConfig(acc_width=_acc_width(layers), requant=requant)
+    plans = tile(layers, config)
+    places = allocate(layers, graph.inputs, outputs_of(graph), config)
+    program = emit_program(layers, plans, places)
+    return Compiled(
+        model=model,
+        config=config,
+        layers=layers,
+        plans=plans,
+        places=places,
+        program=program,
+        cycles=predict(layers, plans, program, config),
+    )
+
+
+def outputs_of(graph: ir.Graph) -> tuple[str, ...]:
+    """The graph's outputs under the names of the tensors in memory (Reshape moves nothing)."""
+    alias = {op.outputs[0]: op.inputs[0] for op in graph.ops if isinstance(op, ir.Reshape)}
+
+    def source(name: str) -> str:
+        while name in alias:
+            name = alias[name]
+        return name
+
+    return tuple(source(name) for name in graph.outputs)
+
+
+def _acc_width(layers: Sequence[Layer]) -> int:
+    """The narrowest accumulator that every sum of products fits, signed."""
+    worst = max(layers, key=lambda layer: layer.acc_bound)
+    needed = worst.acc_bound.bit_length() + 1
+    for width in ACC_WIDTHS:
+        if needed <= width:
+            return width
+    raise CapacityError(
+        f"'{worst.name}': its sums may need {needed} bits",
+        context=[f"the widest accumulator has {ACC_WIDTHS[-1]}"],
+        help="split the layer into layers with fewer inputs",
+    )
+
+
+def flash_image(compiled: Compiled) -> bytes:
+    """Header and program, as docs/architecture.md section 5 lays them out."""
+    program = program_bytes(compiled.program.words)
+    header = b"".join(
+        (
+            IMAGE_MAGIC,
+            IMAGE_VERSION.to_bytes(4, "little"),
+            compiled.config.id.to_bytes(4, "little"),
+            len(program).to_bytes(4, "little"),
+            zlib.crc32(program).to_bytes(4, "little"),
+            bytes(12),
+            bytes.fromhex(compiled.model.sha256),
+        )
+    )
+    return header.ljust(IMAGE_HEADER_BYTES, b"\0") + program
+
+
+def accelerator_map(compiled: Compiled) -> dict[str, object]:
+    """The manifest's `accelerator`: where inputs, outputs and layers lie in memory."""
+    graph = compiled.model.graph
+
+    def place(name: str, key: str, source: str) -> dict[str, object]:
+        where = compiled.places[source]
+        return {
+            key: name,
+            "address": where.address,
+            "shape": list(where.shape),
+            "words": where.words,
+        }
+
+    outputs = zip(graph.outputs, outputs_of(graph), strict=True)
+    return {
+        "inputs": [place(name, "value", name) for name in graph.inputs],
+        "outputs": [place(name, "value", source) for name, source in outputs],
+        "layers": [
+            {"op": layer.operator, **place(layer.output, "name", layer.output)}
+            for layer in compiled.layers
+        ],
+    }
+
+
+def memory_usage(compiled: Compiled) -> dict[str, int]:
+    """The report's `memory`, in bytes."""
+    bank_bytes = compiled.config.bank_words * WORD_CHANNELS
+    ends = [0, 0]
+    for place in compiled.places.values():
+        ends[place.bank] = max(ends[place.bank], (place.offset + place.words) * WORD_CHANNELS)
+    return {
+        "bank_0_bytes": ends[0],
+        "bank_1_bytes": ends[1],
+        "bank_size_bytes": bank_bytes,
+        "flash_program_bytes": 2 * len(compiled.program.words),
+        "flash_offset": IMAGE_OFFSET,
+        "weight_fifo_words": compiled.config.weight_depth,
+        "weight_words_of_largest_group": max(plan.weights.shape[1] for plan in compiled.plans),
+    }

