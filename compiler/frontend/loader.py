@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,36 @@ def load_model_file(path: Path) -> ModelFile:
             f"{path.name}: not an ONNX model: it has no operators or no version",
             help="export or download the model again",
         )
+    if any(isinstance(text, bytes) for text in _texts(proto)):  # protobuf's mark of broken UTF-8
+        raise ModelError(
+            f"{path.name}: holds names that are no text (UTF-8)",
+            help="the file is damaged; export or download it again",
+        )
     external = _external_files(path, proto)
     digest = hashlib.sha256(data)
     for file in external:
         digest.update(file.read_bytes())
     return ModelFile(path=path, proto=proto, sha256=digest.hexdigest(), external=external)
+
+
+def _texts(proto: onnx.ModelProto) -> Iterator[str | bytes]:
+    """Every name in the file that anything looks at."""
+    yield from (entry.domain for entry in proto.opset_import)
+    for node in proto.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, *_tensor_texts(attribute.t))
+    for tensor in proto.graph.initializer:
+        yield from _tensor_texts(tensor)
+    for info in (*proto.graph.input, *proto.graph.output):
+        yield info.name
+        yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
+
+
+def _tensor_texts(tensor: TensorProto) -> Iterator[str | bytes]:
+    yield tensor.name
+    for entry in tensor.external_data:
+        yield from (entry.key, entry.value)
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
 
+MAX_WINDOWS = 1 << 16
+"""Windows along one axis, far beyond any image for these devices."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -55,6 +58,8 @@ def read_window(node: NodeReader, image: tuple[int, int], kernel: tuple[int, int
     window = Window(kernel=kernel, strides=strides, dilations=dilations, pads=resolved)
     if min(window.output_size(*image)) < 1:
         raise Refusal(f"kernel {list(kernel)} is larger than its padded input", broken=True)
+    if max(window.output_size(*image)) > MAX_WINDOWS:
+        raise Refusal(f"makes {max(window.output_size(*image)):,} windows", broken=True)
     if any(pad >= span for pad, span in zip(resolved, window.spans() * 2, strict=True)):
         raise Refusal(
             f"pads={list(resolved)} reach a whole kernel {list(kernel)} beyond the image",
@@ -89,7 +94,9 @@ def window_counts(window: Window, image: tuple[int, int]) -> set[int]:
         counts = set()
         for position in range(outputs[axis]):
             start = position * window.strides[axis] - window.pads[axis]
-            taps = [start + i * window.dilations[axis] for i in range(window.kernel[axis])]
-            counts.add(sum(0 <= tap < image[axis] for tap in taps))
+            step = window.dilations[axis]
+            first = max(0, -(start // step))  # taps are start + i * step, 0 <= i < kernel
+            beyond = min(window.kernel[axis], -((start - image[axis]) // step))
+            counts.add(max(0, beyond - first))
         per_axis.append(counts)
     return {down * across for down in per_axis[0] for across in per_axis[1]}

@@ -15,7 +15,7 @@ from qcompile.compiler.ir import Int64Array, Lookup, Op, Origin, Quantization, R
 
 FloatArray = npt.NDArray[np.float32]
 
-BIAS_SCALE_TOLERANCE = 1e-3
+BIAS_SCALE_TOLERANCE = 1e-6
 """Relative difference from input scale * weight scale up to which a bias scale is rounding.
 
 ONNX Runtime's integer kernels never read the bias scale; beyond this the model means another bias.
