@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -74,7 +74,7 @@ class AccumulatorFifo(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.ram = ram = memory.Memory(shape=len(self.i), depth=FIFO_ROWS, init=[])
         write, read = ram.write_port(), ram.read_port()
@@ -132,7 +132,7 @@ class ConstantsFifo(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         slot_bits = (GROUP_SLOTS - 1).bit_length()
         write = Signal(slot_bits + 1 + 4)  # slot, channel, word of the channel
@@ -217,7 +217,7 @@ class DrainFront(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         advance = Signal()
         row, row_used, step = self._loops(m, advance)
@@ -320,7 +320,7 @@ class DrainBack(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         lane = Signal(2)
         ends = Signal()

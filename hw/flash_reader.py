@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -76,7 +76,8 @@ class FlashReader(wiring.Component):
     nibble a clock: the first word comes 30 cycles after `start`, then one every 4 cycles.
 
     Backpressure pauses the flash clock: while a word stands at `o`, the next one's last clock is
-    held back, and the flash itself keeps the nibble. A consumer that takes words within 2 cycles gets the full rate.
+    held back, and the flash itself keeps the nibble. A consumer that takes words within 2 cycles
+    gets the full rate.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ class FlashReader(wiring.Component):
         self._run = Signal()  # a flash clock that reads a nibble
         self._nibble = Signal(2)
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.d.comb += [
             self.ready.eq(self._step == STEP_READ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -163,7 +163,7 @@ class HostLink(wiring.Component):
         self._transmitter = UartTransmitter(clocks=self._clocks_per_bit)
         self._crc = SerialCrc32()
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.receiver = receiver = self._receiver
         m.submodules.transmitter = self._transmitter

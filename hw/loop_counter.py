@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,7 +35,7 @@ class LoopCounter(wiring.Component):
     def __init__(self, bits: int) -> None:
         super().__init__({"trips": In(bits), "begin": In(1), "step": In(1), "last": Out(1)})
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         left = Signal(len(self.trips))
         restart = self.begin | self.last

@@ -59,7 +59,7 @@ class Ice40Clock(Elaboratable):
         self.settings = find_pll_settings(input_hz, output_hz)
         self.clock = Signal()
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         locked = Signal()
         m.submodules.pll = Instance(

@@ -18,7 +18,7 @@ to 24 significant bits, then to a whole number (ties to even), plus the zero poi
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.requantizer import INTEGER_BITS, MANTISSA_BITS, RequantConfig, Requantizer
@@ -44,7 +44,7 @@ class RequantExact(Requantizer):
         self.row_stages = -(-rows // config.rows_per_stage)
         self.LATENCY = 2 + self.row_stages + self.ROUND_LATENCY
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         self.follow_valid(m)
         # Cycle 0: bias.
@@ -177,7 +177,7 @@ class RequantShift(Requantizer):
 
     LATENCY = 2 + Requantizer.ROUND_LATENCY
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         self.follow_valid(m)
         # Cycle 0: bias.

@@ -8,7 +8,7 @@ Function Usage Guide", figure 2: registers F and G).
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, ClockSignal, Const, Elaboratable, Instance, Module, Signal, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -54,7 +54,7 @@ class DualMultiplier(wiring.Component):
         operands = {name: In(signed(8)) for name in ("a0", "b0", "a1", "b1")}
         super().__init__({**operands, "p0": Out(signed(16)), "p1": Out(signed(16))})
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         for a, b, product in ((self.a0, self.b0, self.p0), (self.a1, self.b1, self.p1)):
             result = Signal(signed(16), reset_less=True)
@@ -72,7 +72,7 @@ class DualMultiplier(wiring.Component):
 class Ice40DualMultiplier(DualMultiplier):
     """`DualMultiplier` in one SB_MAC16: same ports, same latency, no logic cells."""
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         registers = Const(int(self.input_registers))
         product = Signal(32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, ClockSignal, Const, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -49,7 +49,7 @@ class SinglePortMemory(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         ram: memory.Memory = memory.Memory(shape=32, depth=1 << ADDRESS_BITS, init=[])
         m.submodules.ram = ram
@@ -69,7 +69,7 @@ class SinglePortMemory(wiring.Component):
 class Ice40SinglePortMemory(SinglePortMemory):
     """`SinglePortMemory` in two SB_SPRAM256KA: the low halves of the words in the first."""
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         for half in range(2):
             low, high = (self.write[2 * half + byte].replicate(2) for byte in range(2))
