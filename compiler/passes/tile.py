@@ -176,15 +176,19 @@ def _by_axis(weight: Int8Array, row_axis: str) -> Int8Array:
     return weight.swapaxes(-1, -2) if row_axis == "h" else weight
 
 
-def _pad_channels(weight: Int8Array, axis: int) -> Int8Array:
+def _pad_channels(weight: Int8Array, axis: int, multiple: int = VALUES_PER_ROW) -> Int8Array:
     widths = [(0, 0)] * weight.ndim
-    widths[axis] = (0, -weight.shape[axis] % VALUES_PER_ROW)
+    widths[axis] = (0, -weight.shape[axis] % multiple)
     return np.pad(weight, widths)
 
 
 def _dense(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
     """Rotate mode: word j of an activation word meets byte (column + j) mod 4."""
     weight = _pad_channels(_pad_channels(_by_axis(layer.weight, name), 1), 2)
+    split_words = 1
+    if p.kernel == 1:  # more channel words than the loop counts
+        split_words = -(-weight.shape[2] // (VALUES_PER_ROW << COUNT_BITS[1]))
+        weight = _pad_channels(weight, 2, VALUES_PER_ROW * split_words)
     copies, out, in_, o_taps, p_taps = weight.shape
     # [copies, groups, column, channel word, byte, O tap, P tap]
     split = weight.reshape(copies, out // 4, 4, in_ // 4, 4, o_taps, p_taps)
@@ -200,6 +204,9 @@ def _dense(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
         _step(p.dilation * p.address, p.dilation, 0),
         _step(o.dilation * o.address, 0, o.dilation),
     ]
+    if split_words > 1:  # the row axis has one tap: its loop walks blocks of channel words
+        trips[0], trips[1] = trips[0] // split_words, split_words
+        steps[1] = _step(pixels * trips[0], 0, 0)
     if copies > 1:
         if 1 not in trips:
             return  # no loop is free to walk the copies
