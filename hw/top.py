@@ -114,8 +114,9 @@ class Top(Elaboratable):
     def elaborate(self, platform: Platform) -> Elaboratable:
         m = Module()
         m.submodules.system = system = self.system
+        clock_pin: Any = platform.request(self.board.clock_pin, dir="-")
         m.submodules.clock = clock = Ice40Clock(
-            platform.request(self.board.clock_pin, dir="-").io,
+            clock_pin.io,
             input_hz=self.board.oscillator_hz,
             output_hz=system.clock_hz,
         )
@@ -126,7 +127,7 @@ class Top(Elaboratable):
 
     def _uart(self, m: Module, platform: Platform) -> None:
         """One register out; two in, against metastability."""
-        uart = platform.request(self.board.uart, dir={"rx": "-", "tx": "-"})
+        uart: Any = platform.request(self.board.uart, dir={"rx": "-", "tx": "-"})
         m.submodules.rx = rx = io.FFBuffer(io.Direction.Input, uart.rx)
         m.submodules.tx = tx = io.FFBuffer(io.Direction.Output, uart.tx)
         m.d.sync += self.system.rx.eq(rx.i)
@@ -134,11 +135,11 @@ class Top(Elaboratable):
 
     def _flash(self, m: Module, platform: Platform) -> None:
         """The I/O cells of `FlashPins`."""
-        directions = {"cs": "-", "clk": "-", "dq": "-"}
-        port = platform.request(self.board.flash, dir=directions)
+        port: Any = platform.request(self.board.flash, dir={"cs": "-", "clk": "-", "dq": "-"})
         pins = self.system.flash
         m.submodules.select = select = io.FFBuffer(io.Direction.Output, port.cs)
-        m.submodules.flash_clock = clock = io.DDRBuffer(io.Direction.Output, port.clk)
+        clock: Any = io.DDRBuffer(io.Direction.Output, port.clk)
+        m.submodules.flash_clock = clock
         m.d.comb += [select.o.eq(pins.select), clock.o[1].eq(pins.clock)]
         for line in range(4):
             buffer = io.FFBuffer(io.Direction.Bidir, port.dq[line])

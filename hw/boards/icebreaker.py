@@ -11,9 +11,12 @@ if TYPE_CHECKING:
 
 
 def _platform() -> Platform:
-    from amaranth_boards.icebreaker import ICEBreakerPlatform
+    from amaranth_boards.icebreaker import (  # type: ignore[import-untyped]  # it has no types
+        ICEBreakerPlatform,
+    )
 
-    return ICEBreakerPlatform()
+    platform: Platform = ICEBreakerPlatform()
+    return platform
 
 
 ICEBREAKER = Board(

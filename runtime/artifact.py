@@ -1,0 +1,166 @@
+"""Reads a build directory for the runtime: manifest, flash image, golden vectors.
+
+Parts that are there are checked against the manifest's sha256; a board's host needs only
+manifest.json and flash.bin, and golden.npz for a self-test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qcompile.runtime import layouts
+from qcompile.runtime.errors import BoardError
+from qcompile.runtime.inputs import InputSpec
+
+MANIFEST = "manifest.json"
+FLASH_IMAGE = "flash.bin"
+BITSTREAM = "top.bin"
+GOLDEN = "golden.npz"
+AGAIN = "compile the model again, and copy the whole directory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a tensor lies in the accelerator's memory; `shape` is channels, height, width."""
+
+    name: str
+    address: int
+    shape: tuple[int, int, int]
+    words: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A build directory, as far as the runtime needs it.
+
+    Attributes
+    ----------
+    folder : Path
+    model_name, model_sha256, board : str
+    inputs : tuple of InputSpec
+        The model's own inputs.
+    outputs : tuple of str
+        Names of the model's own outputs.
+    prologue, epilogue : tuples of dicts
+        Host operations, for `runtime.host_ops`.
+    accelerator_inputs, accelerator_outputs, layers : tuples of Place
+        Layers in the order of the program.
+    header : ImageHeader
+        Of the build's flash image.
+    clock_hz : int
+    """
+
+    folder: Path
+    model_name: str
+    model_sha256: str
+    board: str
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    prologue: tuple[dict[str, Any], ...]
+    epilogue: tuple[dict[str, Any], ...]
+    accelerator_inputs: tuple[Place, ...]
+    accelerator_outputs: tuple[Place, ...]
+    layers: tuple[Place, ...]
+    header: layouts.ImageHeader
+    clock_hz: int
+
+    def part(self, name: str) -> Path:
+        """Path of a part that must be there."""
+        path = self.folder / name
+        if not path.is_file():
+            raise BoardError(f"{self.folder}: its part '{name}' is missing", help=AGAIN)
+        return path
+
+
+def open_artifact(folder: Path) -> Artifact:
+    """Read a build directory; BoardError where it is none, or a part was changed."""
+    manifest = _read_manifest(folder)
+    try:
+        _check_parts(folder, manifest["parts"])
+        return _from_manifest(folder, manifest)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BoardError(
+            f"{folder / MANIFEST}: is not complete ({type(error).__name__}: {error})", help=AGAIN
+        ) from error
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError as error:
+        raise BoardError(
+            f"{folder}: is no build directory: it has no {MANIFEST}",
+            help="give the folder that compile wrote",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BoardError(f"{folder / MANIFEST}: cannot be read ({error})", help=AGAIN) from error
+    if not isinstance(manifest, dict):
+        raise BoardError(f"{folder / MANIFEST}: is no JSON object", help=AGAIN)
+    return manifest
+
+
+def _check_parts(folder: Path, parts: Mapping[str, str]) -> None:
+    for name, digest in parts.items():
+        path = folder / name
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise BoardError(f"{folder}: its part '{name}' was changed after compiling", help=AGAIN)
+
+
+def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
+    accelerator = manifest["accelerator"]
+    return Artifact(
+        folder=folder,
+        model_name=manifest["model"]["name"],
+        model_sha256=manifest["model"]["sha256"],
+        board=manifest["target"]["board"],
+        inputs=tuple(_input_spec(value) for value in manifest["inputs"]),
+        outputs=tuple(value["name"] for value in manifest["outputs"]),
+        prologue=tuple(manifest["prologue"]),
+        epilogue=tuple(manifest["epilogue"]),
+        accelerator_inputs=tuple(_place(entry, "value") for entry in accelerator["inputs"]),
+        accelerator_outputs=tuple(_place(entry, "value") for entry in accelerator["outputs"]),
+        layers=tuple(_place(entry, "name") for entry in accelerator["layers"]),
+        header=_image_header(folder, manifest),
+        clock_hz=int(manifest["clock_hz"]),
+    )
+
+
+def _input_spec(value: Mapping[str, Any]) -> InputSpec:
+    quantization = value["quantization"] or {}
+    floating = value["dtype"] == "float32"
+    return InputSpec(
+        name=value["name"],
+        shape=tuple(value["shape"]),
+        dtype=value["dtype"],
+        scale=None if floating else quantization.get("scale"),
+        zero_point=quantization.get("zero_point", 0),
+    )
+
+
+def _place(entry: Mapping[str, Any], key: str) -> Place:
+    channels, height, width = entry["shape"][-3:]
+    return Place(
+        name=entry[key],
+        address=int(entry["address"]),
+        shape=(channels, height, width),
+        words=int(entry["words"]),
+    )
+
+
+def _image_header(folder: Path, manifest: Mapping[str, Any]) -> layouts.ImageHeader:
+    """The flash image's header, checked against image and manifest."""
+    path = folder / FLASH_IMAGE
+    try:
+        image = path.read_bytes()
+        header = layouts.parse_image_header(image)
+        whole = layouts.program_is_whole(image)
+    except (OSError, ValueError) as error:
+        raise BoardError(f"{path}: cannot be used ({error})", help=AGAIN) from error
+    if not whole or header.model_sha256 != manifest["model"]["sha256"]:
+        raise BoardError(f"{path}: is not the flash image of this build", help=AGAIN)
+    return header

@@ -1,0 +1,167 @@
+"""`python -m qcompile.runtime`: runs a build on a board, with numpy and pyserial only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcompile.runtime.artifact import Artifact, open_artifact
+from qcompile.runtime.driver import Board
+from qcompile.runtime.errors import BoardError
+from qcompile.runtime.inputs import InputsError, Normalization, Samples, load_samples
+from qcompile.runtime.run import RunResult, run_inputs, self_test
+from qcompile.runtime.transport import SerialTransport
+
+SHOWN_INPUTS = 10
+SHOWN_VALUES = 12
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 an error or a failed self-test, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    if not arguments.selftest and arguments.inputs is None:
+        _parser().error("--inputs X.npz or --selftest is needed")
+    try:
+        return _run(arguments)
+    except BoardError as error:
+        print(error.render(), file=sys.stderr)
+    except InputsError as error:
+        print(f"{error.message}\n  help: {error.help}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m qcompile.runtime",
+        description="Run a build directory of qcompile on a board.",
+    )
+    parser.add_argument("build", type=Path, metavar="DIR")
+    parser.add_argument("--inputs", type=Path, metavar="X.npz")
+    parser.add_argument("--port", required=True, help="serial port, such as /dev/ttyUSB1 or COM4")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N inputs")
+    parser.add_argument("--mean", type=float, nargs="+", help="subtracted from raw pixels")
+    parser.add_argument("--std", type=float, nargs="+", help="then divides them")
+    parser.add_argument("--selftest", action="store_true", help="replay the golden vectors")
+    parser.add_argument("-o", "--output", type=Path, metavar="Y.npz", help="write the outputs")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    artifact = open_artifact(arguments.build)
+    samples = None if arguments.selftest else _samples(arguments, artifact)
+    transport = SerialTransport(arguments.port)
+    try:
+        board = Board(transport, name=arguments.port)
+        return serve(board, artifact, samples, as_json=arguments.json, output=arguments.output)
+    finally:
+        transport.close()
+
+
+def _samples(arguments: argparse.Namespace, artifact: Artifact) -> Samples:
+    normalization = None
+    if arguments.mean is not None or arguments.std is not None:
+        normalization = Normalization(
+            mean=tuple(arguments.mean or (0.0,)), std=tuple(arguments.std or (1.0,))
+        )
+    samples = load_samples(
+        arguments.inputs, artifact.inputs, normalization=normalization, limit=arguments.limit
+    )
+    for note in samples.notes:
+        print(note, file=sys.stderr)
+    return samples
+
+
+def serve(
+    board: Board,
+    artifact: Artifact,
+    samples: Samples | None,
+    *,
+    as_json: bool,
+    output: Path | None = None,
+) -> int:
+    """Check the board, run the samples (None: the self-test), print; returns the exit code."""
+    board.check(artifact)
+    if samples is None:
+        return _self_test(board, artifact, as_json=as_json)
+
+    def progress(done: int) -> None:
+        print(f"\r{done} of {samples.count} inputs", end="", file=sys.stderr, flush=True)
+
+    result = run_inputs(board, artifact, samples.tensors, progress=progress)
+    print(file=sys.stderr)
+    if output is not None:
+        write_outputs(output, result)
+    record = summary(artifact, samples, result)
+    print(json.dumps(record, indent=2) if as_json else table(record))
+    return 0
+
+
+def _self_test(board: Board, artifact: Artifact, *, as_json: bool) -> int:
+    test = self_test(board, artifact)
+    passed = test.failure is None
+    if as_json:
+        record = {"passed": passed, "layers": test.layers, "inputs": test.inputs}
+        print(json.dumps({**record, "failure": test.failure}, indent=2))
+    elif passed:
+        print(f"self-test passed: {test.layers} layers, outputs of {test.inputs} inputs")
+    else:
+        print(f"self-test FAILED: {test.failure}")
+    return 0 if passed else 1
+
+
+def write_outputs(path: Path, result: RunResult) -> None:
+    """The outputs as npz, written beside and renamed."""
+    partial = path.with_name(f".{path.name}.partial.npz")
+    try:
+        np.savez(partial, **result.outputs)  # type: ignore[arg-type]  # stubs: names are free
+        partial.replace(path)
+    except OSError as error:
+        raise BoardError(f"{path}: cannot be written ({error})", help="choose another") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def summary(artifact: Artifact, samples: Samples, result: RunResult) -> dict[str, Any]:
+    """What --json prints: outputs, classes where there are some, accuracy where labels are."""
+    first = result.outputs[artifact.outputs[0]]
+    flat = first.reshape(len(first), -1)
+    classes = flat.argmax(axis=1).tolist() if flat.shape[1] > 1 else None
+    accuracy = None
+    if samples.labels is not None and classes is not None:
+        accuracy = float(np.mean(np.asarray(classes) == samples.labels))
+    return {
+        "model": artifact.model_name,
+        "inputs": samples.count,
+        "classes": classes,
+        "accuracy": accuracy,
+        "cycles": list(result.cycles),
+        "core_milliseconds": [1e3 * cycles / artifact.clock_hz for cycles in result.cycles],
+        "seconds": result.seconds,
+        "outputs": {name: array.tolist() for name, array in result.outputs.items()},
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    """The summary for people."""
+    lines = [f"{record['model']}: {record['inputs']} inputs in {record['seconds']:.2f} s"]
+    for index in range(min(record["inputs"], SHOWN_INPUTS)):
+        text = f"  input {index}: {record['cycles'][index]:,} cycles"
+        if record["classes"] is not None:
+            text += f", class {record['classes'][index]}"
+        for name, array in record["outputs"].items():
+            values = np.asarray(array[index]).reshape(-1)
+            if values.size <= SHOWN_VALUES:
+                text += f", {name} {np.array2string(values, precision=4, max_line_width=200)}"
+        lines.append(text)
+    if record["inputs"] > SHOWN_INPUTS:
+        lines.append(f"  and {record['inputs'] - SHOWN_INPUTS} more")
+    if record["accuracy"] is not None:
+        lines.append(f"accuracy {record['accuracy']:.2%}")
+    return "\n".join(lines)

