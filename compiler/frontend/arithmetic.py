@@ -130,7 +130,7 @@ def relu(node: NodeReader) -> Imported:
 def clip(node: NodeReader) -> Imported:
     """Clip with constant bounds: attributes before opset 11, inputs since."""
     if node.opset < 11:
-        low, high = node.attribute("min"), node.attribute("max")
+        low, high = (node.attribute(name, kind=float) for name in ("min", "max"))
     else:
         bounds = [node.constant(i, "bound") for i in (1, 2)]
         if any(bound is not None and bound.size != 1 for bound in bounds):

@@ -59,7 +59,7 @@ def flatten(node: NodeReader) -> Imported:
 def squeeze(node: NodeReader) -> Imported:
     """Squeeze: axes by attribute before opset 13, by input since."""
     x = node.value(0)
-    axes = node.attribute("axes") if node.opset < 13 else node.integers(1, "axes")
+    axes = node.attribute("axes", kind=list) if node.opset < 13 else node.integers(1, "axes")
     if axes is None:
         return _reshaped(node, tuple(d for d in x.shape if d != 1))
     dropped = {_axis(axis, len(x.shape)) for axis in axes}
@@ -71,7 +71,7 @@ def squeeze(node: NodeReader) -> Imported:
 def unsqueeze(node: NodeReader) -> Imported:
     """Unsqueeze: axes by attribute before opset 13, by input since."""
     x = node.value(0)
-    axes = node.attribute("axes") if node.opset < 13 else node.integers(1, "axes")
+    axes = node.attribute("axes", kind=list) if node.opset < 13 else node.integers(1, "axes")
     if axes is None:
         raise Refusal("has no axes", broken=True)
     rank = len(x.shape) + len(axes)
@@ -206,13 +206,13 @@ def constant_data(node: NodeReader, read: Any) -> npt.NDArray[Any]:
     tensor = node.tensor("value")
     if tensor is not None:
         return np.asarray(read(tensor))
-    for name, dtype in (
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
+    for name, dtype, kind in (
+        ("value_float", np.float32, float),
+        ("value_floats", np.float32, list),
+        ("value_int", np.int64, int),
+        ("value_ints", np.int64, list),
     ):
-        value = node.attribute(name)
+        value = node.attribute(name, kind=kind)
         if value is not None:
             return np.asarray(value, dtype=dtype)
     raise Refusal("holds no number or tensor", help="only numeric constants are supported")

@@ -74,8 +74,11 @@ class NodeReader:
             raise Refusal(f"has {len(named)} outputs; only the first is supported")
         return str(named[0])
 
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute's value (strings as str, lists as lists), or the default."""
+    def attribute(self, name: str, default: Any = None, *, kind: type | None = None) -> Any:
+        """An attribute's value (strings as str, lists as lists), or the default.
+
+        Its type must be that of the default, or `kind` where there is no default.
+        """
         self._unread.discard(name)
         if name not in self._attributes:
             return default
@@ -83,7 +86,13 @@ class NodeReader:
             value = helper.get_attribute_value(self._attributes[name])
         except ValueError as error:
             raise Refusal(f"attribute {name} is damaged: {error}", broken=True) from None
-        return value.decode(errors="replace") if isinstance(value, bytes) else value
+        value = value.decode(errors="replace") if isinstance(value, bytes) else value
+        wanted = kind or (None if default is None else type(default))
+        if wanted is not None and not isinstance(value, wanted):
+            raise Refusal(f"attribute {name} is no {wanted.__name__}", broken=True)
+        if isinstance(value, list) and not all(isinstance(item, int | float) for item in value):
+            raise Refusal(f"attribute {name} is no list of numbers", broken=True)
+        return value
 
     def tensor(self, name: str) -> onnx.TensorProto | None:
         """A tensor attribute, unread data included."""
@@ -132,10 +141,13 @@ class NodeReader:
 
     def unread_attributes(self) -> tuple[str, ...]:
         """Attributes that no importer asked for, as `name=value`."""
-        return tuple(
-            f"{name}={helper.get_attribute_value(self._attributes[name])}"
-            for name in sorted(self._unread)
-        )
+        return tuple(self._printed(name) for name in sorted(self._unread))
+
+    def _printed(self, name: str) -> str:
+        try:
+            return f"{name}={helper.get_attribute_value(self._attributes[name])}"
+        except ValueError:  # of a type that ONNX does not have
+            return name
 
     def context(self) -> str:
         """The inputs with their types and shapes, for messages."""
