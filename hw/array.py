@@ -96,7 +96,7 @@ class SystolicArray(wiring.Component):
         for r in range(rows):
             bytes_ = self._operand_register(m, r)
             # One cycle in the multiplier: the tags follow.
-            tags_product = Signal(FeedTags, name=f"tags_product_row{r}")
+            tags_product: Any = Signal(FeedTags, name=f"tags_product_row{r}")
             m.d.sync += [tags_product.eq(tags), ended[r].eq(tags_product.valid & tags_product.last)]
             sums.append(self._row(m, r, bytes_, weights, tags_product))
             if r + 1 < rows:

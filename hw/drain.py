@@ -76,7 +76,8 @@ class AccumulatorFifo(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.ram = ram = memory.Memory(shape=len(self.i), depth=FIFO_ROWS, init=[])
+        ram: memory.Memory = memory.Memory(shape=len(self.i), depth=FIFO_ROWS, init=[])
+        m.submodules.ram = ram
         write, read = ram.write_port(), ram.read_port()
         head = Signal(range(FIFO_ROWS))
         tail = Signal(range(FIFO_ROWS))
@@ -146,9 +147,8 @@ class ConstantsFifo(wiring.Component):
         with m.If(self.group_done):
             m.d.sync += oldest.eq(oldest + 1)
         for part in range(CONSTANT_WORDS):
-            m.submodules[f"ram{part}"] = ram = memory.Memory(
-                shape=16, depth=4 * GROUP_SLOTS, init=[]
-            )
+            ram: memory.Memory = memory.Memory(shape=16, depth=4 * GROUP_SLOTS, init=[])
+            m.submodules[f"ram{part}"] = ram
             writer, reader = ram.write_port(), ram.read_port()
             m.d.comb += [
                 writer.addr.eq(write[2 : 2 + 2 + slot_bits]),

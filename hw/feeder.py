@@ -174,7 +174,7 @@ class Feeder(wiring.Component):
     def _pipeline(self, m: Module, row: Signal) -> None:
         """Cycles 1 and 2: the row and the tags follow the read through the memory."""
         row_q = Signal(2)
-        tags = Signal(FeedTags)
+        tags: Any = Signal(FeedTags)
         m.d.sync += [
             self.access.eq(self.issue),
             tags.valid.eq(self.issue),

@@ -180,9 +180,10 @@ class Sequencer(wiring.Component):
             ("high", 1, feeder_entry, self.delta[16:]),
             ("steps", 0, drain_entry, self.step_word),
         ):
-            m.submodules[name] = ram = memory.Memory(
+            ram: memory.Memory = memory.Memory(
                 shape=16, depth=LAYER_SLOTS * program.LAYER_ENTRIES, init=[]
             )
+            m.submodules[name] = ram
             writer, reader = ram.write_port(), ram.read_port()
             m.d.comb += [
                 writer.addr.eq(Cat(write[1:], newest[:slot_bits])),

@@ -46,6 +46,12 @@ class Unpacker(wiring.Component):
     crc_ok: Signal
     idle: Signal
     index: Signal
+    layers: Any
+    constants: Any
+    weights: Any
+    table: Any
+    add_a: Any
+    add_b: Any
     ended: Signal
     error: Signal
 

@@ -78,7 +78,8 @@ class WeightFifo(wiring.Component):
         address_2 = Signal(bits, reset_less=True)
         m.d.sync += [address_1.eq(read[:bits]), address_2.eq(address_1)]
         for half in range(2):
-            m.submodules[f"ram{half}"] = ram = memory.Memory(shape=16, depth=self.depth, init=[])
+            ram: memory.Memory = memory.Memory(shape=16, depth=self.depth, init=[])
+            m.submodules[f"ram{half}"] = ram
             writer = ram.write_port()
             reader = ram.read_port()
             m.d.comb += [

@@ -112,14 +112,14 @@ def _place(lives: Sequence[_Life], config: AcceleratorConfig) -> dict[str, Place
             if offset + life.words <= begin:
                 break
             offset = max(offset, end)
-        if offset + life.words > config.bank_words:
+        free = config.bank_words - offset
+        if life.words > free:
             raise CapacityError(
                 f"'{life.name}' {list(life.shape)} does not fit the activation memory",
                 context=[
                     f"needs {life.words * WORD_CHANNELS:,} bytes in one bank",
-                    f"{(config.bank_words - offset) * WORD_CHANNELS:,} of "
-                    f"{config.bank_words * WORD_CHANNELS:,} bytes are free beside the tensors "
-                    "that are alive with it",
+                    f"free in it beside the tensors alive then: {free * WORD_CHANNELS:,} of "
+                    + f"{config.bank_words * WORD_CHANNELS:,} bytes",
                 ],
                 help="use a smaller input or fewer channels in the widest layers",
             )

@@ -58,7 +58,7 @@ def _group(stream: _Stream, layer: Layer, plan: Plan, group: int) -> None:
     channels = slice(group * COLUMNS, (group + 1) * COLUMNS)
 
     def padded(values: np.ndarray, fill: int) -> list[int]:
-        part = values[channels].tolist()
+        part: list[int] = values[channels].tolist()
         return part + [fill] * (COLUMNS - len(part))
 
     stream.add(

@@ -20,6 +20,7 @@ Mode = Literal["exact", "shift"]
 MANTISSA_BITS = 24
 UNIT_SHIFT = MANTISSA_BITS - 1
 """With a mantissa of 2**23: a scale of one."""
+SMALLEST_SCALE = 2.0 ** (MANTISSA_BITS - 1 - MAX_SHIFT)
 FLOAT_EXACT = 1 << 24
 """Accumulators up to here are exact in float32, ONNX Runtime's intermediate type."""
 
@@ -279,7 +280,7 @@ def _check_range(
         scale = float(mantissa[channel]) * 2.0 ** -float(shift[channel])
         raise UnsupportedError(
             f"'{op.name}': requantization scale {scale:.3g} of channel {channel}",
-            help=f"input * weight / output scale must be 2**{MANTISSA_BITS - MAX_SHIFT - 1} or more",
+            help=f"input * weight / output scale must be {SMALLEST_SCALE} or more",
         )
     saturates = mantissa.astype(np.float64) * 2.0 ** -shift.astype(np.float64) * FLOAT_EXACT >= 512
     wide = live & (largest >= FLOAT_EXACT) & ~saturates

@@ -14,6 +14,7 @@
 //
 // Plusargs: +flash=FILE and +flash_offset=BYTES: what it holds (elsewhere 0xFF).
 //           +flash_quad_enable=0 or 1: the nonvolatile quad enable bit (default 0).
+//           +flash_tres1=NS: time from 0xAB to the first command (default 3000).
 //           +flash_dead=1: it never answers and never reports, as if it were not there.
 `timescale 1ns / 1ps
 
@@ -32,20 +33,22 @@ module w25q128 (
   localparam [7:0] VOLATILE_ENABLE = 8'h50, WRITE_ENABLE = 8'h06;
   localparam [7:0] READ = 8'h03, FAST_READ = 8'h0B, QUAD_OUT = 8'h6B, QUAD_IO = 8'hEB;
   localparam [7:0] RESET_ENABLE = 8'h66, RESET = 8'h99, MODE_RESET = 8'hFF;
-  localparam real TRES1 = 3000.0, TSHSL = 50.0, TRST = 30000.0, TW = 10000000.0;
+  localparam real TSHSL = 50.0, TRST = 30000.0, TW = 10000000.0;
 
   reg [7:0] contents[0:(1 << 24)-1];
   string file;
-  integer handle, offset, index, quad_default, dead, plusargs, loaded;
+  integer handle, offset, index, quad_default, tres1, dead, plusargs, loaded;
 
   initial begin
     violated = 0;
     for (index = 0; index < (1 << 24); index = index + 1) contents[index] = 8'hFF;
     offset = 0;
     quad_default = 0;
+    tres1 = 3000;
     dead = 0;
     plusargs = $value$plusargs("flash_offset=%d", offset);
     plusargs = $value$plusargs("flash_quad_enable=%d", quad_default);
+    plusargs = $value$plusargs("flash_tres1=%d", tres1);
     plusargs = $value$plusargs("flash_dead=%d", dead);
     if ($value$plusargs("flash=%s", file)) begin
       handle = $fopen(file, "rb");
@@ -141,7 +144,7 @@ if (clocks != 0 && dead == 0) finish;
     begin
       case (command)
         RELEASE: if (exactly(8)) begin
-          if (powered_down) ready_time = $realtime + TRES1;
+          if (powered_down) ready_time = $realtime + tres1;
           powered_down = 0;
         end
         POWER_DOWN: if (exactly(8)) powered_down = 1;
