@@ -21,17 +21,17 @@ class SerialCrc32(wiring.Component):
     ----------
     clear : 1, in
         Start anew; wins over `enable`.
-    enable, bit : 1, in
-        Take `bit` into the CRC.
+    enable, data_bit : 1, in
+        Take `data_bit` into the CRC.
     shift_only : 1, in
-        `enable` moves the finished CRC on by one bit; `bit` is ignored.
+        `enable` moves the finished CRC on by one bit; `data_bit` is ignored.
     low : 8, out
         The register's low byte; its complement is the next byte of the CRC.
     """
 
     clear: Signal
     enable: Signal
-    bit: Signal
+    data_bit: Signal
     shift_only: Signal
     low: Signal
 
@@ -40,7 +40,7 @@ class SerialCrc32(wiring.Component):
             {
                 "clear": In(1),
                 "enable": In(1),
-                "bit": In(1),
+                "data_bit": In(1),
                 "shift_only": In(1),
                 "low": Out(8),
             }
@@ -49,7 +49,7 @@ class SerialCrc32(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         crc = Signal(32, init=0xFFFFFFFF)
-        feedback = (crc[0] ^ self.bit) & ~self.shift_only
+        feedback = (crc[0] ^ self.data_bit) & ~self.shift_only
         m.d.comb += self.low.eq(crc[:8])
         with m.If(self.clear):
             m.d.sync += crc.eq(0xFFFFFFFF)

@@ -174,8 +174,10 @@ class HostLink(wiring.Component):
         m.d.comb += [
             receiver.rx.eq(self.rx),
             self.tx.eq(self._transmitter.tx),
-            self._crc.bit.eq(Mux(receiving, receiver.bit, self._transmitter.bit)),
-            self._crc.enable.eq(Mux(receiving, receiver.bit_valid, self._transmitter.bit_valid)),
+            self._crc.data_bit.eq(Mux(receiving, receiver.data_bit, self._transmitter.data_bit)),
+            self._crc.enable.eq(
+                Mux(receiving, receiver.data_bit_valid, self._transmitter.data_bit_valid)
+            ),
             self.host_write.eq(self._writing),
             self.host_address.eq(self._memory_address),
             self.host_write_data.eq(self._word),
@@ -254,7 +256,7 @@ class HostLink(wiring.Component):
                 m.next = "IDLE"
         with m.State("CRC"):
             m.d.comb += [receiving.eq(1), crc.shift_only.eq(1)]
-            with m.If(receiver.bit_valid & (receiver.bit == crc.low[0])):
+            with m.If(receiver.data_bit_valid & (receiver.data_bit == crc.low[0])):
                 m.d.sync += self._crc_wrong.eq(1)
             with m.If(receiver.valid):
                 m.d.comb += self._index_step.eq(1)

@@ -214,7 +214,7 @@ class RequantShift(Requantizer):
         return bits, sticky
 
 
-def requantizer(config: AcceleratorConfig) -> Requantizer:
+def requantizer(config: AcceleratorConfig) -> RequantExact | RequantShift:
     """The unit that an accelerator's configuration asks for."""
     sizes = RequantConfig(acc_width=config.acc_width)
     return RequantExact(sizes) if config.requant == "exact" else RequantShift(sizes)

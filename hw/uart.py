@@ -1,6 +1,7 @@
 """UART 8N1 at a whole number of clocks a bit: a receiver and a transmitter.
 
-Both tell every data bit as it passes (`bit`, `bit_valid`), so a bit-serial CRC can sit beside them.
+Both tell every data bit as it passes (`data_bit`, `data_bit_valid`), so a bit-serial CRC can sit
+beside them.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class UartReceiver(wiring.Component):
         The line, already synchronized to the clock.
     data : 8, out
     valid : 1, out
-    bit, bit_valid : 1, out
+    data_bit, data_bit_valid : 1, out
         Each data bit as it is sampled, least significant first; the last one comes one cycle
         before `valid`.
     """
@@ -50,8 +51,8 @@ class UartReceiver(wiring.Component):
     rx: Signal
     data: Signal
     valid: Signal
-    bit: Signal
-    bit_valid: Signal
+    data_bit: Signal
+    data_bit_valid: Signal
 
     def __init__(self, *, clocks: int) -> None:
         self._clocks = clocks
@@ -60,8 +61,8 @@ class UartReceiver(wiring.Component):
                 "rx": In(1),
                 "data": Out(8),
                 "valid": Out(1),
-                "bit": Out(1),
-                "bit_valid": Out(1),
+                "data_bit": Out(1),
+                "data_bit_valid": Out(1),
             }
         )
 
@@ -77,8 +78,8 @@ class UartReceiver(wiring.Component):
 
         m.d.comb += [
             sample.eq(active & (timer == 0)),
-            self.bit.eq(self.rx),
-            self.bit_valid.eq(sample & ~first),
+            self.data_bit.eq(self.rx),
+            self.data_bit_valid.eq(sample & ~first),
             self.data.eq(bits[1:]),
         ]
         m.d.sync += [
@@ -117,14 +118,14 @@ class UartTransmitter(wiring.Component):
     i : stream of 8 bits, in
     tx : 1, out
         The line, straight from a register.
-    bit, bit_valid : 1, out
+    data_bit, data_bit_valid : 1, out
         Each data bit as it ends, least significant first.
     """
 
     i: stream.Interface
     tx: Signal
-    bit: Signal
-    bit_valid: Signal
+    data_bit: Signal
+    data_bit_valid: Signal
 
     def __init__(self, *, clocks: int) -> None:
         self._clocks = clocks
@@ -132,8 +133,8 @@ class UartTransmitter(wiring.Component):
             {
                 "i": In(stream.Signature(8)),
                 "tx": Out(1),
-                "bit": Out(1),
-                "bit_valid": Out(1),
+                "data_bit": Out(1),
+                "data_bit_valid": Out(1),
             }
         )
 
@@ -149,8 +150,8 @@ class UartTransmitter(wiring.Component):
             last.eq(bits[1:] == 0),
             shift.eq((timer == 0) & ~last),
             self.tx.eq(bits[0]),
-            self.bit.eq(bits[0]),
-            self.bit_valid.eq(shift & ~first),
+            self.data_bit.eq(bits[0]),
+            self.data_bit_valid.eq(shift & ~first),
             self.i.ready.eq((timer == 0) & last),
         ]
         with m.If(timer != 0):

@@ -114,12 +114,12 @@ def _place(lives: Sequence[_Life], config: AcceleratorConfig) -> dict[str, Place
             offset = max(offset, end)
         free = config.bank_words - offset
         if life.words > free:
+            room = f"{free * WORD_CHANNELS:,} of {config.bank_words * WORD_CHANNELS:,} bytes"
             raise CapacityError(
                 f"'{life.name}' {list(life.shape)} does not fit the activation memory",
                 context=[
                     f"needs {life.words * WORD_CHANNELS:,} bytes in one bank",
-                    f"free in it beside the tensors alive then: {free * WORD_CHANNELS:,} of "
-                    + f"{config.bank_words * WORD_CHANNELS:,} bytes",
+                    f"free in it beside the tensors alive at that time: {room}",
                 ],
                 help="use a smaller input or fewer channels in the widest layers",
             )
