@@ -22,6 +22,8 @@ from cocotb.triggers import RisingEdge, Timer
 from qcompile.runtime.protocol import ALL_LAYERS, State
 
 CLOCK_NS = 40
+SETTLED_CYCLES = 200
+"""After `flash_ready`: the reader's own pause ends, so that cycles count with the flash awake."""
 LIMIT_SECONDS = 20
 """Simulated time after which a job counts as hung: half a billion cycles."""
 Words = npt.NDArray[np.uint32]
@@ -34,6 +36,7 @@ class Bench:
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
+        self._ends: list[int] = []
 
     async def reset(self) -> None:
         """Clocks, reset, and the wait until the flash is awake."""
@@ -49,6 +52,7 @@ class Bench:
         while not self.dut.flash_ready.value:
             assert not self.dut.flash_error.value, "the flash does not answer"
             await RisingEdge(self.dut.clk)
+        await Timer(SETTLED_CYCLES * CLOCK_NS, "ns")
 
     async def write(self, address: int, words: Words) -> None:
         """Words into memory, one a cycle while the core accepts them."""
@@ -88,6 +92,8 @@ class Bench:
     async def pulse(self, name: str, stop_after: int) -> None:
         """One cycle of `start` or `resume`, then the wait until the core does not run."""
         self.dut.stop_after.value = stop_after
+        self._ends = []
+        watch = cocotb.start_soon(self._watch_layers())
         getattr(self.dut, name).value = 1
         await RisingEdge(self.dut.clk)
         await Timer(1, "ns")
@@ -97,9 +103,20 @@ class Bench:
         while int(self.dut.state.value) == State.RUNNING:
             await self.dut.state.value_change
             await RisingEdge(self.dut.clk)
+        watch.cancel()
         state = int(self.dut.state.value)
         assert state != State.ERROR, f"the core stops with error {int(self.dut.error.value)}"
         assert not self.dut.flash_violated.value, "the flash reports a violation"
+
+    async def _watch_layers(self) -> None:
+        while True:
+            await self.dut.layers_done.value_change
+            if int(self.dut.layers_done.value):
+                self._ends.append(int(self.dut.cycles.value))
+
+    def layer_cycles(self) -> list[int]:
+        """Cycles of each layer of the last run: from one layer's end to the next one's."""
+        return [end - begin for begin, end in zip([0, *self._ends], self._ends, strict=False)]
 
     async def outputs(self, regions: Sequence[Region]) -> Words:
         """All words of several regions."""
@@ -118,11 +135,12 @@ async def run_job(dut: Any) -> None:
     bench = Bench(dut)
     dut.program_address.value = int(job["program_address"])
     await bench.reset()
-    cycles, results, tensors = [], [], []
+    cycles, layer_cycles, results, tensors = [], [], [], []
     for words in job["words"]:
         await _load(bench, places, words)
         await bench.pulse("start", ALL_LAYERS)
         cycles.append(int(dut.cycles.value))
+        layer_cycles.append(bench.layer_cycles())
         results.append(await bench.outputs(outputs))
         if layers:
             await _load(bench, places, words)
@@ -130,6 +148,7 @@ async def run_job(dut: Any) -> None:
     np.savez(
         folder / "result.npz",
         cycles=np.array(cycles),
+        layer_cycles=np.array(layer_cycles),
         outputs=np.array(results),
         layers=np.array(tensors),
     )

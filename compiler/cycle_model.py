@@ -25,13 +25,13 @@ from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 WORD_CYCLES = 4
 """Flash clocks of a 16-bit stream word over four lines."""
-STREAM_LATENCY = 32
+STREAM_LATENCY = 24
 """From start to the first stream word: command, address and dummy clocks."""
 LOAD_CYCLES = 13
 """From "a descriptor waits and nothing runs" to the layer's first read."""
-CAPTURE_CYCLES = 6
+CAPTURE_CYCLES = 5
 """From a tile's last read to the cycle in which its first row may leave the FIFO."""
-DONE_CYCLES = 2
+DONE_CYCLES = 0
 """From the last value's way out of requantization to "nothing runs"."""
 RESIDUAL_CYCLES = 8
 """A row with a residual operand takes the drain latency and these cycles."""

@@ -14,7 +14,7 @@ Host operations around it are the same for all. The rule for differences:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,11 +40,13 @@ CHUNK = 32
 class EngineRun:
     """What an engine computed for N inputs: int8 tensors [N, ...] by value name, cycles of each.
 
-    `tensors` holds the accelerator's outputs and, where they were asked for, its layers.
+    `tensors` holds the accelerator's outputs and, where they were asked for, its layers;
+    `layer_cycles` the cycles of each layer, for every input.
     """
 
     tensors: dict[str, Int8Array]
     cycles: tuple[int, ...]
+    layer_cycles: dict[str, list[int]] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -120,6 +122,8 @@ def _run_chunk(
     if engine is not None:
         computed = engine.run(codes, layers=layers)
         tally.cycles += computed.cycles
+        for name, cycles in computed.layer_cycles.items():
+            tally.layer_cycles.setdefault(name, []).extend(cycles)
         tensors = {name: x.reshape(golden[name].shape) for name, x in computed.tensors.items()}
         for name, tensor in tensors.items():
             _merge(tally.against_golden, name, compare.compare_layer(name, tensor, golden[name]))

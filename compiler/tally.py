@@ -22,6 +22,7 @@ class Tally:
     outputs: dict[str, OutputRecord] = field(default_factory=dict)
     default_outputs: dict[str, OutputRecord] = field(default_factory=dict)
     cycles: list[int] = field(default_factory=list)
+    layer_cycles: dict[str, list[int]] = field(default_factory=dict)
     correct: dict[str, int] = field(default_factory=dict)
 
 
@@ -48,6 +49,9 @@ def to_record(
         "inputs": inputs,
         "cycles": tally.cycles if hardware else None,
         "predicted_cycles": predicted_cycles,
+        "layer_cycles": [
+            {"name": name, "cycles": cycles} for name, cycles in tally.layer_cycles.items()
+        ],
         "mismatches_vs_golden": mismatches if hardware else None,
         "layers": [layer.to_json() for layer in compared.values()] if layers else [],
     }

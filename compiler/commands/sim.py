@@ -48,7 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
             layers=arguments.layers,
             progress=progress.detail,
         )
+        if build is not None:
+            _add_predictions(simulation.record, build)
     return _deliver(arguments, build, simulation)
+
+
+def _add_predictions(record: dict[str, Any], build: artifact.Build) -> None:
+    """The report's cycles beside the measured ones, layer by layer."""
+    predicted = {layer["name"]: layer["cycles"] for layer in build.report["layers"]}
+    for layer in record["layer_cycles"]:
+        layer["predicted"] = predicted.get(layer["name"])
 
 
 def _open(arguments: argparse.Namespace) -> artifact.Build | None:
