@@ -25,12 +25,14 @@ from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 WORD_CYCLES = 4
 """Flash clocks of a 16-bit stream word over four lines."""
-STREAM_LATENCY = 24
+STREAM_LATENCY = 45
 """From start to the first stream word: command, address and dummy clocks."""
 LOAD_CYCLES = 13
 """From "a descriptor waits and nothing runs" to the layer's first read."""
 CAPTURE_CYCLES = 5
 """From a tile's last read to the cycle in which its first row may leave the FIFO."""
+CONSTANTS_CYCLES = 2
+"""From a group's last constant to the first value that may use them."""
 DONE_CYCLES = 0
 """From the last value's way out of requantization to "nothing runs"."""
 RESIDUAL_CYCLES = 8
@@ -82,6 +84,8 @@ class _Stream:
         self.releases = _Releases()
         self.idle_since: list[int] = [0]
         self.layers: list[int] = []
+        self.constants: list[int] = []
+        self.groups_used = 0
 
     def weights_until(self, count: int) -> int:
         """When the first `count` weight words had all arrived."""
@@ -98,6 +102,12 @@ class _Stream:
             self._next()
         return self.layers[index]
 
+    def group(self, index: int) -> int:
+        """When the constants of channel group `index`, counted over all layers, had arrived."""
+        while len(self.constants) <= index:
+            self._next()
+        return self.constants[index]
+
     def _next(self) -> None:
         kind, words = next(self.packets)
         self.time += WORD_CYCLES  # header
@@ -107,6 +117,8 @@ class _Stream:
         if kind in (PacketKind.TABLE, PacketKind.ADD_TABLE_A, PacketKind.ADD_TABLE_B):
             self.time = max(self.time, self.idle_since[len(self.layers)])
         self.time += words * WORD_CYCLES
+        if kind == PacketKind.CONSTANTS:
+            self.constants.append(self.time)
         if kind == PacketKind.LAYER:
             self.layers.append(self.time)
 
@@ -180,6 +192,8 @@ def _run_layer(
     for group in range(plan.groups):
         last_use = not plan.shared_weights or group == plan.groups - 1
         fresh = not plan.shared_weights or group == 0
+        if not fresh:
+            drained = max(drained, stream.group(stream.groups_used + group) + CONSTANTS_CYCLES)
         for number in range(plan.tiles):
             if len(ends) >= MAX_TILES:
                 time = max(time, ends.popleft() + 2)
@@ -197,6 +211,7 @@ def _run_layer(
             ends.append(drained)
         if last_use:
             taken += words
+    stream.groups_used += plan.groups
     if not residual:
         drained += latency
     return drained + DONE_CYCLES, taken

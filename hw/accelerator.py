@@ -298,7 +298,7 @@ class Engine(wiring.Component):
             accumulators.pop.eq(front.row_start),
             accumulators.skip.eq(front.skip),
             front.available.eq(accumulators.available),
-            front.row_ready.eq(residual.row_ready),
+            front.row_ready.eq(residual.row_ready & constants.available),
             constants.column.eq(front.column_next),
             constants.group_done.eq(front.group_done),
         ]

@@ -115,12 +115,16 @@ class ConstantsFifo(wiring.Component):
         Which channel of the oldest group to read; its constants appear in the next cycle.
     group_done : 1, in
         The oldest group is not needed any more.
+    available : 1, out
+        The oldest group is complete. Groups that share their weights can be faster than their
+        constants arrive.
     o : ChannelConstants, out
     """
 
     i: Any
     column: Signal
     group_done: Signal
+    available: Signal
     o: Any
 
     def __init__(self) -> None:
@@ -129,6 +133,7 @@ class ConstantsFifo(wiring.Component):
                 "i": In(stream.Signature(16)),
                 "column": In(2),
                 "group_done": In(1),
+                "available": Out(1),
                 "o": Out(ChannelConstants),
             }
         )
@@ -141,7 +146,7 @@ class ConstantsFifo(wiring.Component):
         newest = write[4:]
         full = (newest[:slot_bits] == oldest[:slot_bits]) & (newest[slot_bits] != oldest[slot_bits])
         transfer = self.i.valid & self.i.ready
-        m.d.comb += self.i.ready.eq(~full)
+        m.d.comb += [self.i.ready.eq(~full), self.available.eq(newest != oldest)]
         with m.If(transfer):
             m.d.sync += write.eq(write + 1)
         with m.If(self.group_done):
