@@ -45,18 +45,27 @@ STEPS = (
     (0x50, 0),  # volatile write enable
     (0x31, QUAD_ENABLE),  # write status register 2
     (0x35, 0),  # read status register 2
-    (0xEB, 0),  # fast read quad I/O
+    (0x6B, 0),  # fast read quad output
 )
 """Command and second byte in the order in which they are sent; the last one at every start."""
 STEP_FIRST_STATUS, STEP_SECOND_STATUS, STEP_READ, STEP_FAILED = 2, 5, 6, 7
 
-# What the counter of a transaction's flash clocks counts down, the same for all commands.
-COUNT_COMMAND = 12  # 19..12: bits of the command
-COUNT_BYTE = 4  # 11..4: bits of a second byte; quad read: 11..6 address, 5..4 mode nibbles
-COUNT_ADDRESS = 6
-COUNT_FIRST = 19
-LAST_COUNTS = (COUNT_COMMAND, COUNT_COMMAND, COUNT_BYTE, COUNT_COMMAND, COUNT_BYTE, COUNT_BYTE, 0)
-"""The counter's last value in each step: 8 or 16 clocks; 20 for the quad read (3..0: dummy)."""
+# What the counter of a transaction's flash clocks counts down, the same for all commands. Below 0
+# it goes on from all ones.
+COUNT_FIRST = 31
+COUNT_COMMAND = 24  # 31..24: bits of the command
+COUNT_BYTE = 16  # 23..16: bits of a second byte; 23..0: address of a read
+DUMMY_CLOCKS = 8  # -1..-8
+LAST_COUNTS = (
+    COUNT_COMMAND,
+    COUNT_COMMAND,
+    COUNT_BYTE,
+    COUNT_COMMAND,
+    COUNT_BYTE,
+    COUNT_BYTE,
+    -DUMMY_CLOCKS,
+)
+"""The counter's last value in each step: 8 or 16 clocks; 40 for the read."""
 
 SINGLE_LINES = 0b1101
 """Lines driven during commands: DI, and WP# and HOLD# high; DO is the flash's."""
@@ -72,8 +81,8 @@ class FlashReader(wiring.Component):
 
     After reset: mode reset (0xFF), 0xAB, at least 3 us, status register 2 read; if
     its quad enable bit is clear it is set (volatile) and read again; about 550 cycles in all. The
-    flash stays out of the continuous-read mode. A read takes 20 flash clocks, then brings a
-    nibble a clock: the first word comes 30 cycles after `start`, then one every 4 cycles.
+    read (0x6B, no continuous-read mode) takes 40 flash clocks, then brings a nibble a clock: the
+    first word comes 49 cycles after `start`, then one every 4 cycles.
 
     Backpressure pauses the flash clock: while a word stands at `o`, the next one's last clock is
     held back, and the flash itself keeps the nibble. A consumer that takes words within 2 cycles
@@ -117,7 +126,7 @@ class FlashReader(wiring.Component):
         if not 0 < clock_hz <= 40_000_000:
             raise ValueError(f"clock_hz must be between 1 and 40000000, not {clock_hz}")
         gap_bits = int(clock_hz * WAKE_SECONDS + 1).bit_length()
-        gap_bits = max(gap_bits, COUNT_FIRST.bit_length())
+        gap_bits = max(gap_bits, COUNT_FIRST.bit_length() + 1)
         super().__init__(
             {
                 "start": In(1),
@@ -186,24 +195,25 @@ class FlashReader(wiring.Component):
     def _send(self, m: Module) -> None:
         """A transaction's clocks up to the data of a read."""
         pins, count, step = self.pins, self._count, self._step
-        bit = Signal()
-        last = Signal(5)
+        command = Signal(8)
+        second = Signal(8)
+        last = Signal.like(count)
+        with m.Switch(step):
+            for number, (code, second_byte) in enumerate(STEPS):
+                with m.Case(number):
+                    m.d.comb += [
+                        command.eq(code),
+                        second.eq(second_byte),
+                        last.eq(LAST_COUNTS[number]),
+                    ]
+        middle = Mux(step == STEP_READ, self.address[16:], second)
+        sent = Cat(self.address[:16], middle, command)
         m.d.comb += [
             pins.select.eq(1),
             pins.clock.eq(1),
-            pins.d_o.eq(Cat(bit, Const(0b111, 3))),
-            pins.d_oe.eq(SINGLE_LINES),
+            pins.d_o.eq(Cat(sent.bit_select(count[:5], 1), Const(0b111, 3))),
+            pins.d_oe.eq(Mux(count[-1], 0, SINGLE_LINES)),  # released in dummy clocks
         ]
-        with m.Switch(step):
-            for number, (command, second) in enumerate(STEPS):
-                with m.Case(number):
-                    sent = Const(command << 8 | second, 16)
-                    m.d.comb += [
-                        bit.eq(sent.bit_select((count - COUNT_BYTE)[:4], 1)),
-                        last.eq(LAST_COUNTS[number]),
-                    ]
-        with m.If((step == STEP_READ) & (count < COUNT_COMMAND)):
-            self._send_address(m)
         m.d.sync += count.eq(count - 1)
         # Bit 7 (suspended) is 0 after power-up; a line that nobody drives may read 1 throughout.
         with m.If(count == COUNT_COMMAND - 1 - PIN_LATENCY):
@@ -213,15 +223,6 @@ class FlashReader(wiring.Component):
             with m.If(step != STEP_READ):
                 m.d.sync += [step.eq(step + 1), count.eq(self._gap_count)]
                 m.next = "GAP"
-
-    def _send_address(self, m: Module) -> None:
-        """Four lines at once: six address nibbles, two mode nibbles of ones, dummy clocks."""
-        pins, count = self.pins, self._count
-        m.d.comb += [pins.d_o.eq(0xF), pins.d_oe.eq(Mux(count < COUNT_BYTE, 0, 0xF))]
-        with m.Switch(count[:4]):
-            for nibble in range(6):
-                with m.Case(COUNT_ADDRESS + nibble):
-                    m.d.comb += pins.d_o.eq(self.address.word_select(nibble, 4))
 
     def _stream(self, m: Module) -> None:
         """Four clocks a word; the fourth waits until the word before is gone or going."""
@@ -241,6 +242,7 @@ class FlashReader(wiring.Component):
         d_i = self.pins.d_i
         arriving = Signal(PIN_LATENCY)
         completing = Signal(PIN_LATENCY)
+        completed = Signal()
         nibbles = Signal(12, reset_less=True)
         crc = Signal(16, init=0xFFFF)
         crc_next = crc16_nibble(crc, d_i)
@@ -251,11 +253,11 @@ class FlashReader(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(completing[-1]):
-            m.d.sync += [
-                self.o.valid.eq(1),
-                self.o.payload.eq(Cat(nibbles[4:12], d_i, nibbles[:4])),
-                self.crc_ok.eq(crc_next == 0),
-            ]
+            m.d.sync += self.o.payload.eq(Cat(nibbles[4:12], d_i, nibbles[:4]))
+        # One cycle later `crc` is that of all words up to this one.
+        m.d.sync += completed.eq(completing[-1])
+        with m.If(completed):
+            m.d.sync += [self.o.valid.eq(1), self.crc_ok.eq(crc == 0)]
         with m.If(arriving[-1]):
             m.d.sync += [crc.eq(crc_next), nibbles.eq(Cat(d_i, nibbles))]
         with m.If(~self._streaming | self.start | self.stop):

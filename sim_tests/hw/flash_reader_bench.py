@@ -14,7 +14,7 @@ from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 BASE = 0x100000
 WAKE_CYCLES = 1_500
-FIRST_WORD_CYCLES = 30
+FIRST_WORD_CYCLES = 50
 
 
 class Bench:
