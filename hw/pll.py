@@ -11,7 +11,6 @@ from amaranth.hdl import (
     Instance,
     IOValue,
     Module,
-    ResetSignal,
     Signal,
 )
 
@@ -44,13 +43,17 @@ def find_pll_settings(input_hz: int, output_hz: int) -> PllSettings:
 
 
 class Ice40Clock(Elaboratable):
-    """Makes the `sync` domain from a pin: PLL, then a reset of 15 us after its lock.
+    """Makes the core's clock and reset from a pin: PLL, then a reset of 15 us after its lock.
 
     Parameters
     ----------
     pin : IOValue
         The clock pin; it must be the PLL's pad.
     input_hz, output_hz : int
+
+    Attributes
+    ----------
+    clock, reset : 1, out
     """
 
     def __init__(self, pin: IOValue, *, input_hz: int, output_hz: int) -> None:
@@ -58,10 +61,12 @@ class Ice40Clock(Elaboratable):
         self.output_hz = output_hz
         self.settings = find_pll_settings(input_hz, output_hz)
         self.clock = Signal()
+        self.reset = Signal()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         locked = Signal()
+        done = Signal()
         m.submodules.pll = Instance(
             "SB_PLL40_PAD",
             ("p", "FEEDBACK_PATH", "SIMPLE"),
@@ -75,15 +80,10 @@ class Ice40Clock(Elaboratable):
             ("o", "PLLOUTGLOBAL", self.clock),
             ("o", "LOCK", locked),
         )
-        m.domains.sync = ClockDomain()
         m.domains.power_on = ClockDomain(reset_less=True, local=True)
-        m.d.comb += [
-            ClockSignal("sync").eq(self.clock),
-            ClockSignal("power_on").eq(self.clock),
-        ]
+        m.d.comb += [ClockSignal("power_on").eq(self.clock), self.reset.eq(~done)]
         timer = Signal(range(int(RESET_SECONDS * self.output_hz) + 1))
         lock_sync = Signal(2)
-        done = Signal()
         m.d.power_on += lock_sync.eq(lock_sync << 1 | locked)
         with m.If(~lock_sync[1]):
             m.d.power_on += [timer.eq(0), done.eq(0)]
@@ -91,5 +91,4 @@ class Ice40Clock(Elaboratable):
             m.d.power_on += done.eq(1)
         with m.Else():
             m.d.power_on += timer.eq(timer + 1)
-        m.d.comb += ResetSignal("sync").eq(~done)
         return m

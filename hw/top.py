@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.build import Platform
-from amaranth.hdl import Elaboratable, Module, Mux, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, Mux, ResetSignal, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -120,6 +120,8 @@ class Top(Elaboratable):
             input_hz=self.board.oscillator_hz,
             output_hz=system.clock_hz,
         )
+        m.domains.sync = ClockDomain()
+        m.d.comb += [ClockSignal("sync").eq(clock.clock), ResetSignal("sync").eq(clock.reset)]
         platform.add_clock_constraint(clock.clock, system.clock_hz)
         self._uart(m, platform)
         self._flash(m, platform)
