@@ -20,7 +20,7 @@ from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.lower import convolution, lower
 from qcompile.compiler.passes.tile import Plan, plan_layer, tile
 from qcompile.compiler.passes.window_columns import window_columns
-from qcompile.hw.config import ACC_WIDTHS, AcceleratorConfig
+from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, AcceleratorConfig
 from qcompile.hw.layouts import (
     IMAGE_HEADER_BYTES,
     IMAGE_MAGIC,
@@ -66,10 +66,12 @@ def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:
     model = for_accelerator(model)
     graph = model.graph
     layers = lower(graph, requant)
-    config = AcceleratorConfig(acc_width=_acc_width(layers), requant=requant)
+    config = AcceleratorConfig(
+        acc_width=_acc_width(layers), max_shift=_max_shift(layers), requant=requant
+    )
     plans = tile(layers, config)
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
-    program = emit_program(layers, plans, places)
+    program = emit_program(layers, plans, places, config)
     return Compiled(
         model=model,
         config=config,
@@ -105,6 +107,12 @@ def _acc_width(layers: Sequence[Layer]) -> int:
         context=[f"the widest accumulator has {ACC_WIDTHS[-1]}"],
         help="split the layer into layers with fewer inputs",
     )
+
+
+def _max_shift(layers: Sequence[Layer]) -> int:
+    """The smallest requantization unit that does every channel's shift; `lower` checked them."""
+    largest = max(int(layer.shift.max()) for layer in layers)
+    return next(limit for limit in MAX_SHIFTS if largest <= limit)
 
 
 def flash_image(compiled: Compiled) -> bytes:

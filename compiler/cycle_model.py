@@ -10,7 +10,7 @@ cycles (`qcompile sim`); sim_tests hold the two together.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from qcompile.compiler.layers import Layer
@@ -25,7 +25,7 @@ from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 WORD_CYCLES = 4
 """Flash clocks of a 16-bit stream word over four lines."""
-STREAM_LATENCY = 45
+STREAM_LATENCY = 66
 """From start to the first stream word: command, address and dummy clocks."""
 LOAD_CYCLES = 13
 """From "a descriptor waits and nothing runs" to the layer's first read."""
@@ -60,14 +60,14 @@ class _Releases:
     def add(self, time: int, first: int, words: int) -> None:
         self.ramps.append((time, first, words))
 
-    def time_of(self, count: int) -> int:
-        """When `count` words in all had been released (0 for none)."""
+    def time_of(self, count: int) -> int | None:
+        """When `count` words in all had been released (0 for none); None: not known yet."""
         if count <= 0:
             return 0
         while self.ramps and self.ramps[0][1] + self.ramps[0][2] < count:
             self.ramps.popleft()
         if not self.ramps:
-            raise ValueError("the program needs more weight words at once than the FIFO holds")
+            return None
         time, first, _ = self.ramps[0]
         return time + max(0, count - first)
 
@@ -75,11 +75,12 @@ class _Releases:
 class _Stream:
     """Arrival times of the program's packets, computed as far as they are asked for."""
 
-    def __init__(self, program: Program, depth: int, group_slots: int = 64) -> None:
+    def __init__(self, program: Program, depth: int) -> None:
         self.packets = iter(_sizes(program))
         self.depth = depth
         self.time = STREAM_LATENCY
         self.weights = 0
+        self.weights_left = 0
         self.arrived: deque[tuple[int, int, int]] = deque()  # first word, time of it, words
         self.releases = _Releases()
         self.idle_since: list[int] = [0]
@@ -89,31 +90,42 @@ class _Stream:
 
     def weights_until(self, count: int) -> int:
         """When the first `count` weight words had all arrived."""
-        while self.weights < count:
-            self._next()
+        self._advance(lambda: self.weights >= count)
         while self.arrived and self.arrived[0][0] + self.arrived[0][2] < count:
             self.arrived.popleft()
         first, time, _ = self.arrived[0]
         return time + max(0, count - 1 - first) * 2 * WORD_CYCLES
 
+    def has_arrived(self, count: int, time: int) -> bool:
+        """Whether the first `count` weight words are there at `time`; looks no further."""
+        while self.weights < count and self.time <= time and self._next():
+            pass
+        return self.weights >= count and self.weights_until(count) <= time
+
     def layer(self, index: int) -> int:
         """When the descriptor of layer `index` was complete."""
-        while len(self.layers) <= index:
-            self._next()
+        self._advance(lambda: len(self.layers) > index)
         return self.layers[index]
 
     def group(self, index: int) -> int:
         """When the constants of channel group `index`, counted over all layers, had arrived."""
-        while len(self.constants) <= index:
-            self._next()
+        self._advance(lambda: len(self.constants) > index)
         return self.constants[index]
 
-    def _next(self) -> None:
+    def _advance(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            if not self._next():
+                raise ValueError("the program needs more weight words at once than the FIFO holds")
+
+    def _next(self) -> bool:
+        """One packet, or one word of weights; False where the FIFO waits for a release."""
+        if self.weights_left:
+            return self._weight()
         kind, words = next(self.packets)
         self.time += WORD_CYCLES  # header
         if kind == PacketKind.WEIGHTS:
-            self._weights(words // 2)
-            return
+            self.weights_left = words // 2
+            return True
         if kind in (PacketKind.TABLE, PacketKind.ADD_TABLE_A, PacketKind.ADD_TABLE_B):
             self.time = max(self.time, self.idle_since[len(self.layers)])
         self.time += words * WORD_CYCLES
@@ -121,27 +133,28 @@ class _Stream:
             self.constants.append(self.time)
         if kind == PacketKind.LAYER:
             self.layers.append(self.time)
+        return True
 
-    def _weights(self, words: int) -> None:
-        """Splits a packet where the FIFO becomes full: from there on each word waits."""
-        for _ in range(words):
-            block = (self.weights - self.depth) // BLOCK_WORDS + 1
-            released = self.releases.time_of(block * BLOCK_WORDS)
-            first_half = max(self.time + WORD_CYCLES, released + 1)
-            self.time = first_half + WORD_CYCLES
-            last = self.arrived[-1] if self.arrived else None
-            if last and self.time == last[1] + last[2] * 2 * WORD_CYCLES:
-                self.arrived[-1] = (last[0], last[1], last[2] + 1)
-            else:
-                self.arrived.append((self.weights, self.time, 1))
-            self.weights += 1
+    def _weight(self) -> bool:
+        block = (self.weights - self.depth) // BLOCK_WORDS + 1
+        released = self.releases.time_of(block * BLOCK_WORDS)
+        if released is None:
+            return False
+        self.time = max(self.time + WORD_CYCLES, released + 1) + WORD_CYCLES
+        last = self.arrived[-1] if self.arrived else None
+        if last and self.time == last[1] + last[2] * 2 * WORD_CYCLES:
+            self.arrived[-1] = (last[0], last[1], last[2] + 1)
+        else:
+            self.arrived.append((self.weights, self.time, 1))
+        self.weights += 1
+        self.weights_left -= 1
+        return True
 
 
 def _sizes(program: Program) -> list[tuple[PacketKind, int]]:
     sizes = []
     begin = 0
     for kind, end in program.packet_ends:
-        # A packet list of several weight packets counts each header where it stands.
         sizes.append((kind, end - begin - 1))
         begin = end
     return sizes
@@ -198,13 +211,13 @@ def _run_layer(
             if len(ends) >= MAX_TILES:
                 time = max(time, ends.popleft() + 2)
             start = time
-            if number == plan.tiles - 1 and last_use:
-                stream.releases.add(start, taken, words)
-            complete = stream.weights_until(taken + words) if number == 0 and fresh else 0
-            if complete > start:
-                time = _first_tile(stream, start, taken, words, pass_reads)
+            last = number == plan.tiles - 1 and last_use
+            if number == 0 and fresh and not stream.has_arrived(taken + words, start):
+                time = _arriving_tile(stream, start, taken, words, pass_reads, release=last)
             else:
                 time = start + words
+                if last:
+                    stream.releases.add(start, taken, words)
             used = plan.rows_last if number % plan.counts[4] == last_column else ROWS
             drained = max(drained, time - 1 + CAPTURE_CYCLES) + used * row_cycles
             drained += ROWS - used
@@ -217,9 +230,14 @@ def _run_layer(
     return drained + DONE_CYCLES, taken
 
 
-def _first_tile(stream: _Stream, start: int, taken: int, words: int, pass_reads: int) -> int:
-    """Pass after pass, as their weights arrive."""
+def _arriving_tile(
+    stream: _Stream, start: int, taken: int, words: int, pass_reads: int, *, release: bool
+) -> int:
+    """Pass after pass, as their weights arrive; released at once where nobody uses them again."""
     time = start
-    for done in range(0, words, pass_reads):
-        time = max(time, stream.weights_until(taken + done + pass_reads) + 1) + pass_reads
+    for done in range(taken, taken + words, pass_reads):
+        time = max(time, stream.weights_until(done + pass_reads) + 1)
+        if release:
+            stream.releases.add(time, done, pass_reads)
+        time += pass_reads
     return time

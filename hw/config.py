@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 ACC_WIDTHS = (20, 24, 28, 32)
-MAX_SHIFT = 39
-"""Largest right shift of exact requantization: scales of 2**-16 and more."""
-MIN_SHIFT = MAX_SHIFT - 31
+MAX_SHIFTS = (39, 47, 55)
+"""Largest right shifts that exact requantization is built for; scales from 2**-16, -24, -32."""
+SHIFT_RANGE = 32
+"""Right shifts below and including the largest that one unit does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,9 @@ class AcceleratorConfig:
         Weight words in the weight FIFO; a channel group used by several tiles must fit.
     requant : "exact" or "shift"
         Which requantization unit is built.
+    max_shift : int
+        Largest right shift of exact requantization, one of 39, 47, 55: the smallest that the
+        model's scales need, since 8 more cost about 280 logic cells.
     vendor : "ice40" or "plain"
         Which multipliers and memories are built.
     """
@@ -42,6 +46,7 @@ class AcceleratorConfig:
     bank_words: int = 16384
     weight_depth: int = 1024
     requant: Literal["exact", "shift"] = "exact"
+    max_shift: int = MAX_SHIFTS[0]
     vendor: Literal["ice40", "plain"] = "ice40"
 
     def __post_init__(self) -> None:
@@ -49,6 +54,8 @@ class AcceleratorConfig:
             raise ValueError(f"rows and columns must be 4, not {self.rows} and {self.columns}")
         if self.acc_width not in ACC_WIDTHS:
             raise ValueError(f"acc_width must be one of {ACC_WIDTHS}, not {self.acc_width}")
+        if self.max_shift not in MAX_SHIFTS:
+            raise ValueError(f"max_shift must be one of {MAX_SHIFTS}, not {self.max_shift}")
         for name in ("bank_words", "weight_depth"):
             value = getattr(self, name)
             if value < 256 or value & (value - 1):

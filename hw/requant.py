@@ -216,5 +216,5 @@ class RequantShift(Requantizer):
 
 def requantizer(config: AcceleratorConfig) -> RequantExact | RequantShift:
     """The unit that an accelerator's configuration asks for."""
-    sizes = RequantConfig(acc_width=config.acc_width)
+    sizes = RequantConfig(acc_width=config.acc_width, max_shift=config.max_shift)
     return RequantExact(sizes) if config.requant == "exact" else RequantShift(sizes)

@@ -11,6 +11,7 @@ from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.tile import Plan
 from qcompile.hw import program
+from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import BANK_ADDRESS_BITS
 from qcompile.hw.program import Flag, LayerDescriptor, PacketKind, Step
 
@@ -26,22 +27,39 @@ class Program:
 
 
 def emit_program(
-    layers: Sequence[Layer], plans: Sequence[Plan], places: Mapping[str, Placement]
+    layers: Sequence[Layer],
+    plans: Sequence[Plan],
+    places: Mapping[str, Placement],
+    config: AcceleratorConfig,
 ) -> Program:
-    """Constants and weights of group 0, tables, descriptor, then the other groups, per layer."""
+    """Descriptor, then constants and weights group by group, layer after layer.
+
+    Tables wait until the layer before has ended, so the first group goes in front of them where
+    the weight FIFO holds it.
+    """
     stream = _Stream()
     for layer, plan in zip(layers, plans, strict=True):
-        _group(stream, layer, plan, 0)
-        if layer.add_tables is not None:
-            stream.add(program.add_table_packet(PacketKind.ADD_TABLE_A, layer.add_tables.a))
-            stream.add(program.add_table_packet(PacketKind.ADD_TABLE_B, layer.add_tables.b))
-        if layer.table is not None:
-            stream.add(program.table_packet(layer.table))
+        tables = _tables(layer)
+        early = 1 if tables and plan.weights.shape[1] <= config.weight_depth // 2 else 0
+        for group in range(early):
+            _group(stream, layer, plan, group)
+        for table in tables:
+            stream.add(table)
         stream.add(program.packet(PacketKind.LAYER, descriptor(layer, plan, places).words()))
-        for group in range(1, plan.groups):
+        for group in range(early, plan.groups):
             _group(stream, layer, plan, group)
     stream.add(program.end_packet(stream.words))
     return Program(words=stream.words, packet_ends=stream.packet_ends)
+
+
+def _tables(layer: Layer) -> list[list[int]]:
+    tables = []
+    if layer.add_tables is not None:
+        tables.append(program.add_table_packet(PacketKind.ADD_TABLE_A, layer.add_tables.a))
+        tables.append(program.add_table_packet(PacketKind.ADD_TABLE_B, layer.add_tables.b))
+    if layer.table is not None:
+        tables.append(program.table_packet(layer.table))
+    return tables
 
 
 class _Stream:

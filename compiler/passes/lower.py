@@ -13,14 +13,16 @@ from qcompile.compiler.add_tables import AddTables, solve_add_tables
 from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedError
 from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.layers import Layer, Shape3
-from qcompile.hw.config import MAX_SHIFT, MIN_SHIFT
+from qcompile.hw.config import MAX_SHIFTS, SHIFT_RANGE
 
 Mode = Literal["exact", "shift"]
 
 MANTISSA_BITS = 24
+LOWEST_SHIFT = MAX_SHIFTS[-1] - SHIFT_RANGE + 1
+"""That every unit does."""
 UNIT_SHIFT = MANTISSA_BITS - 1
 """With a mantissa of 2**23: a scale of one."""
-SMALLEST_SCALE = 2.0 ** (MANTISSA_BITS - 1 - MAX_SHIFT)
+SMALLEST_SCALE = 2.0 ** (MANTISSA_BITS - 1 - MAX_SHIFTS[-1])
 FLOAT_EXACT = 1 << 24
 """Accumulators up to here are exact in float32, ONNX Runtime's intermediate type."""
 
@@ -274,7 +276,7 @@ def _check_range(
         if np.any(live & ((shift < 0) | (shift > 31))):
             raise UnsupportedError(f"'{op.name}': a requantization shift outside 0..31")
         return
-    wrong = live & ((shift < MIN_SHIFT) | (shift > MAX_SHIFT))
+    wrong = live & ((shift < LOWEST_SHIFT) | (shift > MAX_SHIFTS[-1]))
     if np.any(wrong):
         channel = int(np.flatnonzero(wrong)[0])
         scale = float(mantissa[channel]) * 2.0 ** -float(shift[channel])

@@ -76,4 +76,3 @@ def _rewrite(model: ir.Model, name: str) -> tuple[ir.Model, ir.Conv, ir.Conv] | 
         conv,
         after,
     )
-
