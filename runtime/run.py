@@ -146,6 +146,9 @@ def self_test(board: Board, artifact: Artifact) -> SelfTest:
 
     def compare(index: int, words: Words) -> bool:
         expected = np.asarray(golden[f"layer/{index}"]).reshape(-1)
+        # Channels that only fill a word up may hold anything; golden has zeros there.
+        shape = artifact.layers[index].shape
+        words = pack_tensor(unpack_tensor(np.asarray(words), *shape))
         crc, wanted = _crc(words), _crc(expected)
         if crc != wanted:
             failures.append(_difference(artifact.layers[index], index, words, expected))

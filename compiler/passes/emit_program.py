@@ -14,6 +14,7 @@ from qcompile.hw import program
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import BANK_ADDRESS_BITS
 from qcompile.hw.program import Flag, LayerDescriptor, PacketKind, Step
+from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 COLUMNS = 4
 
@@ -37,10 +38,11 @@ def emit_program(
     Tables wait until the layer before has ended, so the first group goes in front of them where
     the weight FIFO holds it.
     """
+    room = config.weight_depth - BLOCK_WORDS + 1
     stream = _Stream()
     for layer, plan in zip(layers, plans, strict=True):
         tables = _tables(layer)
-        early = 1 if tables and plan.weights.shape[1] <= config.weight_depth // 2 else 0
+        early = 1 if tables and plan.weights.shape[1] <= room else 0
         for group in range(early):
             _group(stream, layer, plan, group)
         for table in tables:
