@@ -42,7 +42,7 @@ class Bench:
         """Clocks, reset, and the wait until the flash is awake."""
         Clock(self.dut.clk, CLOCK_NS, "ns").start()
         self.dut.rst.value = 1
-        for name in ("host_valid", "start", "resume"):
+        for name in ("host_valid", "start", "resume", "abort"):
             getattr(self.dut, name).value = 0
         await RisingEdge(self.dut.clk)
         await Timer(CLOCK_NS // 4, "ns")
