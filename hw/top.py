@@ -48,7 +48,7 @@ class System(wiring.Component):
         self._reader = FlashReader(clock_hz=clock_hz)
         super().__init__({"rx": In(1), "tx": Out(1), "flash": Out(FlashPins)})
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self.core
         m.submodules.link = link = self._link
@@ -111,7 +111,7 @@ class Top(Elaboratable):
         self.system = system
         self.board = board
 
-    def elaborate(self, platform: Platform) -> Elaboratable:
+    def elaborate(self, platform: Platform) -> Module:
         m = Module()
         m.submodules.system = system = self.system
         clock_pin: Any = platform.request(self.board.clock_pin, dir="-")

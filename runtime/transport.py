@@ -28,6 +28,7 @@ class Transport(Protocol):
 
     def read(self, count: int, timeout: float) -> bytes:
         """`count` bytes, or fewer when `timeout` has passed."""
+        ...
 
     def drop_input(self) -> None:
         """Forget what has come and was not read."""

@@ -57,7 +57,7 @@ class Bench:
 
     async def take(self, count: int, stall: float = 0.0, longest: int = 1) -> list[int]:
         """`count` words; before each, with probability `stall`, up to `longest` cycles of none."""
-        words = []
+        words: list[int] = []
         while len(words) < count:
             if self.random.random() < stall:
                 self.dut.o_ready.value = 0
@@ -74,7 +74,8 @@ class Bench:
     def expected(self, offset: int, count: int) -> list[int]:
         """The words at a byte offset; erased flash is ones."""
         padded = np.concatenate([self.contents, np.full(2 * count, 255, np.uint8)])
-        return padded[offset : offset + 2 * count].copy().view("<u2").tolist()
+        words: list[int] = padded[offset : offset + 2 * count].copy().view("<u2").tolist()
+        return words
 
     def check(self) -> None:
         """The flash model has nothing to complain of."""

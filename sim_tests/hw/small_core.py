@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,7 @@ END_WORD = 0xF000
 """A program word that tells that the next one is the CRC."""
 
 
-class SmallCore(wiring.Component):
+class SmallCore(wiring.Component):  # type: ignore[type-arg]  # generic in the stubs only
     """Every program word goes to memory, the first to address 0x4000, up to END_WORD and a CRC.
 
     It pauses, stops and fails as the accelerator does, takes `pace` cycles a word, and keeps
@@ -49,10 +49,11 @@ class SmallCore(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         this: Any = self
-        m.submodules.memory = ram = memory.Memory(shape=32, depth=1 << 15, init=[])
+        ram: Any = memory.Memory(shape=32, depth=1 << 15, init=[])
+        m.submodules.memory = ram
         write, read = ram.write_port(), ram.read_port()
         count = Signal(16)
         ended = Signal()

@@ -39,7 +39,8 @@ def run(board: Board) -> list[int]:
     """One run of the program: the words that it left in memory."""
     board.start(PROGRAM_ADDRESS)
     assert board.wait(0.01).state == State.DONE
-    return board.read_memory(small_board.COPY_ADDRESS, len(WORDS)).tolist()
+    words: list[int] = board.read_memory(small_board.COPY_ADDRESS, len(WORDS)).tolist()
+    return words
 
 
 @pytest.mark.cosim

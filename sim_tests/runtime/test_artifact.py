@@ -1,0 +1,103 @@
+"""The runtime's reader of build directories, and its layouts against the hardware's."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompile.hw import layouts as hw_layouts
+from qcompile.hw.boards import BOARDS
+from qcompile.runtime import layouts
+from qcompile.runtime.artifact import Place, open_artifact
+from qcompile.runtime.errors import BoardError
+from qcompile.runtime.flash import LOADER_BOARDS
+from sim_tests.runtime import small_build
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (4, 2, 2), (9, 1, 6)])
+def test_tensors_are_packed_as_the_hardware_packs_them(
+    shape: tuple[int, int, int], rng: np.random.Generator
+) -> None:
+    codes = rng.integers(-128, 128, shape, dtype=np.int8)
+    words = layouts.pack_tensor(codes)
+    assert words.tolist() == hw_layouts.pack_tensor(codes).tolist()
+    np.testing.assert_array_equal(layouts.unpack_tensor(words, *shape), codes)
+    np.testing.assert_array_equal(hw_layouts.unpack_tensor(words, *shape), codes)
+
+
+def test_constants_are_the_hardware_s() -> None:
+    for name in ("WORD_CHANNELS", "IMAGE_OFFSET", "IMAGE_HEADER_BYTES", "IMAGE_MAGIC"):
+        assert getattr(layouts, name) == getattr(hw_layouts, name)
+    assert layouts.IMAGE_VERSION == hw_layouts.IMAGE_VERSION
+    assert {name: board.loader_board for name, board in BOARDS.items()} == LOADER_BOARDS
+
+
+def test_build_directory_is_read(tmp_path: Path) -> None:
+    artifact = open_artifact(small_build.write(tmp_path / "small"))
+    assert artifact.model_name == "small"
+    (taken,) = artifact.inputs
+    assert (taken.name, taken.shape, taken.dtype) == ("x", (1, 3, 2, 2), "float32")
+    assert taken.scale is None, "float32 is what the model takes: no quantization on the way in"
+    assert artifact.outputs == ("y",)
+    assert artifact.accelerator_inputs == (
+        Place(name="codes", address=40, shape=(3, 2, 2), words=4),
+    )
+    assert [place.name for place in artifact.layers] == ["layer0", "layer1", "layer2", "layer3"]
+    assert artifact.header.program_bytes == 2 * len(small_build.WORDS) + 4
+
+
+def test_folder_without_manifest_is_refused(tmp_path: Path) -> None:
+    message = (
+        f"{tmp_path}: is no build directory: it has no manifest.json\n"
+        "  help: give the folder that compile wrote"
+    )
+    with pytest.raises(BoardError, match=f"^{re.escape(message)}$"):
+        open_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"parts": {}, "model": 3}'])
+def test_broken_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    folder = small_build.write(tmp_path / "small")
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(BoardError, match=r"manifest.json: .*\n  help: compile the model again"):
+        open_artifact(folder)
+
+
+def test_changed_part_is_refused(tmp_path: Path) -> None:
+    folder = small_build.write(tmp_path / "small")
+    (folder / "top.bin").write_bytes(b"other")
+    message = (
+        f"{folder}: its part 'top.bin' was changed after compiling\n"
+        "  help: compile the model again, and copy the whole directory"
+    )
+    with pytest.raises(BoardError, match=f"^{re.escape(message)}$"):
+        open_artifact(folder)
+
+
+@pytest.mark.parametrize("fault", ["short", "magic", "version", "program", "model"])
+def test_flash_image_that_does_not_fit_is_refused(tmp_path: Path, fault: str) -> None:
+    image = bytearray(small_build.image())
+    if fault == "short":
+        image = image[:20]
+    elif fault == "model":
+        image = bytearray(small_build.image(sha256="00" * 32))
+    else:
+        image[{"magic": 0, "version": 4, "program": 300}[fault]] ^= 1
+    folder = small_build.write(tmp_path / "small", image=bytes(image))
+    with pytest.raises(BoardError, match=r"flash\.bin: (cannot be used|is not the flash image)"):
+        open_artifact(folder)
+
+
+def test_parts_that_a_board_host_does_not_have_are_not_missed(tmp_path: Path) -> None:
+    folder = small_build.write(tmp_path / "small")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["parts"]["accelerator.v"] = "00"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "top.bin").unlink()
+    artifact = open_artifact(folder)
+    with pytest.raises(BoardError, match=r"its part 'top\.bin' is missing"):
+        artifact.part("top.bin")

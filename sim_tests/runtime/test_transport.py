@@ -1,0 +1,60 @@
+"""Serial ports (a pseudo terminal stands for one) and the simulated board's process."""
+
+from __future__ import annotations
+
+import os
+import tty
+from pathlib import Path
+
+import pytest
+
+from qcompile.runtime.errors import BoardError
+from qcompile.runtime.transport import SerialTransport, SimTransport
+
+
+def test_serial_port_carries_bytes_both_ways_and_times_out() -> None:
+    host, board = os.openpty()
+    tty.setraw(board)
+    transport = SerialTransport(os.ttyname(board))
+    transport.write(b"\x51\x00\xff\r\n")
+    assert os.read(host, 100) == b"\x51\x00\xff\r\n"
+    os.write(host, b"\x71\x00\x0d\x11")
+    assert transport.read(4, 1.0) == b"\x71\x00\x0d\x11"
+    assert transport.read(4, 0.01) == b""
+    os.write(host, b"late")
+    transport.read(0, 0.01)
+    transport.drop_input()
+    assert transport.read(4, 0.01) == b""
+    transport.close()
+    os.close(host)
+    os.close(board)
+
+
+def test_missing_port_is_told_with_the_ports_that_there_are(tmp_path: Path) -> None:
+    port = str(tmp_path / "ttyUSB7")
+    with pytest.raises(BoardError) as caught:
+        SerialTransport(port)
+    assert caught.value.message.startswith(f"{port}: cannot be opened (")
+    assert caught.value.help.startswith("serial ports of this machine: ")
+
+
+def test_port_that_goes_away_is_told() -> None:
+    host, board = os.openpty()
+    tty.setraw(board)
+    name = os.ttyname(board)
+    transport = SerialTransport(name)
+    os.close(host)
+    os.close(board)
+    with pytest.raises(BoardError, match=rf"^{name}: the connection was lost \("):
+        transport.read(4, 0.1)
+    transport.close()
+
+
+def test_simulated_board_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho 'flash: unknown command' >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(BoardError) as caught:
+        SimTransport(program, None, clock_hz=24_000_000)
+    assert caught.value.message == "the simulated board stopped with exit code 1"
+    assert caught.value.context == ("flash: unknown command",)
