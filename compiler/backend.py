@@ -13,14 +13,14 @@ from typing import Literal
 
 from qcompile.compiler import ir
 from qcompile.compiler.cycle_model import LayerCycles, predict
-from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.lower import convolution, lower
 from qcompile.compiler.passes.tile import Plan, plan_layer, tile
 from qcompile.compiler.passes.window_columns import window_columns
-from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, AcceleratorConfig
+from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
 from qcompile.hw.layouts import (
     IMAGE_HEADER_BYTES,
     IMAGE_MAGIC,
@@ -66,9 +66,8 @@ def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:
     model = for_accelerator(model)
     graph = model.graph
     layers = lower(graph, requant)
-    config = AcceleratorConfig(
-        acc_width=_acc_width(layers), max_shift=_max_shift(layers), requant=requant
-    )
+    max_shift = _max_shift(layers) if requant == "exact" else MAX_SHIFTS[0]
+    config = AcceleratorConfig(acc_width=_acc_width(layers), max_shift=max_shift, requant=requant)
     plans = tile(layers, config)
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
     program = emit_program(layers, plans, places, config)
@@ -110,9 +109,19 @@ def _acc_width(layers: Sequence[Layer]) -> int:
 
 
 def _max_shift(layers: Sequence[Layer]) -> int:
-    """The smallest requantization unit that does every channel's shift; `lower` checked them."""
-    largest = max(int(layer.shift.max()) for layer in layers)
-    return next(limit for limit in MAX_SHIFTS if largest <= limit)
+    """The smallest requantization unit that does every channel's shift."""
+    widest = max(layers, key=lambda layer: int(layer.shift.max()))
+    narrowest = min(layers, key=lambda layer: int(layer.shift.min()))
+    largest, smallest = int(widest.shift.max()), int(narrowest.shift.min())
+    limit = next(limit for limit in MAX_SHIFTS if largest <= limit)
+    if smallest <= limit - SHIFT_RANGE:
+        raise UnsupportedError(
+            f"'{widest.name}' and '{narrowest.name}': their requantization shifts, {largest} and "
+            f"{smallest}, are too far apart for one unit",
+            context=[f"a unit for {limit} does {limit - SHIFT_RANGE + 1} to {limit}"],
+            help="choose scales of the two layers nearer to each other",
+        )
+    return limit
 
 
 def flash_image(compiled: Compiled) -> bytes:

@@ -27,7 +27,7 @@ class Layer:
         Value names; `residual` is None without a residual operand.
     weight : int8
         [copies, out, in, kh, kw] or [copies, channels, kh, kw]; the copies of a tap add up to the
-        tap's weight (two where some w - zero_point needs nine bits).
+        tap's weight (more than one where some w - zero_point needs nine bits).
     bias : int64 [out]
         With -input_zero_point * sum(weight) folded in; fits int32.
     mantissa, shift : int64 [out]

@@ -18,10 +18,12 @@ from qcompile.hw.config import MAX_SHIFTS, SHIFT_RANGE
 Mode = Literal["exact", "shift"]
 
 MANTISSA_BITS = 24
-LOWEST_SHIFT = MAX_SHIFTS[-1] - SHIFT_RANGE + 1
-"""That every unit does."""
-UNIT_SHIFT = MANTISSA_BITS - 1
-"""With a mantissa of 2**23: a scale of one."""
+LOWEST_SHIFT = MAX_SHIFTS[0] - SHIFT_RANGE + 1
+"""That some unit does; `backend` chooses one for all layers."""
+HALF_SHIFT = MANTISSA_BITS
+"""With a mantissa of 2**23: a scale of a half. Every unit does it."""
+COPY_WEIGHT = 2
+LARGEST_SCALE = 2.0 ** (MANTISSA_BITS - LOWEST_SHIFT)
 SMALLEST_SCALE = 2.0 ** (MANTISSA_BITS - 1 - MAX_SHIFTS[-1])
 FLOAT_EXACT = 1 << 24
 """Accumulators up to here are exact in float32, ONNX Runtime's intermediate type."""
@@ -32,8 +34,7 @@ def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
 
     Raises UnsupportedError with every operation that has no layer form.
     """
-    uses = Counter(name for op in graph.ops for name in op.inputs)
-    uses.update(graph.outputs)
+    uses = _uses(graph)
     layers: list[Layer] = []
     alias: dict[str, str] = {}
     problems: list[QcompileError] = []
@@ -45,6 +46,14 @@ def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
     if problems:
         raise UnsupportedError("\n".join(problem.render() for problem in problems))
     return tuple(layers)
+
+
+def _uses(graph: ir.Graph) -> Counter[str]:
+    """How often each tensor is read; a use of a reshaped tensor is one of the tensor in memory."""
+    uses = Counter(graph.outputs)
+    for op in reversed(graph.ops):
+        uses.update({op.inputs[0]: uses[op.name]} if isinstance(op, ir.Reshape) else op.inputs)
+    return uses
 
 
 def _lower_op(
@@ -97,11 +106,11 @@ def _reshape(graph: ir.Graph, op: ir.Reshape, source: str) -> str:
 
 
 def _split_weights(weight: ir.Int16Array) -> ir.Int8Array:
-    """One or two int8 arrays along a new first axis that add up to `weight` (-255..255)."""
-    if weight.min() >= -128 and weight.max() <= 127:
-        return weight.astype(np.int8)[np.newaxis]
-    first = np.clip(weight, -128, 127)
-    return np.stack([first, weight - first]).astype(np.int8)
+    """int8 arrays along a new first axis that add up to `weight`: one, two, or three for 255."""
+    parts = [np.clip(weight, -128, 127)]
+    while np.any(rest := weight - sum(parts)):
+        parts.append(np.clip(rest, -128, 127))
+    return np.stack(parts).astype(np.int8)
 
 
 def convolution(graph: ir.Graph, op: ir.Conv, source: str) -> Layer:
@@ -164,7 +173,7 @@ def _copy(graph: ir.Graph, op: ir.Op, mode: Mode, source: str) -> Layer:
     requant = ir.Requant(
         mode=mode,
         mantissa=ones << 23 if exact else ones,
-        shift=ones * UNIT_SHIFT if exact else ones * 0,
+        shift=ones * (HALF_SHIFT if exact else 1),
         zero_point=0,
     )
     return _layer(
@@ -173,7 +182,7 @@ def _copy(graph: ir.Graph, op: ir.Op, mode: Mode, source: str) -> Layer:
         kind="depthwise",
         source=source,
         shapes=(shape, shape),
-        weight=np.ones((channels, 1, 1), np.int16),
+        weight=np.full((channels, 1, 1), COPY_WEIGHT, np.int16),
         bias=ones * 0,
         strides=(1, 1),
         dilations=(1, 1),
@@ -255,7 +264,7 @@ def _constant_channels(
     weight[constant] = 0
     bias[constant] = (code_low[constant] - requant.zero_point) * 2
     if requant.mode == "exact":
-        mantissa[constant], shift[constant] = 1 << 23, 24
+        mantissa[constant], shift[constant] = 1 << 23, HALF_SHIFT
     else:
         mantissa[constant], shift[constant] = 1, 1
     live = ~constant
@@ -282,7 +291,8 @@ def _check_range(
         scale = float(mantissa[channel]) * 2.0 ** -float(shift[channel])
         raise UnsupportedError(
             f"'{op.name}': requantization scale {scale:.3g} of channel {channel}",
-            help=f"input * weight / output scale must be {SMALLEST_SCALE} or more",
+            help=f"input * weight / output scale must be {SMALLEST_SCALE} or more and below "
+            f"{LARGEST_SCALE:g}",
         )
     saturates = mantissa.astype(np.float64) * 2.0 ** -shift.astype(np.float64) * FLOAT_EXACT >= 512
     wide = live & (largest >= FLOAT_EXACT) & ~saturates

@@ -1,0 +1,194 @@
+"""Builds small random graphs of the integer level, whose expected values golden gives."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from qcompile.compiler import ir
+from qcompile.compiler.add_tables import solve_add_tables
+from qcompile.compiler.golden.float_rules import add_table
+from qcompile.compiler.golden.numerics import scale_to_mantissa, scale_to_shift
+
+Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]
+
+
+class IntegerGraph:
+    """A graph under construction; methods return names of values.
+
+    Requantization scales are such that codes spread over their whole range and few saturate.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, *, requant: Literal["exact", "shift"] = "exact"
+    ) -> None:
+        self.rng = rng
+        self.requant_mode = requant
+        self.values: dict[str, ir.Value] = {}
+        self.ops: list[ir.Op] = []
+        self.inputs: list[str] = []
+
+    def _value(self, stem: str, shape: tuple[int, ...]) -> str:
+        name = f"{stem}{len(self.values)}"
+        self.values[name] = ir.Value(name=name, shape=shape, dtype="int8")
+        return name
+
+    def code(self) -> int:
+        """A code; one in four stands at an end of the range."""
+        return int(self.rng.choice([-128, 127, *self.rng.integers(-128, 128, 6)]))
+
+    def requant(self, terms: int, channels: int, largest: float) -> ir.Requant:
+        """For sums of `terms` random products up to `largest`."""
+        spread = self.rng.uniform(0.5, 2.0, channels)
+        scale = (spread * 100 / (largest * terms**0.5)).astype(np.float32)
+        if self.requant_mode == "exact":
+            mantissa, shift = scale_to_mantissa(scale)
+        else:
+            mantissa, shift = np.ones(channels, np.int64), scale_to_shift(scale)
+        low, high = sorted((self.code(), self.code()))
+        clamped = self.rng.integers(0, 4) == 0 and low < high
+        return ir.Requant(
+            mode=self.requant_mode,
+            mantissa=mantissa,
+            shift=shift,
+            zero_point=self.code(),
+            low=low if clamped else -128,
+            high=high if clamped else 127,
+            zero_point_inside=bool(self.rng.integers(0, 2)),
+        )
+
+    def input(self, channels: int, height: int = 1, width: int = 1) -> str:
+        """A graph input."""
+        name = self._value("x", (1, channels, height, width))
+        self.inputs.append(name)
+        return name
+
+    def _window(self, x: str, channels: int, spans: Pair, strides: Pair, pads: Pads) -> str:
+        _, _, *size = self.values[x].shape
+        height, width = (
+            (size[axis] + pads[axis] + pads[2 + axis] - spans[axis]) // strides[axis] + 1
+            for axis in range(2)
+        )
+        return self._value("y", (1, channels, height, width))
+
+    def conv(
+        self,
+        x: str,
+        out: int = 0,
+        kernel: Pair = (1, 1),
+        *,
+        strides: Pair = (1, 1),
+        dilations: Pair = (1, 1),
+        pads: Pads = (0, 0, 0, 0),
+        nine_bits: bool = False,
+    ) -> str:
+        """A convolution, depthwise where `out` is 0; `nine_bits` weights reach -255..255."""
+        channels = self.values[x].shape[1]
+        inner, group, out = (channels, 1, out) if out else (1, channels, channels)
+        limit = 255 if nine_bits else 127
+        terms = inner * kernel[0] * kernel[1]
+        weight = self.rng.integers(-limit, limit + 1, (out, inner, *kernel)).astype(np.int16)
+        spans = (dilations[0] * (kernel[0] - 1) + 1, dilations[1] * (kernel[1] - 1) + 1)
+        y = self._window(x, out, spans, strides, pads)
+        self.ops.append(
+            ir.Conv(
+                inputs=(x,),
+                outputs=(y,),
+                weight=weight,
+                bias=self.rng.integers(-9999, 10000, out).astype(np.int64),
+                input_zero_point=self.code(),
+                strides=strides,
+                dilations=dilations,
+                pads=pads,
+                group=group,
+                requant=self.requant(terms, out, limit * 128),
+            )
+        )
+        return y
+
+    def pool(self, x: str, kernel: Pair, strides: Pair = (1, 1), pads: Pads = (0, 0, 0, 0)) -> str:
+        """Average over windows."""
+        channels = self.values[x].shape[1]
+        y = self._window(x, channels, kernel, strides, pads)
+        requant = self.requant(kernel[0] * kernel[1], 1, 128)
+        alike = {
+            name: np.repeat(getattr(requant, name), channels) for name in ("mantissa", "shift")
+        }
+        self.ops.append(
+            ir.AveragePool(
+                inputs=(x,),
+                outputs=(y,),
+                kernel=kernel,
+                strides=strides,
+                pads=pads,
+                input_zero_point=self.code(),
+                requant=ir.Requant(mode=requant.mode, **alike, zero_point=requant.zero_point),
+            )
+        )
+        return y
+
+    def add(self, a: str, b: str) -> str:
+        """The residual sum of two tensors, with the float rule's table."""
+        y = self._value("sum", self.values[a].shape)
+        table = self._add_table()
+        while solve_add_tables(table).differing.size:  # rare
+            table = self._add_table()
+        self.ops.append(ir.Add(inputs=(a, b), outputs=(y,), table=table))
+        return y
+
+    def _add_table(self) -> ir.Int8Array:
+        scales = self.rng.uniform((0.03, 0.03, 0.04), (0.06, 0.06, 0.08)).tolist()
+        zero_points = self.rng.integers(-40, 41, 3).tolist()
+        quantizations = [
+            ir.Quantization(scale=float(np.float32(scale)), zero_point=zero_point)
+            for scale, zero_point in zip(scales, zero_points, strict=True)
+        ]
+        return add_table(*quantizations, dtype="int8")
+
+    def lookup(self, x: str) -> str:
+        """A random table."""
+        y = self._value("table", self.values[x].shape)
+        table = self.rng.integers(-128, 128, 256).astype(np.int8)
+        self.ops.append(ir.Lookup(inputs=(x,), outputs=(y,), table=table))
+        return y
+
+    def reshape(self, x: str, shape: tuple[int, ...]) -> str:
+        """The same codes in another shape."""
+        y = self._value("shaped", shape)
+        self.ops.append(ir.Reshape(inputs=(x,), outputs=(y,), shape=shape))
+        return y
+
+    def graph(self, *outputs: str, name: str = "graph") -> ir.Graph:
+        """The graph with these outputs."""
+        return ir.Graph(
+            name=name,
+            inputs=tuple(self.inputs),
+            outputs=outputs,
+            values=self.values,
+            ops=tuple(self.ops),
+        )
+
+    def codes(self, samples: int = 1) -> dict[str, ir.Int8Array]:
+        """Random input codes [samples, ...] by name."""
+        return {
+            name: self.rng.integers(-128, 128, (samples, *self.values[name].shape[1:])).astype(
+                np.int8
+            )
+            for name in self.inputs
+        }
+
+
+def model_of(graph: ir.Graph) -> ir.Model:
+    """A model that is the graph alone."""
+    return ir.Model(
+        name=graph.name,
+        path=f"{graph.name}.onnx",
+        sha256="5a" * 32,
+        inputs=tuple(graph.values[name] for name in graph.inputs),
+        outputs=tuple(graph.values[name] for name in graph.outputs),
+        prologue=(),
+        graph=graph,
+        epilogue=(),
+    )
