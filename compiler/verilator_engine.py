@@ -51,12 +51,17 @@ class VerilatorEngine:
         Folder in which compiled simulations are kept, by the hash of all that goes in.
     seed : int
         Chooses the random contents.
+
+    Attributes
+    ----------
+    simulator : Path
+        Folder of the compiled simulation, top module `TOP`.
     """
 
     def __init__(self, build: Build, *, cache: Path, seed: int) -> None:
         self.build = build
         self.seed = seed
-        self._simulator = _compiled(build, cache)
+        self.simulator = _compiled(build, cache)
 
     def run(self, codes: Mapping[str, Int8Array], *, layers: bool) -> EngineRun:
         """Run N inputs; see `simulate.Engine`."""
@@ -94,7 +99,7 @@ class VerilatorEngine:
                 test_module="qcompile.compiler.core_bench",
                 hdl_toplevel=TOP,
                 hdl_toplevel_lang="verilog",
-                build_dir=self._simulator,
+                build_dir=self.simulator,
                 test_dir=folder,
                 results_xml=str(folder / "results.xml"),
                 plusargs=[
