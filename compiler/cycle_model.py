@@ -25,7 +25,7 @@ from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 WORD_CYCLES = 4
 """Flash clocks of a 16-bit stream word over four lines."""
-STREAM_LATENCY = 66
+STREAM_LATENCY = 48
 """From start to the first stream word: command, address and dummy clocks."""
 LOAD_CYCLES = 13
 """From "a descriptor waits and nothing runs" to the layer's first read."""
