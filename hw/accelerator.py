@@ -89,7 +89,9 @@ class Accelerator(wiring.Component):
         started = Signal()
         host_read = Signal()
         # Cycle 0: start or abort comes. Cycle 1: the engine is reset and the stream stopped.
-        # Cycle 2: after a start, engine and stream start.
+        # Cycle 2: after a start, engine and stream start; a word of the stream before may still
+        # stand at the port.
+        stale = restart | started
         m.d.sync += [
             restart.eq(self.start | self.abort),
             starting.eq(self.start),
@@ -102,8 +104,8 @@ class Accelerator(wiring.Component):
             self.program_start.eq(started),
             self.program_stop.eq((restart & ~starting) | engine.ended),
             engine.stop_after.eq(self.stop_after),
-            self.program.ready.eq(engine.program.ready & ~restart),
-            engine.program.valid.eq(self.program.valid),
+            self.program.ready.eq(engine.program.ready & ~stale),
+            engine.program.valid.eq(self.program.valid & ~stale),
             engine.program.payload.eq(self.program.payload),
             engine.program_crc_ok.eq(self.program_crc_ok),
             self.state.eq(Mux(starting | started, State.RUNNING, engine.state)),
