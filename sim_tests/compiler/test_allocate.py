@@ -1,0 +1,139 @@
+"""allocate: banks, no two tensors in one place at one time, and the refusal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.allocate import Placement, allocate
+from qcompile.hw.config import AcceleratorConfig
+from sim_tests.compiler.test_tile import make_layer
+
+SMALL = AcceleratorConfig(bank_words=256)
+
+
+def step(source: str, output: str, words: tuple[int, int], *, residual: str | None = None) -> Layer:
+    """A layer between tensors of some words: four channels, one row."""
+    plain = make_layer(kind="dense", channels=4, out=4, size=(1, 1))
+    return replace(
+        plain,
+        name=output,
+        input=source,
+        output=output,
+        residual=residual,
+        input_shape=(4, 1, words[0]),
+        output_shape=(4, 1, words[1]),
+    )
+
+
+def alive(name: str, layers: Sequence[Layer], outputs: Sequence[str]) -> range:
+    """Indices of the layers during which a tensor's words must stay."""
+    made = [index for index, layer in enumerate(layers) if layer.output == name] or [-1]
+    read = [index for index, layer in enumerate(layers) if name in (layer.input, layer.residual)]
+    end = len(layers) if name in outputs else max([*made, *read, 0])
+    return range(made[0], end + 1)
+
+
+def check(
+    layers: Sequence[Layer], places: dict[str, Placement], outputs: Sequence[str], words: int
+) -> None:
+    """Every layer reads and writes different banks and no live tensors overlap."""
+    for layer in layers:
+        assert places[layer.input].bank != places[layer.output].bank
+    for place in places.values():
+        assert 0 <= place.offset <= words - place.words
+        assert place.address == place.bank * 16384 + place.offset
+    for (a, place), (b, other) in combinations(places.items(), 2):
+        if place.bank != other.bank:
+            continue
+        lives = alive(a, layers, outputs), alive(b, layers, outputs)
+        together = max(lives[0].start, lives[1].start) < min(lives[0].stop, lives[1].stop)
+        apart = (
+            place.offset + place.words <= other.offset or other.offset + other.words <= place.offset
+        )
+        assert apart or not together, f"{a} and {b}"
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_live_tensors_never_overlap_and_banks_alternate(data: st.DataObject) -> None:
+    words = {"x": data.draw(st.integers(1, 40))}
+    layers: list[Layer] = []
+    for index in range(data.draw(st.integers(1, 9))):
+        source = data.draw(st.sampled_from(sorted(words)))
+        size = data.draw(st.integers(1, 40))
+        alike = sorted(name for name, count in words.items() if count == size)
+        residual = data.draw(st.sampled_from(alike)) if alike and data.draw(st.booleans()) else None
+        name = f"t{index}"
+        layers.append(step(source, name, (words[source], size), residual=residual))
+        words[name] = size
+    made = [layer.output for layer in layers]
+    extra = data.draw(st.sets(st.sampled_from(made)))
+    outputs = sorted({made[-1], *extra})
+    config = AcceleratorConfig(bank_words=512)
+    places = dict(allocate(layers, ["x"], outputs, config))
+    assert set(places) == {"x", *made}
+    check(layers, places, outputs, config.bank_words)
+
+
+def test_a_tensor_takes_the_place_of_one_that_nobody_needs_any_more() -> None:
+    layers = [
+        step("x", "a", (100, 200)),
+        step("a", "b", (200, 200)),
+        step("b", "c", (200, 200)),
+        step("c", "d", (200, 100)),
+    ]
+    places = allocate(layers, ["x"], ["d"], SMALL)
+    assert {name: (place.bank, place.offset) for name, place in places.items()} == {
+        "x": (0, 0),
+        "a": (1, 0),
+        "b": (0, 0),
+        "c": (1, 0),
+        "d": (0, 0),
+    }
+
+
+def test_channels_are_padded_to_words() -> None:
+    layer = make_layer(kind="dense", channels=5, out=9, size=(3, 7))
+    places = allocate([layer], ["x"], ["layer"], AcceleratorConfig())
+    assert (places["x"].words, places["layer"].words) == (2 * 21, 3 * 21)
+    assert places["layer"].shape == (9, 3, 7)
+
+
+def test_a_tensor_that_is_larger_than_a_bank_is_refused_with_its_size() -> None:
+    message = (
+        "'a' [4, 1, 257] does not fit the activation memory\n"
+        "  needs 1,028 bytes in one bank\n"
+        "  free in it beside the tensors alive at that time: 1,024 of 1,024 bytes\n"
+        "  help: use a smaller input or fewer channels in the widest layers"
+    )
+    with pytest.raises(CapacityError, match=rf"^{re.escape(message)}$"):
+        allocate([step("x", "a", (1, 257))], ["x"], ["a"], SMALL)
+
+
+def test_a_tensor_without_room_beside_the_others_is_refused_with_what_is_free() -> None:
+    layers = [
+        step("x", "a", (1, 100)),
+        step("a", "b", (100, 200)),
+        step("b", "c", (200, 100)),
+        step("c", "d", (100, 90)),
+        step("d", "e", (90, 100), residual="c"),
+        step("e", "f", (100, 100), residual="a"),
+    ]
+    with pytest.raises(CapacityError) as raised:
+        allocate(layers, ["x"], ["f"], AcceleratorConfig(bank_words=256))
+    assert re.match(
+        r"^'\w' \[4, 1, 100\] does not fit the activation memory\n"
+        r"  needs 400 bytes in one bank\n"
+        r"  free in it beside the tensors alive at that time: \d+ of 1,024 bytes\n"
+        r"  help: use a smaller input or fewer channels in the widest layers$",
+        str(raised.value),
+    )
