@@ -65,7 +65,7 @@ class SmallCore(wiring.Component):  # type: ignore[type-arg]  # generic in the s
 
         m.d.comb += [
             this.program_start.eq(this.start),
-            this.program_stop.eq(this.abort | ended),
+            this.program_stop.eq(this.abort | (ended & ~this.start)),
             this.program.ready.eq(running & (pace == 0)),
             this.host_ready.eq((wait == 2) & ~running),
             this.host_data.eq(read.data),
