@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -113,9 +114,6 @@ class IntegerGraph:
         channels = self.values[x].shape[1]
         y = self._window(x, channels, kernel, strides, pads)
         requant = self.requant(kernel[0] * kernel[1], 1, 128)
-        alike = {
-            name: np.repeat(getattr(requant, name), channels) for name in ("mantissa", "shift")
-        }
         self.ops.append(
             ir.AveragePool(
                 inputs=(x,),
@@ -124,7 +122,13 @@ class IntegerGraph:
                 strides=strides,
                 pads=pads,
                 input_zero_point=self.code(),
-                requant=ir.Requant(mode=requant.mode, **alike, zero_point=requant.zero_point),
+                requant=replace(
+                    requant,
+                    mantissa=np.repeat(requant.mantissa, channels),
+                    shift=np.repeat(requant.shift, channels),
+                    low=-128,
+                    high=127,
+                ),
             )
         )
         return y

@@ -65,7 +65,8 @@ class Run:
     @property
     def layer_cycles(self) -> list[int]:
         """From the end of the layer before to each layer's own."""
-        return np.diff([0, *self.layer_ends]).tolist()
+        begins = [0, *self.layer_ends]
+        return [end - begin for begin, end in zip(begins, self.layer_ends, strict=False)]
 
 
 @dataclass(slots=True)

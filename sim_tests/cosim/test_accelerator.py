@@ -199,12 +199,12 @@ def test_a_second_start_repeats_result_and_cycles(
 def test_a_start_after_an_abort_pause_or_error_begins_anew(
     machine: Machine, rng: np.random.Generator, seed: int
 ) -> None:
-    subject = make(machine, residuals, rng)
+    subject = make(machine, tables, rng)
     total = subject.compiled.total_cycles
     words = list(subject.compiled.program.words)
     broken = machine.place(np.array([words[0] & 0xFFF | 0x9000, *words[1:]], "<u2").tobytes())
     disturbances: list[list[Step]] = [
-        *([["go", "start", 0xFFFF, int(cycles)]] for cycles in rng.integers(1, total, 12)),
+        *([["go", "start", 0xFFFF, int(cycles)]] for cycles in rng.integers(1, total, 10)),
         *([["go", "start", layers]] for layers in range(3)),
         [["program", broken], ["go", "start"], ["program", subject.address]],
     ]
