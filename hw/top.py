@@ -115,7 +115,7 @@ class Top(Elaboratable):
         m = Module()
         m.submodules.system = system = self.system
         clock_pin: Any = platform.request(self.board.clock_pin, dir="-")
-        m.submodules.clock = clock = Ice40Clock(
+        m.submodules.core_clock = clock = Ice40Clock(
             clock_pin.io,
             input_hz=self.board.oscillator_hz,
             output_hz=system.clock_hz,
