@@ -36,6 +36,10 @@ NOT_QUANTIZED = (
     "(onnxruntime quantize_static does it)"
 )
 
+MOVED_CODES = ":codes"
+"""Suffix of codes that are reshaped or transposed behind a DequantizeLinear: the float tensor keeps
+its name, because it may be an output of the model."""
+
 
 def fold_qdq(graph: Graph, problems: Problems) -> Graph:
     """The quantized level of a float-level graph; problems are added, not raised."""
@@ -185,10 +189,11 @@ class _Folder:
             self.weights[op.name] = moved_weight(self.weights[source], op)
         elif source in self.codes:
             code = self.codes[source]
+            moved = op.name + MOVED_CODES
             shape = self.graph.values[op.name].shape
-            self.values[op.name] = replace(self.values[code], name=op.name, shape=shape)
-            self.ops.append(replace(op, inputs=(code,)))
-            self.codes[op.name] = op.name
+            self.values[moved] = replace(self.values[code], name=moved, shape=shape)
+            self.ops.append(replace(op, inputs=(code,), outputs=(moved,)))
+            self.codes[op.name] = moved
         elif source in self.pending:
             self._refuse_float_result(source)
         else:

@@ -197,7 +197,7 @@ def test_digits_are_as_accurate_as_onnxruntime(project: Path) -> None:
     assert output_scale(model, model.outputs[0].name) is not None
 
 
-@pytest.mark.parametrize("last", ["Softmax", "DequantizeLinear"])
+@pytest.mark.parametrize("last", ["Softmax", "DequantizeLinear", "Reshape"])
 def test_steps_are_those_of_the_last_quantization(tmp_path: Path, last: str) -> None:
     network = Network()
     x = network.input("x", "int8", [1, 2, 6, 6])
@@ -206,6 +206,13 @@ def test_steps_are_those_of_the_last_quantization(tmp_path: Path, last: str) -> 
     result = network.dequantize(y, (0.25, 5, "int8"))
     if last == "Softmax":
         result = network.node("Softmax", result, axis=1)
+    if last == "Reshape":
+        result = network.node("Reshape", result, network.constant([1, 4], "int64"))
     network.output(result, "float32")
-    model = load_model(network.save(tmp_path / "m.onnx"))
+    path = network.save(tmp_path / "m.onnx")
+    model = load_model(path)
+    x_codes = random_codes(rng, (3, 2, 6, 6), "int8")
+    inputs = Samples(tensors={"x": x_codes}, labels=None, notes=())
+    simulation = simulate(model, reference_of(path, model), inputs, progress=quiet)
+    assert simulation.failures == ()
     assert output_scale(model, result) == (None if last == "Softmax" else 0.25)
