@@ -212,9 +212,9 @@ class Engine(wiring.Component):
         wiring.connect(m, unpacker.layers, sequencer.i)
         wiring.connect(m, unpacker.weights, weights.i)
         wiring.connect(m, unpacker.constants, constants.i)
+        m.d.sync += unpacker.idle.eq(sequencer.idle)
         m.d.comb += [
             unpacker.crc_ok.eq(self.program_crc_ok),
-            unpacker.idle.eq(sequencer.idle),
             self.ended.eq(unpacker.ended),
             self.error.eq(unpacker.error),
         ]

@@ -146,7 +146,9 @@ class ConstantsFifo(wiring.Component):
         newest = write[4:]
         full = (newest[:slot_bits] == oldest[:slot_bits]) & (newest[slot_bits] != oldest[slot_bits])
         transfer = self.i.valid & self.i.ready
-        m.d.comb += [self.i.ready.eq(~full), self.available.eq(newest != oldest)]
+        m.d.comb += self.available.eq(newest != oldest)
+        # A register, so low in the cycle after a word: the stream has one in four cycles.
+        m.d.sync += self.i.ready.eq(~full & ~transfer)
         with m.If(transfer):
             m.d.sync += write.eq(write + 1)
         with m.If(self.group_done):

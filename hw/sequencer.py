@@ -167,7 +167,8 @@ class Sequencer(wiring.Component):
         write = Signal(entry_bits + 1)
         full = (newest[:slot_bits] == oldest[:slot_bits]) & (newest[-1] != oldest[-1])
         transfer = self.i.valid & self.i.ready
-        m.d.comb += self.i.ready.eq(~full)
+        # A register, so low in the cycle after a word: the stream has one in four cycles.
+        m.d.sync += self.i.ready.eq(~full & ~transfer)
         with m.If(transfer):
             m.d.sync += write.eq(write + 1)
             with m.If(write.all()):

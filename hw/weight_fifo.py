@@ -72,7 +72,8 @@ class WeightFifo(wiring.Component):
         # A released word is read up to two cycles later, so room is counted in blocks of four:
         # the block that holds `base` is written again when `base` has left it.
         full = (written[2:bits] == base[2:bits]) & (written[bits] != base[bits])
-        m.d.comb += self.i.ready.eq(~full)
+        # A register, so low in the cycle after a word: the stream has one in four cycles.
+        m.d.sync += self.i.ready.eq(~full & ~(self.i.valid & self.i.ready))
         # Cycle 1 and 2: the address travels to where the word meets the array's tags.
         address_1 = Signal(bits, reset_less=True)
         address_2 = Signal(bits, reset_less=True)
