@@ -26,7 +26,7 @@ class IntegerGraph:
         self, rng: np.random.Generator, *, requant: Literal["exact", "shift"] = "exact"
     ) -> None:
         self.rng = rng
-        self.requant_mode = requant
+        self.requant_mode: Literal["exact", "shift"] = requant
         self.values: dict[str, ir.Value] = {}
         self.ops: list[ir.Op] = []
         self.inputs: list[str] = []
