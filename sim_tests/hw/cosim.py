@@ -100,11 +100,12 @@ def vendor_models() -> Path:
 def _share_runtime(source: Path, target: Path) -> None:
     """Copy the compiled files that are the same in every simulator: nine tenths of a build.
 
-    They are dated an hour ahead, for make wants them newer than the makefile still to be written.
+    The main program is not: it depends on the top module's ports. The files are dated an hour
+    ahead, for make wants them newer than the makefile still to be written.
     """
     soon = time.time() + 3600
     with locked(RUNTIME):
-        for path in source.glob("veril*.o"):
+        for path in source.glob("verilated*.o"):
             if not (target / path.name).exists():
                 shutil.copyfile(path, target / path.name)
                 os.utime(target / path.name, (soon, soon))
