@@ -124,11 +124,14 @@ class Subject:
 
 
 class Machine:
-    """The accelerator of a configuration, compiled; runs scripts for several subjects at once."""
+    """The accelerator of a configuration, compiled; runs scripts for several subjects at once.
 
-    def __init__(self, config: AcceleratorConfig, folder: Path) -> None:
+    `core` is Verilog of the accelerator that takes the place of the configuration's own.
+    """
+
+    def __init__(self, config: AcceleratorConfig, folder: Path, *, core: str = "") -> None:
         self.folder = folder
-        core = cosim.to_verilog(Accelerator(config), name="accelerator")
+        core = core or cosim.to_verilog(Accelerator(config), name="accelerator")
         (folder / "accelerator.v").write_text(core)
         build = Build(folder=folder, manifest={"clock_hz": CLOCK_HZ})
         engine = VerilatorEngine(build, cache=cosim.CACHE.parent / "engine", seed=1)

