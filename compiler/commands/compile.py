@@ -16,6 +16,7 @@ from qcompile.compiler.frontend.loader import load_model_file
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.ir import Value
 from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.shift_cost import shift_cost
 from qcompile.hw.boards import BOARDS, Board
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
 from qcompile.runtime import protocol
@@ -40,6 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
         folder = arguments.output or Path("build") / model.name
         artifact.check_destination(folder, model.sha256, force=arguments.force)
+        if requant == "shift":
+            exact = load_model(arguments.model, shapes=dict(arguments.shape))
+            progress.note(shift_cost(exact.graph, model.graph).text())
         progress.step("plan layers and program")
         compiled = backend.compile_model(model, requant=requant)
         core = hardware.accelerator_verilog(compiled.config, progress.step)
