@@ -22,8 +22,8 @@ CONFIG = AcceleratorConfig(acc_width=28, vendor="plain")
 LONG_LAYER_CYCLES = 500
 ALLOWED = 0.02
 """Part by which measured cycles may differ from predicted ones."""
-RESTART_CYCLES = 8
-"""A flash that was being read must be unselected for a while first."""
+RESTART_CYCLES = 48
+"""A read's command that is on its way (40 flash clocks) ends first, then the flash is unselected."""
 
 Make = Callable[[IntegerGraph], tuple[str, ...]]
 
@@ -226,7 +226,7 @@ def test_a_start_after_an_abort_pause_or_error_begins_anew(
     runs = [run for _, run in results_of(subjects, kept)]
     assert all(run.state == State.DONE for run in runs)
     cycles = [run.cycles for run in runs]
-    assert max(cycles) - min(cycles) <= RESTART_CYCLES, cycles
+    assert max(cycles) - min(cycles) <= RESTART_CYCLES, sorted(set(cycles))
 
 
 def test_an_abort_leaves_the_core_idle(
