@@ -23,7 +23,7 @@ LONG_LAYER_CYCLES = 500
 ALLOWED = 0.02
 """Part by which measured cycles may differ from predicted ones."""
 RESTART_CYCLES = 48
-"""A read's command that is on its way (40 flash clocks) ends first, then the flash is unselected."""
+"""A read's command that is on its way (40 flash clocks) ends before the flash is read anew."""
 
 Make = Callable[[IntegerGraph], tuple[str, ...]]
 
