@@ -63,12 +63,6 @@ class Bitstream:
     seed: int
 
 
-def cache_folder() -> Path:
-    """Where hardware stays between compilations: the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "qcompile" / "hardware"
-
-
 def accelerator_verilog(config: AcceleratorConfig, progress: Progress) -> bytes:
     """Verilog of the accelerator core, module `accelerator`."""
     with _cached("accelerator", config, "", progress) as folder:
@@ -211,7 +205,7 @@ def _flip_flops(folder: Path) -> int:
 @contextlib.contextmanager
 def _cached(kind: str, config: AcceleratorConfig, board: str, progress: Progress) -> Iterator[Path]:
     """The cache's folder for this hardware, held by one process at a time."""
-    folder = cache_folder() / f"{kind}-{_key(config, board)}"
+    folder = toolchain.cache_folder("hardware") / f"{kind}-{_key(config, board)}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:

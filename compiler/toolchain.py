@@ -84,6 +84,12 @@ def _package_folder(package: str) -> Path | None:
     return Path(spec.origin).parent
 
 
+def cache_folder(kind: str) -> Path:
+    """Where made things of one kind stay between runs: in the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "qcompile" / kind
+
+
 def tool_environment() -> dict[str, str]:
     """A copy of `os.environ` in which every tool of this interpreter's environment is found.
 

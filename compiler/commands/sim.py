@@ -105,9 +105,10 @@ def _engine(
         return None
     progress.step("build the simulation")
     # Imported late: golden alone needs no hardware description and no simulator.
-    from qcompile.compiler.verilator_engine import VerilatorEngine, cache_folder
+    from qcompile.compiler.toolchain import cache_folder
+    from qcompile.compiler.verilator_engine import VerilatorEngine
 
-    return VerilatorEngine(build, cache=cache_folder(), seed=arguments.seed)
+    return VerilatorEngine(build, cache=cache_folder("simulations"), seed=arguments.seed)
 
 
 def _deliver(
