@@ -21,7 +21,6 @@ from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS, Step
 from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 NO_BOUND = (1 << COORDINATE_BITS) - 1
-MAX_COORDINATE = (1 << (COORDINATE_BITS - 1)) - 1
 ROWS = 4
 VALUES_PER_ROW = 4
 
@@ -38,6 +37,16 @@ class Axis:
     pad: int
     address: int
     out_address: int
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether no coordinate of padding, modulo the counter, is one of the tensor.
+
+        Rows beyond the output may read anything: they are dropped.
+        """
+        coordinates = 1 << COORDINATE_BITS
+        largest = (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation - self.pad
+        return self.size + self.pad <= coordinates and largest < coordinates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +143,7 @@ def candidates(layer: Layer) -> Iterator[Plan]:
         point = Axis(size=1, out=1, kernel=1, stride=1, dilation=1, pad=0, address=0, out_address=0)
         pairs = [("flat", flat, point)]
     for name, p, o in pairs:
-        if name != "flat" and max(p.size, o.size) > MAX_COORDINATE:
+        if name != "flat" and not (p.is_countable and o.is_countable):
             continue
         if layer.kind == "dense":
             yield from _dense(layer, name, p, o)

@@ -186,3 +186,24 @@ def test_weights_beyond_the_fifo_are_refused_where_several_tiles_use_them() -> N
     single = make_layer(kind="dense", channels=1028, out=4, size=(1, 1))
     assert plan_layer(single, CONFIG).weights.shape[1] >= 1028
     assert check_all_plans(single, 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "pads", "countable"),
+    [(500, (3, 2), True), (300, (1, 300), False), (300, (250, 1), False), (200, (100, 150), True)],
+)
+def test_coordinates_of_padding_never_wrap_into_the_tensor(
+    length: int, pads: tuple[int, int], countable: bool
+) -> None:
+    layer = make_layer(
+        kind="dense",
+        channels=3,
+        out=2,
+        size=(1, length),
+        kernel=(1, 3),
+        pads=(0, pads[0], 0, pads[1]),
+    )
+    assert check_all_plans(layer, 4) == (2 if countable else 0)
+    if not countable:
+        with pytest.raises(CapacityError, match=r"^'layer': no loop nest fits"):
+            plan_layer(layer, CONFIG)
