@@ -24,6 +24,7 @@ import onnxruntime as ort
 
 from qcompile.compiler.errors import InputError, ModelError
 from qcompile.compiler.frontend.reference_models import (
+    PROBE_RESULT,
     PROBE_SHAPE,
     Node,
     ReferenceGraph,
@@ -147,7 +148,7 @@ def probe_saturation() -> bool:
     session = ort.InferenceSession(saturation_probe(), providers=PROVIDERS)
     rows, columns = PROBE_SHAPE
     result = session.run(None, {"x": np.full((1, rows), 255, dtype=np.uint8)})[0]
-    return bool((np.asarray(result) != np.full((1, columns), 126)).any())
+    return bool((np.asarray(result) != np.full((1, columns), PROBE_RESULT)).any())
 
 
 def find_islands(graph: ReferenceGraph) -> tuple[Island, ...]:

@@ -14,6 +14,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 PROBE_SHAPE = (64, 16)
+PROBE_RESULT = 127
+"""The probe's exact output, every element."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,8 @@ def saturation_probe() -> bytes:
     """A QLinearMatMul of uint8 x [1, 64] with int8 weights of 127, all scales but the last 1.
 
     With x = 255 every column is 64 * 255 * 127 = 2,072,640; divided by the output's scale 2**14
-    that is 126.5, so 126 (ties to even). A kernel that adds pairs of products in 16 bits
-    saturates at 32,767 for each pair and gives 64.
+    that is 126.504, so 127. A kernel that adds pairs of products in 16 bits saturates at 32,767
+    for each pair and gives 64.
     """
     rows, columns = PROBE_SHAPE
     constants = {
