@@ -156,14 +156,15 @@ class AveragePool(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Add(Op):
-    """Elementwise sum of two tensors of one shape: code = table[a + 128, b + 128].
+class Binary(Op):
+    """Elementwise function of two tensors (Add, Sub, Mul): code = table[a + 128, b + 128].
 
     `table` int8 [256, 256] is made by ONNX Runtime's float rule for all operand pairs, with the
-    output's clamp applied; the hardware's two constant tables are proved against it.
+    output's clamp applied; the hardware's two constant tables are proved against it. Shapes
+    broadcast as numpy's do.
     """
 
-    KIND: ClassVar[str] = "add"
+    KIND: ClassVar[str] = "binary"
     table: Int8Array
 
 
@@ -173,6 +174,31 @@ class Lookup(Op):
 
     KIND: ClassVar[str] = "lookup"
     table: Int8Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPool(Op):
+    """Largest code of a window; `pads` top, left, bottom, right never win. 4-D values."""
+
+    KIND: ClassVar[str] = "max_pool"
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Select(Op):
+    """Codes in other places: Transpose, Slice, Concat, Pad, nearest Resize, DepthToSpace, ...
+
+    For each sample the inputs' codes, row-major and one input after the other, make one list;
+    output element i is entry `index[i]` of it, or `fill` where index is -1. `index` int32 has the
+    output's shape, with its leading 1.
+    """
+
+    KIND: ClassVar[str] = "select"
+    index: Int32Array
+    fill: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

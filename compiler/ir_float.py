@@ -75,6 +75,14 @@ class Clip(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unary(Op):
+    """A function of one value, one of `golden.unary.FUNCTIONS`, with its constants by name."""
+
+    function: str
+    parameters: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FloatAveragePool(Op):
     """Mean over windows, each of `divisor` values.
 

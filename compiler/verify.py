@@ -59,7 +59,7 @@ def _operations(graph: ir.Graph) -> Iterator[str]:
 
 
 def _operation(op: ir.Op, inputs: list[ir.Value], output: ir.Value) -> Iterator[str]:
-    integer = isinstance(op, ir.Conv | ir.AveragePool | ir.Add)
+    integer = isinstance(op, ir.Conv | ir.AveragePool | ir.Binary | ir.MaxPool | ir.Select)
     if integer and any(value.dtype != "int8" for value in (*inputs, output)):
         yield "works on something else than int8 codes"
     match op:
@@ -68,22 +68,44 @@ def _operation(op: ir.Op, inputs: list[ir.Value], output: ir.Value) -> Iterator[
         case ir.AveragePool():
             yield from _window(op, op.kernel, (1, 1), inputs[0], output)
             yield from _requant(op.requant, output.shape[1])
-        case ir.Add():
+        case ir.Binary():
             yield from _table(op.table, (256, 256), inputs, output)
+        case ir.MaxPool():
+            yield from _window(op, op.kernel, op.dilations, inputs[0], output)
         case ir.Lookup():
             yield from _table(op.table, (256,), inputs, output)
+        case _:
+            yield from _moves(op, inputs, output)
+
+
+def _moves(op: ir.Op, inputs: list[ir.Value], output: ir.Value) -> Iterator[str]:
+    entries = sum(value.elements for value in inputs)
+    match op:
+        case ir.Select():
+            if op.index.shape != output.shape or op.index.dtype != np.int32:
+                yield f"has an index {op.index.dtype}{list(op.index.shape)}"
+            elif op.index.min() < -1 or op.index.max() >= entries:
+                yield f"selects {op.index.min()}..{op.index.max()} of {entries} codes"
         case ir.Reshape():
-            if inputs[0].elements != output.elements or op.shape != output.shape:
+            if entries != output.elements or op.shape != output.shape:
                 yield f"makes {list(op.shape)} of {list(inputs[0].shape)}"
         case _:
             return
 
 
+def _broadcast(shapes: list[tuple[int, ...]], output: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(*shapes) == output
+    except ValueError:
+        return False
+
+
 def _table(
     table: ir.Int8Array, shape: tuple[int, ...], inputs: list[ir.Value], output: ir.Value
 ) -> Iterator[str]:
-    if len(inputs) != len(shape) or any(value.shape != output.shape for value in inputs):
-        yield f"makes {list(output.shape)} of {[list(value.shape) for value in inputs]}"
+    shapes = [value.shape for value in inputs]
+    if len(shapes) != len(shape) or not _broadcast(shapes, output.shape):
+        yield f"makes {list(output.shape)} of {[list(shape) for shape in shapes]}"
     if table.shape != shape or table.dtype != np.int8:
         yield f"has a table {table.dtype}{list(table.shape)}"
 
@@ -104,7 +126,7 @@ def _conv(op: ir.Conv, x: ir.Value, output: ir.Value) -> Iterator[str]:
 
 
 def _window(
-    op: ir.Conv | ir.AveragePool,
+    op: ir.Conv | ir.AveragePool | ir.MaxPool,
     kernel: tuple[int, int],
     dilations: tuple[int, int],
     x: ir.Value,
@@ -118,7 +140,7 @@ def _window(
         span = dilations[axis] * (kernel[axis] - 1) + 1
         if (padded - span) // op.strides[axis] + 1 != output.shape[2 + axis]:
             yield f"makes {list(output.shape)} of {list(x.shape)} with kernel {list(kernel)}"
-    if not -128 <= op.input_zero_point <= 127:
+    if not isinstance(op, ir.MaxPool) and not -128 <= op.input_zero_point <= 127:
         yield f"has the input zero point {op.input_zero_point}"
 
 

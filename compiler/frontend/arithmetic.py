@@ -5,27 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
+from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
 from qcompile.compiler.frontend.windows import Window, read_window, window_counts
-from qcompile.compiler.ir import Op, Value
-
-Imported = tuple[Op, Value]
-
-
-def _float_input(node: NodeReader, position: int) -> Value:
-    value = node.value(position)
-    if value.dtype != "float32":
-        raise Refusal(
-            f"input '{value.name}' has type {value.dtype}",
-            help="quantize the model in QDQ form: float32 operators between "
-            "DequantizeLinear and QuantizeLinear",
-        )
-    return value
+from qcompile.compiler.ir import Value
 
 
 def _image_input(node: NodeReader) -> tuple[Value, int, tuple[int, int]]:
     """Input 0 as [1, channels, height, width]."""
-    x = _float_input(node, 0)
+    x = node.float_input(0)
     if len(x.shape) != 4:
         raise Refusal(
             f"input '{x.name}' has {len(x.shape)} dimensions, not 4",
@@ -41,7 +28,7 @@ def _inputs(node: NodeReader, count: int) -> tuple[str, ...]:
 def conv(node: NodeReader) -> Imported:
     """Conv with group 1 or one channel a group."""
     x, channels, image = _image_input(node)
-    w = _float_input(node, 1)
+    w = node.float_input(1)
     if len(w.shape) != 4:
         raise Refusal(f"weight '{w.name}' has {len(w.shape)} dimensions, not 4")
     kernel = (w.shape[2], w.shape[3])
@@ -73,7 +60,7 @@ def conv(node: NodeReader) -> Imported:
 
 def matmul(node: NodeReader) -> Imported:
     """MatMul with a matrix [K, N] on the right."""
-    x, w = _float_input(node, 0), _float_input(node, 1)
+    x, w = node.float_input(0), node.float_input(1)
     return _fully_connected(node, x, w, transposed=False, inputs=_inputs(node, 2))
 
 
@@ -83,7 +70,7 @@ def gemm(node: NodeReader) -> Imported:
     node.expect("beta", 1.0)
     node.expect("transA", 0)
     transposed = bool(node.attribute("transB", 0))
-    x, w = _float_input(node, 0), _float_input(node, 1)
+    x, w = node.float_input(0), node.float_input(1)
     return _fully_connected(node, x, w, transposed=transposed, inputs=_inputs(node, 3))
 
 
@@ -111,7 +98,7 @@ def _fully_connected(
 
 def add(node: NodeReader) -> Imported:
     """Add: of two activations, or of a constant bias."""
-    a, b = _float_input(node, 0), _float_input(node, 1)
+    a, b = node.float_input(0), node.float_input(1)
     try:
         shape = np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
@@ -120,33 +107,6 @@ def add(node: NodeReader) -> Imported:
         ) from None
     op = ir_float.FloatAdd(inputs=_inputs(node, 2), outputs=(node.output,), origins=(node.origin,))
     return op, Value(name=node.output, shape=tuple(shape), dtype="float32")
-
-
-def relu(node: NodeReader) -> Imported:
-    """Relu, a Clip from 0."""
-    return _clip(node, 0.0, None)
-
-
-def clip(node: NodeReader) -> Imported:
-    """Clip with constant bounds: attributes before opset 11, inputs since."""
-    if node.opset < 11:
-        low, high = (node.attribute(name, kind=float) for name in ("min", "max"))
-    else:
-        bounds = [node.constant(i, "bound") for i in (1, 2)]
-        if any(bound is not None and bound.size != 1 for bound in bounds):
-            raise Refusal("a bound is no single number", broken=True)
-        low, high = (None if bound is None else float(bound.reshape(())) for bound in bounds)
-    if any(bound is not None and np.isnan(bound) for bound in (low, high)):
-        raise Refusal("a bound is not a number (NaN)", broken=True)
-    return _clip(node, low, high)
-
-
-def _clip(node: NodeReader, low: float | None, high: float | None) -> Imported:
-    x = _float_input(node, 0)
-    op = ir_float.Clip(
-        inputs=(x.name,), outputs=(node.output,), origins=(node.origin,), low=low, high=high
-    )
-    return op, Value(name=node.output, shape=x.shape, dtype="float32")
 
 
 def average_pool(node: NodeReader) -> Imported:
@@ -215,7 +175,7 @@ def global_average_pool(node: NodeReader) -> Imported:
 
 def softmax(node: NodeReader) -> Imported:
     """Softmax along one axis; before opset 13 it flattens the axes behind, which must be 1."""
-    x = _float_input(node, 0)
+    x = node.float_input(0)
     rank = len(x.shape)
     axis = int(node.attribute("axis", -1 if node.opset >= 13 else 1))
     if not -rank <= axis < rank:
@@ -230,3 +190,14 @@ def softmax(node: NodeReader) -> Imported:
         inputs=(x.name,), outputs=(node.output,), origins=(node.origin,), axis=axis
     )
     return op, Value(name=node.output, shape=x.shape, dtype="float32")
+
+
+IMPORTERS: dict[str, Importer] = {
+    "Add": add,
+    "AveragePool": average_pool,
+    "Conv": conv,
+    "Gemm": gemm,
+    "GlobalAveragePool": global_average_pool,
+    "MatMul": matmul,
+    "Softmax": softmax,
+}

@@ -11,10 +11,8 @@ import onnx
 from onnx import helper
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
-from qcompile.compiler.ir import Op, Reshape, Value
-
-Imported = tuple[Op, Value]
+from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.ir import Reshape, Value
 
 
 def _reshaped(node: NodeReader, shape: tuple[int, ...]) -> Imported:
@@ -216,3 +214,16 @@ def constant_data(node: NodeReader, read: Any) -> npt.NDArray[Any]:
         if value is not None:
             return np.asarray(value, dtype=dtype)
     raise Refusal("holds no number or tensor", help="only numeric constants are supported")
+
+
+IMPORTERS: dict[str, Importer] = {
+    "Cast": cast,
+    "DequantizeLinear": dequantize_linear,
+    "Flatten": flatten,
+    "Identity": identity,
+    "QuantizeLinear": quantize_linear,
+    "Reshape": reshape,
+    "Squeeze": squeeze,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+}

@@ -6,7 +6,7 @@ ask for, because an attribute that nobody reads would be a guess.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,10 @@ import onnx
 from onnx import helper
 
 from qcompile.compiler.frontend.structure import describe
-from qcompile.compiler.ir import Origin, Value
+from qcompile.compiler.ir import Op, Origin, Value
+
+Imported = tuple[Op, Value] | list[tuple[Op, Value]]
+"""What a node becomes: one operation with its value, or several in order."""
 
 
 class Refusal(Exception):
@@ -118,6 +121,17 @@ class NodeReader:
             raise Refusal(f"input {position} is missing", broken=True)
         return self._values[name]
 
+    def float_input(self, position: int) -> Value:
+        """An input that must be there and real."""
+        value = self.value(position)
+        if value.dtype != "float32":
+            raise Refusal(
+                f"input '{value.name}' has type {value.dtype}",
+                help="quantize the model in QDQ form: float32 operators between "
+                "DequantizeLinear and QuantizeLinear",
+            )
+        return value
+
     def constant(self, position: int, what: str) -> npt.NDArray[Any] | None:
         """An input that must be a constant where it is present."""
         name = self.name_of(position)
@@ -158,3 +172,7 @@ class NodeReader:
             shape = "" if value is None else f" {value.dtype}{list(value.shape)}"
             parts.append(f"{kind} '{name}'{shape}".replace(", ", ","))
         return "; ".join(parts)
+
+
+Importer = Callable[[NodeReader], Imported]
+"""Makes float-level operations of a node; asks for every attribute that it understands."""

@@ -8,7 +8,7 @@ would have made get the shapes that ONNX's own shape inference finds, so that re
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,43 +17,27 @@ import onnx
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.frontend import arithmetic, movement
+from qcompile.compiler.frontend import arithmetic, movement, unary
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
 from qcompile.compiler.frontend.loader import MAX_TENSOR_BYTES, ModelFile, read_tensor
-from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
+from qcompile.compiler.frontend.node_reader import Importer, NodeReader, Refusal
 from qcompile.compiler.frontend.shapes import inferred_values
 from qcompile.compiler.frontend.structure import describe, ordered_nodes
 from qcompile.compiler.ir import Graph, Op, Value
 
-Importer = Callable[[NodeReader], tuple[Op, Value]]
-
 OPSETS = range(10, 22)
 """Versions of the standard operators whose attributes the importers know."""
 
+DOMAINS: dict[str, dict[str, Importer]] = {
+    "": {**arithmetic.IMPORTERS, **movement.IMPORTERS, **unary.IMPORTERS},
+}
+"""What reads the operators of each domain; Constant is read by `_import` itself."""
+
 
 def importers() -> dict[str, Importer]:
-    """Every supported operator but Constant."""
-    return {
-        "Add": arithmetic.add,
-        "AveragePool": arithmetic.average_pool,
-        "Cast": movement.cast,
-        "Clip": arithmetic.clip,
-        "Conv": arithmetic.conv,
-        "DequantizeLinear": movement.dequantize_linear,
-        "Flatten": movement.flatten,
-        "Gemm": arithmetic.gemm,
-        "GlobalAveragePool": arithmetic.global_average_pool,
-        "Identity": movement.identity,
-        "MatMul": arithmetic.matmul,
-        "QuantizeLinear": movement.quantize_linear,
-        "Relu": arithmetic.relu,
-        "Reshape": movement.reshape,
-        "Softmax": arithmetic.softmax,
-        "Squeeze": movement.squeeze,
-        "Transpose": movement.transpose,
-        "Unsqueeze": movement.unsqueeze,
-    }
+    """The standard domain's operators but Constant."""
+    return DOMAINS[""]
 
 
 def unsupported_help(operator: str) -> str:
@@ -68,7 +52,7 @@ def unsupported_help(operator: str) -> str:
         return "fold it into the convolution before it: onnxruntime's quant_pre_process does"
     near = difflib.get_close_matches(operator, importers(), n=1, cutoff=0.8)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"supported operators: {', '.join(sorted([*importers(), 'Constant']))}{hint}"
+    return f"docs/operators.md lists the operators that are supported{hint}"
 
 
 @dataclass(slots=True)
@@ -134,7 +118,8 @@ def _read_opset(proto: onnx.ModelProto, problems: Problems) -> int:
 
 def _read_node(reading: _Reading, node: onnx.NodeProto, index: int) -> None:
     title = describe(node, index)
-    if node.domain not in ("", "ai.onnx"):
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    if domain not in DOMAINS:
         reading.problems.unsupported(
             f"{title}: operators of {node.domain} are not supported",
             help=unsupported_help(node.op_type),
@@ -143,8 +128,8 @@ def _read_node(reading: _Reading, node: onnx.NodeProto, index: int) -> None:
     reader = NodeReader(
         node, index, opset=reading.opset, values=reading.values, constants=reading.constants
     )
-    importer = importers().get(node.op_type)
-    if importer is None and node.op_type != "Constant":
+    importer = DOMAINS[domain].get(node.op_type)
+    if importer is None and (domain or node.op_type != "Constant"):
         reading.problems.unsupported(
             f"{title}: the operator is not supported",
             context=(reader.context(),) if reader.context() else (),
@@ -168,15 +153,17 @@ def _import(reading: _Reading, reader: NodeReader, importer: Importer | None) ->
         data = movement.constant_data(reader, lambda tensor: read_tensor(reading.file, tensor))
         _refuse_unread(reader)
         return _define_constant(reading, reader.output, data)
-    op, value = importer(reader)
+    made = importer(reader)
     _refuse_unread(reader)
-    if value.elements * 4 > MAX_TENSOR_BYTES:
-        raise Refusal(f"makes a tensor of {value.elements:,} elements", help="too large")
-    folded = fold_constant(op, reading.constants)
-    if folded is not None:
-        return _define_constant(reading, reader.output, folded)
-    reading.ops.append(op)
-    reading.values[value.name] = value
+    for op, value in [made] if isinstance(made, tuple) else made:
+        if value.elements * 4 > MAX_TENSOR_BYTES:
+            raise Refusal(f"makes a tensor of {value.elements:,} elements", help="too large")
+        folded = fold_constant(op, reading.constants)
+        if folded is not None:
+            _define_constant(reading, value.name, folded)
+            continue
+        reading.ops.append(op)
+        reading.values[value.name] = value
     return None
 
 

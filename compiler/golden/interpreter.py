@@ -15,17 +15,19 @@ import numpy.typing as npt
 
 from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.ir import (
-    Add,
     AveragePool,
+    Binary,
     Conv,
     Graph,
     Int8Array,
     Int64Array,
     Lookup,
+    MaxPool,
     Model,
     Op,
     Requant,
     Reshape,
+    Select,
 )
 from qcompile.runtime.host_ops import run_host_ops
 
@@ -65,9 +67,13 @@ def run_op(op: Op, inputs: list[Int8Array]) -> Int8Array:
             return _in_chunks(op, inputs[0], op.weight[0].size if op.group == 1 else 1)
         case AveragePool():
             return _in_chunks(op, inputs[0], 1)
-        case Add():
+        case Binary():
             a, b = (x.astype(np.int64) + 128 for x in inputs)
             return op.table[a, b]
+        case MaxPool():
+            return _max_pool(op, inputs[0])
+        case Select():
+            return _select(op, inputs)
         case Lookup():
             return op.table[inputs[0].astype(np.int64) + 128]
         case Reshape():
@@ -137,3 +143,19 @@ def _depthwise(
             factor = weight[:, 0, row, column].astype(real)
             acc += taps[..., row, column] * factor[:, np.newaxis, np.newaxis]
     return acc.astype(np.int64)
+
+
+def _max_pool(op: MaxPool, x: Int8Array) -> Int8Array:
+    top, left, bottom, right = op.pads
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-128)
+    span = tuple(d * (k - 1) + 1 for d, k in zip(op.dilations, op.kernel, strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(2, 3))
+    taps = windows[:, :, :: op.strides[0], :: op.strides[1], :: op.dilations[0], :: op.dilations[1]]
+    return np.asarray(taps.max(axis=(4, 5)))
+
+
+def _select(op: Select, inputs: list[Int8Array]) -> Int8Array:
+    batch = inputs[0].shape[0]
+    fill = np.full((batch, 1), op.fill, dtype=np.int8)  # index -1 is the last entry
+    codes = np.concatenate([*(x.reshape(batch, -1) for x in inputs), fill], axis=1)
+    return np.asarray(codes[:, op.index[0]])

@@ -162,7 +162,7 @@ class _Fuser:
             low=op.low - moved,
             high=op.high - moved,
         )
-        return ir.Add(inputs=op.inputs, outputs=op.outputs, origins=op.origins, table=table)
+        return ir.Binary(inputs=op.inputs, outputs=op.outputs, origins=op.origins, table=table)
 
     def _requant(
         self, op: ir.Op, scale: npt.NDArray[np.float32], low: int, high: int, *, inside: bool

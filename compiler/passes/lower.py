@@ -70,7 +70,7 @@ def _lower_op(
             layers.append(convolution(graph, op, source[0]))
         case ir.AveragePool():
             layers.append(_average_pool(graph, op, source[0]))
-        case ir.Add():
+        case ir.Binary():
             _fuse_add(graph, op, mode, source, uses, layers)
         case ir.Lookup():
             _fuse_lookup(graph, op, mode, source[0], uses, layers)
@@ -178,7 +178,7 @@ def _copy(graph: ir.Graph, op: ir.Op, mode: Mode, source: str) -> Layer:
     )
     return _layer(
         op,
-        operator=type(op).__name__,
+        operator=op.origins[0].operator if op.origins else type(op).__name__,
         kind="depthwise",
         source=source,
         shapes=(shape, shape),
@@ -315,7 +315,7 @@ def _producer(layers: list[Layer], name: str, uses: Counter[str]) -> int | None:
 
 def _fuse_add(
     graph: ir.Graph,
-    op: ir.Add,
+    op: ir.Binary,
     mode: Mode,
     source: list[str],
     uses: Counter[str],
@@ -348,7 +348,7 @@ def _fuse_add(
     )
 
 
-def _add_tables(op: ir.Add) -> tuple[AddTables, ir.Int8Array | None]:
+def _add_tables(op: ir.Binary) -> tuple[AddTables, ir.Int8Array | None]:
     """Proved tables for the adder, and a table that clamps where the adder's own range is wider."""
     tables = solve_add_tables(op.table)
     if not tables.differing.size:

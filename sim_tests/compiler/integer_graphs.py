@@ -139,7 +139,7 @@ class IntegerGraph:
         table = self._add_table()
         while solve_add_tables(table).differing.size:  # rare
             table = self._add_table()
-        self.ops.append(ir.Add(inputs=(a, b), outputs=(y,), table=table))
+        self.ops.append(ir.Binary(inputs=(a, b), outputs=(y,), table=table))
         return y
 
     def _add_table(self) -> ir.Int8Array:

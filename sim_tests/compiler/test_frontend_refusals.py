@@ -16,11 +16,6 @@ from qcompile.compiler.pipeline import load_model
 from sim_tests.compiler.networks import Network
 
 INT8 = (0.05, 3, "int8")
-OPERATORS = (
-    "Add, AveragePool, Cast, Clip, Constant, Conv, DequantizeLinear, Flatten, Gemm, "
-    "GlobalAveragePool, Identity, MatMul, QuantizeLinear, Relu, Reshape, Softmax, Squeeze, "
-    "Transpose, Unsqueeze"
-)
 
 
 def refused(path: Path, family: type[QcompileError], *lines: str) -> None:
@@ -374,7 +369,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         "m.onnx: 2 problems",
         "  m.onnx: MaxPool 'p' (node 1): the operator is not supported",
         "    input 'dequantizelinear3' float32[1,4,8,8]",
-        f"    help: supported operators: {OPERATORS}",
+        "    help: docs/operators.md lists the operators that are supported",
         "  m.onnx: Conv 'c' (node 4): weight 'w' is a float constant",
         "    input 'dequantizelinear8' float32[1,4,7,7]",
         "    input 'w' float32[4,4,1,1]",

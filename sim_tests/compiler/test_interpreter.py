@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from qcompile.compiler.golden.interpreter import accumulate, run_graph
-from qcompile.compiler.ir import Add, AveragePool, Conv, Graph, Lookup, Requant, Reshape, Value
+from qcompile.compiler.ir import AveragePool, Binary, Conv, Graph, Lookup, Requant, Reshape, Value
 
 
 def identity_requant(channels: int) -> Requant:
@@ -117,7 +117,7 @@ def test_tables_and_reshape_work_on_codes(rng: np.random.Generator) -> None:
         outputs=("flat",),
         values=values,
         ops=(
-            Add(inputs=("a", "b"), outputs=("sum",), table=pairs),
+            Binary(inputs=("a", "b"), outputs=("sum",), table=pairs),
             Lookup(inputs=("sum",), outputs=("looked",), table=table),
             Reshape(inputs=("looked",), outputs=("flat",), shape=(1, 6)),
         ),

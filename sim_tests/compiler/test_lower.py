@@ -77,7 +77,7 @@ def test_layers_compute_what_golden_computes(rng: np.random.Generator) -> None:
         (expected[op.name],) = run_op(op, [expected[name][np.newaxis] for name in op.inputs])
     layers = lower(graph)
     run_layers(layers, found)
-    assert [layer.operator for layer in layers] == ["Conv", "AveragePool", "Conv", "Conv", "Add"]
+    assert [layer.operator for layer in layers] == ["Conv", "AveragePool", "Conv", "Conv", "Binary"]
     for layer in layers:
         np.testing.assert_array_equal(found[layer.output], expected[layer.output], layer.name)
 
@@ -157,7 +157,7 @@ def test_an_add_whose_operands_are_needed_elsewhere_becomes_a_copy(
     layers = lower(g.graph(a, total))
     assert [(layer.operator, layer.input, layer.residual) for layer in layers] == [
         ("Conv", x, None),
-        ("Add", a, x),
+        ("Binary", a, x),
     ]
     assert layers[1].shift.tolist() == [24] * 3, "a shift that every requantization unit does"
 

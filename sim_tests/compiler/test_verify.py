@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qcompile.compiler.errors import VerifyError
-from qcompile.compiler.ir import Add, Conv, Graph, Lookup, Requant, Reshape, Value
+from qcompile.compiler.ir import Binary, Conv, Graph, Lookup, Requant, Reshape, Value
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.verify import verify
 
@@ -94,8 +94,8 @@ DAMAGED = [
     (graph(conv(requant=requant(shift=np.full(3, 64)))), "Conv 'y' has shifts 64..64"),
     (graph(conv(requant=requant(low=5, high=4))), "Conv 'y' clamps to 5..4 around 0"),
     (
-        graph(Add(inputs=("x", "x"), outputs=("y",), table=TABLE)),
-        "Add 'y' makes [1, 3, 5, 5] of [[1, 2, 5, 5], [1, 2, 5, 5]]",
+        graph(Binary(inputs=("x", "x"), outputs=("y",), table=TABLE)),
+        "Binary 'y' makes [1, 3, 5, 5] of [[1, 2, 5, 5], [1, 2, 5, 5]]",
     ),
     (
         graph(Lookup(inputs=("y",), outputs=("y",), table=TABLE), inputs=("x", "y")),

@@ -1,0 +1,165 @@
+"""The state of fold_qdq's walk, and how fold functions ask for operands and keep results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+
+from qcompile.compiler import ir_float, ir_quantized
+from qcompile.compiler.diagnostics import Problems
+from qcompile.compiler.ir import Graph, Op, Quantization, Value
+from qcompile.compiler.passes.fold.groups import MOVES, Finish, Move, NotFoldable, Pending, Weight
+
+NOT_QUANTIZED = (
+    "quantize the whole model: QuantizeLinear and DequantizeLinear around every operator "
+    "(onnxruntime quantize_static does it)"
+)
+
+MOVED_CODES = ":codes"
+"""Suffix of codes that are reshaped or transposed behind a DequantizeLinear: the float tensor keeps
+its name, because it may be an output of the model."""
+
+
+class Folder:
+    """One walk over the graph in topological order.
+
+    Attributes
+    ----------
+    values, ops :
+        The quantized graph so far.
+    constants : float or integer arrays by name
+    weights : dequantized constants by name
+    codes : float value to the codes that it dequantizes
+    pending : float value to the group that waits for its QuantizeLinear
+    alias : code value to the equal one that is kept
+    """
+
+    def __init__(self, graph: Graph, problems: Problems) -> None:
+        self.graph = graph
+        self.problems = problems
+        self.values = {name: graph.values[name] for name in graph.inputs}
+        self.ops: list[Op] = []
+        self.constants: dict[str, npt.NDArray[Any]] = {}
+        self.weights: dict[str, Weight] = {}
+        self.codes: dict[str, str] = {}
+        self.pending: dict[str, Pending] = {}
+        self.alias: dict[str, str] = {}
+
+    # ------------------------------------------------------------------ operands
+
+    def code_operand(self, name: str) -> Value | None:
+        """The codes behind a float operand; None where its maker was refused already."""
+        if name in self.codes:
+            return self.values[self.codes[name]]
+        if name in self.pending:
+            self.refuse_float_result(name)
+        if name in self.values or name in self.constants or name in self.weights:
+            raise NotFoldable(f"operand '{name}' is not a quantized activation", NOT_QUANTIZED)
+        return None
+
+    def weight_operand(self, name: str, what: str) -> Weight | None:
+        """A dequantized constant; None where its maker was refused already."""
+        if name in self.weights:
+            return self.weights[name]
+        if name in self.constants:
+            raise NotFoldable(
+                f"{what} '{name}' is a float constant",
+                f"quantize the {what}: a constant with DequantizeLinear behind it",
+            )
+        if name in self.codes or name in self.pending or name in self.values:
+            raise NotFoldable(f"{what} '{name}' is computed at run time", f"use a constant {what}")
+        return None
+
+    def wait(self, op: Op, *operands: str, finish: Finish) -> None:
+        """A group begins: `op` on codes, finished by `finish` at its QuantizeLinear."""
+        codes = [self.code_operand(name) for name in operands]
+        known = tuple(code for code in codes if code is not None)
+        if len(known) == len(codes):
+            self.pending[op.name] = Pending(op=op, inputs=known, finish=finish, origins=op.origins)
+
+    def refuse_float_result(self, name: str) -> None:
+        """A float value in the middle of the network; names what made it."""
+        maker = self.pending[name].origins[0]
+        title = f" '{maker.node}'" if maker.node else ""
+        raise NotFoldable(
+            f"'{name}' is the float result of {maker.operator}{title} (node {maker.index})",
+            f"add QuantizeLinear and DequantizeLinear behind that {maker.operator}",
+        )
+
+    # ------------------------------------------------------------------ results
+
+    def set_quantization(self, code: str, quantization: Quantization) -> None:
+        """A DequantizeLinear says what codes mean; it must be what made them."""
+        value = self.values[code]
+        if value.quantization is None:
+            self.values[code] = replace(value, quantization=quantization)
+        elif value.quantization != quantization:
+            raise NotFoldable(
+                f"reads '{code}' with scale {quantization.scale:.9g} and zero point "
+                f"{quantization.zero_point}, but it was made with {value.quantization.scale:.9g} "
+                f"and {value.quantization.zero_point}",
+                "give QuantizeLinear and DequantizeLinear of one tensor the same parameters",
+            )
+
+    def move_codes(self, op: Move) -> None:
+        """A move of one tensor of codes: the result stands for the float tensor `op.name`."""
+        code = self.codes[op.inputs[0]]
+        moved = op.name + MOVED_CODES
+        shape = self.graph.values[op.name].shape
+        self.values[moved] = replace(self.values[code], name=moved, shape=shape)
+        self.ops.append(replace(op, inputs=(code,), outputs=(moved,)))
+        self.codes[op.name] = moved
+
+    def keep(self, op: Op) -> None:
+        """Leave an operation to the host, with its operands as real tensors."""
+        names = tuple(self.real(name) for name in op.inputs)
+        if all(name in self.values for name in names):
+            self.values[op.name] = self.graph.values[op.name]
+            self.ops.append(replace(op, inputs=names))
+
+    def real(self, name: str) -> str:
+        """The name of a tensor that exists outside groups; made of codes where needed."""
+        name = self.alias.get(name, name)
+        if name in self.values:
+            return name
+        pending = self.pending.get(name)
+        if pending is not None and isinstance(pending.op, ir_float.Softmax) and not pending.after:
+            source = self.real(pending.op.inputs[0])
+            self.ops.append(replace(pending.op, inputs=(source,)))
+            self.values[name] = self.graph.values[name]
+        elif pending is not None:
+            self.refuse_float_result(name)
+        elif name in self.codes:
+            code = self.values[self.codes[name]]
+            self.ops.append(ir_quantized.Dequantize(inputs=(code.name,), outputs=(name,)))
+            self.values[name] = self.graph.values[name]
+        return name
+
+    # ------------------------------------------------------------------ messages
+
+    def report(self, op: Op, refusal: NotFoldable) -> None:
+        """A problem of the model, at the node that `op` was made of."""
+        origin = op.origins[0]
+        name = f" '{origin.node}'" if origin.node else ""
+        self.problems.unsupported(
+            f"{origin.operator}{name} (node {origin.index}): {refusal.message}",
+            context=tuple(self._describe(i) for i in op.inputs),
+            help=refusal.help,
+        )
+
+    def _describe(self, name: str) -> str:
+        value = self.graph.values[name]
+        return f"input '{name}' {value.dtype}{list(value.shape)}".replace(", ", ",")
+
+
+def spread_quantization(folder: Folder) -> None:
+    """Codes that were only moved have the parameters of the codes that they were made of."""
+    moves = [op for op in folder.ops if isinstance(op, MOVES)]
+    pairs = [(op.name, op.inputs[0]) for op in reversed(moves)]
+    pairs += [(op.inputs[0], op.name) for op in moves]
+    for known, unknown in pairs:
+        source, target = folder.values[known], folder.values[unknown]
+        if target.quantization is None:
+            folder.values[unknown] = replace(target, quantization=source.quantization)

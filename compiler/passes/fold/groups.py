@@ -1,0 +1,124 @@
+"""What fold_qdq knows about a float value: codes, a weight, or a group that is not finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.golden.float_rules import code_range
+from qcompile.compiler.golden.float_rules import quantize_linear as quantize_codes
+from qcompile.compiler.ir import Int64Array, Op, Origin, Quantization, Reshape, Value
+
+FloatArray = npt.NDArray[np.float32]
+
+Move = Reshape | ir_float.Transpose
+MOVES = (Reshape, ir_float.Transpose)
+"""Operations of one tensor that move values and compute nothing."""
+
+
+class NotFoldable(Exception):
+    """A group that cannot become an integer operation: the message's end, and the way out."""
+
+    def __init__(self, message: str, help: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """A dequantized constant: codes, and scale and zero point, [] or along `axis`."""
+
+    codes: npt.NDArray[Any]
+    scale: FloatArray
+    zero_point: Int64Array
+    axis: int
+
+    def centred(self, channel_axis: int) -> tuple[npt.NDArray[np.int16], FloatArray]:
+        """Codes minus zero point, and one scale for each position along `channel_axis`."""
+        if self.codes.dtype.name not in ("int8", "uint8"):
+            raise NotFoldable(
+                f"weight codes are {self.codes.dtype.name}", "quantize weights to int8 or uint8"
+            )
+        if self.scale.ndim and self.axis != channel_axis:
+            raise NotFoldable(
+                f"weight scales run along axis {self.axis}",
+                f"quantize weights per tensor or per output channel (axis {channel_axis})",
+            )
+        shape = [1] * self.codes.ndim
+        if self.scale.ndim:
+            shape[self.axis] = -1
+        centred = self.codes.astype(np.int64) - self.zero_point.reshape(shape)
+        channels = self.codes.shape[channel_axis]
+        return centred.astype(np.int16), np.broadcast_to(self.scale, (channels,)).copy()
+
+
+Finish = Callable[["Pending", Value, tuple[Origin, ...]], Op]
+"""Makes the quantized operation of a group: the group, the code value that its QuantizeLinear
+makes, origins of the whole group. Raises NotFoldable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A float computation on codes that waits for the QuantizeLinear which ends its group.
+
+    `op` is the float operator, None for the codes themselves; `inputs` are code values; `after`
+    are the functions of one value that follow (Clip, Unary), in their order.
+    """
+
+    op: Op | None
+    inputs: tuple[Value, ...]
+    finish: Finish
+    weight: Weight | None = None
+    bias: Weight | None = None
+    after: tuple[ir_float.Clip | ir_float.Unary, ...] = ()
+    origins: tuple[Origin, ...] = ()
+
+    def followed_by(self, function: ir_float.Clip | ir_float.Unary) -> Pending:
+        """The same with one more function behind it."""
+        origins = (*self.origins, *function.origins)
+        return replace(self, after=(*self.after, function), origins=origins)
+
+    def clamp(self, output: Value) -> tuple[int, int]:
+        """Lowest and highest code that the clamps behind leave; NotFoldable behind a function.
+
+        Clamping before or after rounding is the same.
+        """
+        low, high = code_range(output.dtype)
+        for clip in self.after:
+            if not isinstance(clip, ir_float.Clip):
+                maker = "" if self.op is None else f" of {self.origins[0].operator}"
+                raise NotFoldable(
+                    f"{clip.function} reads the float result{maker}",
+                    f"add QuantizeLinear and DequantizeLinear in front of {clip.function}",
+                )
+            for bound, raises in ((clip.low, True), (clip.high, False)):
+                if bound is None:
+                    continue
+                real = np.asarray(bound, dtype=np.float32)
+                code = int(quantize_codes(real, quantization_of(output), output.dtype))
+                change = max if raises else min
+                low, high = change(low, code), change(high, code)
+        return low, high
+
+
+def per_tensor(op: ir_float.DequantizeLinear | ir_float.QuantizeLinear) -> Quantization:
+    """The one scale and zero point of an activation."""
+    if op.scale.ndim:
+        raise NotFoldable(
+            f"quantizes an activation with {op.scale.size} scales",
+            "use one scale a tensor for activations",
+        )
+    return Quantization(scale=float(op.scale), zero_point=int(op.zero_point))
+
+
+def quantization_of(value: Value) -> Quantization:
+    """A code value's quantization, which fold_qdq has made sure of."""
+    if value.quantization is None:
+        raise NotFoldable(f"'{value.name}' has no scale", "add DequantizeLinear behind it")
+    return value.quantization

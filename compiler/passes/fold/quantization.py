@@ -1,0 +1,96 @@
+"""Folds QuantizeLinear and DequantizeLinear: where groups begin and end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qcompile.compiler import ir_float, ir_quantized
+from qcompile.compiler.ir import Op, Value
+from qcompile.compiler.passes.fold.elementwise import finish_lookup
+from qcompile.compiler.passes.fold.folder import Folder
+from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, per_tensor
+
+
+def fold_dequantize(folder: Folder, op: ir_float.DequantizeLinear) -> None:
+    """Codes, or a constant, seen as real numbers."""
+    source = op.inputs[0]
+    if source in folder.constants:
+        folder.weights[op.name] = Weight(
+            codes=folder.constants[source],
+            scale=op.scale,
+            zero_point=op.zero_point,
+            axis=op.axis,
+        )
+        return
+    code = folder.alias.get(source, source)
+    if code in folder.values:
+        folder.set_quantization(code, per_tensor(op))
+        folder.codes[op.name] = code
+
+
+def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
+    """The end of a group; nothing where the codes stay what they are."""
+    source = op.inputs[0]
+    output = replace(folder.graph.values[op.name], quantization=per_tensor(op))
+    folder.values[op.name] = output
+    if source in folder.codes:
+        code = folder.values[folder.codes[source]]
+        if code.dtype == output.dtype and code.quantization == output.quantization:
+            del folder.values[op.name]
+            folder.alias[op.name] = code.name
+            return
+        folder.pending[source] = Pending(op=None, inputs=(code,), finish=finish_lookup)
+    pending = folder.pending.get(source)
+    if pending is not None and isinstance(pending.op, ir_float.Softmax):
+        _quantize_softmax(folder, pending, op, output)
+    elif pending is not None:
+        _finish(folder, pending, op, output)
+    elif source in folder.values:
+        _append_quantize(folder, op)
+    elif source in folder.weights or source in folder.constants:
+        raise NotFoldable("quantizes a constant", "store the constant as codes")
+
+
+def _finish(folder: Folder, pending: Pending, op: Op, output: Value) -> None:
+    """End a group; what is wrong with it is the fault of its float operator."""
+    try:
+        folder.ops.append(pending.finish(pending, output, (*pending.origins, *op.origins)))
+    except NotFoldable as refusal:
+        folder.report(pending.op or op, refusal)
+
+
+def _append_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
+    source = folder.real(op.inputs[0])
+    quantize = ir_quantized.Quantize(inputs=(source,), outputs=op.outputs, origins=op.origins)
+    folder.ops.append(quantize)
+
+
+def fold_softmax(folder: Folder, op: ir_float.Softmax) -> None:
+    """A Softmax of codes may end in a QuantizeLinear; another one is the host's."""
+    if op.inputs[0] in folder.codes:
+        folder.wait(op, op.inputs[0], finish=_no_group)
+    else:
+        folder.keep(op)
+
+
+def _no_group(pending: Pending, output: Value, origins: object) -> Op:
+    raise AssertionError("fold_quantize ends a Softmax by itself")
+
+
+def _quantize_softmax(
+    folder: Folder, pending: Pending, op: ir_float.QuantizeLinear, output: Value
+) -> None:
+    """ONNX Runtime has an integer Softmax only where both types are the same."""
+    x = pending.inputs[0]
+    softmax = pending.op
+    if isinstance(softmax, ir_float.Softmax) and x.dtype == output.dtype and not pending.after:
+        folder.ops.append(
+            ir_quantized.QuantizedSoftmax(
+                inputs=(x.name,),
+                outputs=(output.name,),
+                origins=(*pending.origins, *op.origins),
+                axis=softmax.axis,
+            )
+        )
+        return
+    _append_quantize(folder, op)
