@@ -78,7 +78,7 @@ def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:
         plans=plans,
         places=places,
         program=program,
-        cycles=predict(layers, plans, program, config),
+        cycles=predict(layers, plans, places, program, config),
     )
 
 

@@ -10,17 +10,18 @@ cycles (`qcompile sim`); sim_tests hold the two together.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program
 from qcompile.compiler.passes.tile import ROWS, VALUES_PER_ROW, Plan
 from qcompile.hw.activation import ActivationTable
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.eltwise import EltwiseAdd
 from qcompile.hw.program import PacketKind
-from qcompile.hw.requant import requantizer
+from qcompile.hw.requant import requant_latency
 from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 WORD_CYCLES = 4
@@ -37,6 +38,8 @@ DONE_CYCLES = 0
 """From the last value's way out of requantization to "nothing runs"."""
 RESIDUAL_CYCLES = 8
 """A row with a residual operand takes the drain latency and these cycles."""
+CONFLICT_CYCLES = 2
+"""A residual word that lies in the feeder's bank stops the feeder for so long."""
 MAX_TILES = 60
 """Tiles in the array and the accumulator FIFO together."""
 
@@ -163,20 +166,25 @@ def _sizes(program: Program) -> list[tuple[PacketKind, int]]:
 def predict(
     layers: Sequence[Layer],
     plans: Sequence[Plan],
+    places: Mapping[str, Placement],
     program: Program,
     config: AcceleratorConfig,
 ) -> tuple[LayerCycles, ...]:
     """Cycles of every layer; the weight FIFO is empty at the start and the flash awake."""
     stream = _Stream(program, config.weight_depth)
-    drain_latency = requantizer(config).LATENCY + EltwiseAdd.LATENCY + ActivationTable.LATENCY
+    drain_latency = requant_latency(config) + EltwiseAdd.LATENCY + ActivationTable.LATENCY
     time = 0
     taken = 0
     result = []
     for index, (layer, plan) in enumerate(zip(layers, plans, strict=True)):
         begin = max(time, stream.layer(index)) + LOAD_CYCLES
-        end, taken = _run_layer(
-            plan, stream, begin, taken, layer.residual is not None, drain_latency
+        drain = _Drain(
+            latency=drain_latency,
+            residual=layer.residual is not None,
+            conflict=layer.residual is not None
+            and places[layer.residual].bank == places[layer.input].bank,
         )
+        end, taken = _run_layer(plan, stream, begin, taken, drain)
         stream.idle_since.append(end)
         peak = (end - time) * config.macs_per_cycle
         result.append(
@@ -191,12 +199,29 @@ def predict(
     return tuple(result)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drain:
+    """How a layer's rows leave: cycles of one value, a residual operand, where that lies."""
+
+    latency: int
+    residual: bool
+    conflict: bool
+
+    @property
+    def row_cycles(self) -> int:
+        return self.latency + RESIDUAL_CYCLES if self.residual else VALUES_PER_ROW
+
+    @property
+    def stall_cycles(self) -> int:
+        """Cycles that a row costs the feeder."""
+        return CONFLICT_CYCLES if self.conflict else 0
+
+
 def _run_layer(
-    plan: Plan, stream: _Stream, begin: int, taken: int, residual: bool, latency: int
+    plan: Plan, stream: _Stream, begin: int, taken: int, drain: _Drain
 ) -> tuple[int, int]:
     """End of the layer and weight words taken so far."""
     words = int(plan.weights.shape[1])
-    row_cycles = latency + RESIDUAL_CYCLES if residual else VALUES_PER_ROW
     time = begin
     drained = begin
     ends: deque[int] = deque()
@@ -219,14 +244,15 @@ def _run_layer(
                 if last:
                     stream.releases.add(start, taken, words)
             used = plan.rows_last if number % plan.counts[4] == last_column else ROWS
-            drained = max(drained, time - 1 + CAPTURE_CYCLES) + used * row_cycles
+            drained = max(drained, time - 1 + CAPTURE_CYCLES) + used * drain.row_cycles
+            time += used * drain.stall_cycles
             drained += ROWS - used
             ends.append(drained)
         if last_use:
             taken += words
     stream.groups_used += plan.groups
-    if not residual:
-        drained += latency
+    if not drain.residual:
+        drained += drain.latency
     return drained + DONE_CYCLES, taken
 
 

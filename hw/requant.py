@@ -40,9 +40,7 @@ class RequantExact(Requantizer):
 
     def __init__(self, config: RequantConfig) -> None:
         super().__init__(config)
-        rows = config.magnitude_bits - 1  # row 0 has no adder
-        self.row_stages = -(-rows // config.rows_per_stage)
-        self.LATENCY = 2 + self.row_stages + self.ROUND_LATENCY
+        self.LATENCY = exact_latency(config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -63,8 +61,8 @@ class RequantExact(Requantizer):
             )
         )
         live = mantissa[-1]  # a mantissa of 0 gives 0 whatever the accumulator
-        overflow = self.delay(m, lost & live, 1 + self.row_stages, "overflow")
-        sign = self.delay(m, sign, 1 + self.row_stages, "sign")
+        overflow = self.delay(m, lost & live, 1 + self.config.row_stages, "overflow")
+        sign = self.delay(m, sign, 1 + self.config.row_stages, "sign")
         # Cycles 2 and on: the other rows.
         product, sticky = self._multiply(
             m,
@@ -118,7 +116,7 @@ class RequantExact(Requantizer):
         dropped = self.config.fraction_bits - KEPT_FRACTION_BITS
         low: list[Value] = []
         sticky: Value = Const(0)
-        for stage in range(self.row_stages):
+        for stage in range(self.config.row_stages):
             rows = min(self.config.rows_per_stage, len(magnitude))
             for bit in range(rows):
                 low.append(partial[0])
@@ -214,7 +212,21 @@ class RequantShift(Requantizer):
         return bits, sticky
 
 
+def exact_latency(config: RequantConfig) -> int:
+    """Cycles of `RequantExact`: bias, alignment, rows, rounding."""
+    return 2 + config.row_stages + Requantizer.ROUND_LATENCY
+
+
 def requantizer(config: AcceleratorConfig) -> RequantExact | RequantShift:
     """The unit that an accelerator's configuration asks for."""
-    sizes = RequantConfig(acc_width=config.acc_width, max_shift=config.max_shift)
+    sizes = _sizes(config)
     return RequantExact(sizes) if config.requant == "exact" else RequantShift(sizes)
+
+
+def requant_latency(config: AcceleratorConfig) -> int:
+    """`LATENCY` of the unit that an accelerator's configuration asks for."""
+    return exact_latency(_sizes(config)) if config.requant == "exact" else RequantShift.LATENCY
+
+
+def _sizes(config: AcceleratorConfig) -> RequantConfig:
+    return RequantConfig(acc_width=config.acc_width, max_shift=config.max_shift)

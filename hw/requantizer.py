@@ -51,6 +51,11 @@ class RequantConfig:
         return INTEGER_BITS + self.max_shift - (MANTISSA_BITS - 1)
 
     @property
+    def row_stages(self) -> int:
+        """Cycles of the multiplication behind row 0, which has no adder."""
+        return -(-(self.magnitude_bits - 1) // self.rows_per_stage)
+
+    @property
     def fraction_bits(self) -> int:
         """Bits of the product right of the binary point."""
         return self.max_shift

@@ -11,22 +11,12 @@ import numpy as np
 from qcompile.compiler import ir
 from qcompile.compiler.add_tables import AddTables, solve_add_tables
 from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedError
-from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.layers import Layer, Shape3
-from qcompile.hw.config import MAX_SHIFTS, SHIFT_RANGE
+from qcompile.compiler.passes.channels import HALF_SHIFT, hardware_channels
 
 Mode = Literal["exact", "shift"]
 
-MANTISSA_BITS = 24
-LOWEST_SHIFT = MAX_SHIFTS[0] - SHIFT_RANGE + 1
-"""That some unit does; `backend` chooses one for all layers."""
-HALF_SHIFT = MANTISSA_BITS
-"""With a mantissa of 2**23: a scale of a half. Every unit does it."""
 COPY_WEIGHT = 2
-LARGEST_SCALE = 2.0 ** (MANTISSA_BITS - LOWEST_SHIFT)
-SMALLEST_SCALE = 2.0 ** (MANTISSA_BITS - 1 - MAX_SHIFTS[-1])
-FLOAT_EXACT = 1 << 24
-"""Accumulators up to here are exact in float32, ONNX Runtime's intermediate type."""
 
 
 def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
@@ -209,7 +199,8 @@ def _layer(
     requant: ir.Requant,
     macs: int,
 ) -> Layer:
-    weight, bias, mantissa, shift = _constant_channels(op, weight, bias, input_zero_point, requant)
+    channels = hardware_channels(op, weight, bias, input_zero_point, requant)
+    weight, bias = channels.weight, channels.bias
     flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
     folded = bias - input_zero_point * flat.sum(axis=1)
     if np.abs(folded).max(initial=0) >= 1 << 31:
@@ -226,8 +217,8 @@ def _layer(
         output_shape=shapes[1],
         weight=_split_weights(weight),
         bias=folded,
-        mantissa=mantissa,
-        shift=shift,
+        mantissa=channels.mantissa,
+        shift=channels.shift,
         strides=strides,
         dilations=dilations,
         pads=pads,
@@ -240,69 +231,6 @@ def _layer(
         add_tables=None,
         macs=macs,
     )
-
-
-def _constant_channels(
-    op: ir.Op, weight: ir.Int16Array, bias: ir.Int64Array, zero_point: int, requant: ir.Requant
-) -> tuple[ir.Int16Array, ir.Int64Array, ir.Int64Array, ir.Int64Array]:
-    """Gives a channel whose code cannot change small constants that the hardware handles.
-
-    Dead channels hold biases of 2**30 and scales near 1e-11 (numerics.md 8). A channel is constant
-    if its smallest and its largest accumulator give one code, requantization being monotonous.
-    """
-    flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
-    ends = np.stack([flat * (-128 - zero_point), flat * (127 - zero_point)])
-    low = bias + ends.min(axis=0).sum(axis=1)
-    high = bias + ends.max(axis=0).sum(axis=1)
-    # With the clamp off: a constant code must hold before low and high are applied.
-    code_low = requantize(low[np.newaxis], requant)[0].astype(np.int64)
-    code_high = requantize(high[np.newaxis], requant)[0].astype(np.int64)
-    constant = code_low == code_high
-    weight, bias = weight.copy(), bias.copy()
-    mantissa = np.broadcast_to(requant.mantissa, bias.shape).copy()
-    shift = np.broadcast_to(requant.shift, bias.shape).copy()
-    weight[constant] = 0
-    bias[constant] = (code_low[constant] - requant.zero_point) * 2
-    if requant.mode == "exact":
-        mantissa[constant], shift[constant] = 1 << 23, HALF_SHIFT
-    else:
-        mantissa[constant], shift[constant] = 1, 1
-    live = ~constant
-    _check_range(op, live, np.maximum(np.abs(low), np.abs(high)), mantissa, shift, requant)
-    return weight, bias, mantissa, shift
-
-
-def _check_range(
-    op: ir.Op,
-    live: np.ndarray,
-    largest: ir.Int64Array,
-    mantissa: ir.Int64Array,
-    shift: ir.Int64Array,
-    requant: ir.Requant,
-) -> None:
-    """Refuses scales and sums that the requantization unit cannot do exactly."""
-    if requant.mode == "shift":
-        if np.any(live & ((shift < 0) | (shift > 31))):
-            raise UnsupportedError(f"'{op.name}': a requantization shift outside 0..31")
-        return
-    wrong = live & ((shift < LOWEST_SHIFT) | (shift > MAX_SHIFTS[-1]))
-    if np.any(wrong):
-        channel = int(np.flatnonzero(wrong)[0])
-        scale = float(mantissa[channel]) * 2.0 ** -float(shift[channel])
-        raise UnsupportedError(
-            f"'{op.name}': requantization scale {scale:.3g} of channel {channel}",
-            help=f"input * weight / output scale must be {SMALLEST_SCALE} or more and below "
-            f"{LARGEST_SCALE:g}",
-        )
-    saturates = mantissa.astype(np.float64) * 2.0 ** -shift.astype(np.float64) * FLOAT_EXACT >= 512
-    wide = live & (largest >= FLOAT_EXACT) & ~saturates
-    if np.any(wide):
-        channel = int(np.flatnonzero(wide)[0])
-        raise UnsupportedError(
-            f"'{op.name}': sums of channel {channel} may reach {int(largest[channel])}, "
-            "beyond what float32 holds exactly",
-            help="use fewer inputs a channel or a larger output scale",
-        )
 
 
 def _producer(layers: list[Layer], name: str, uses: Counter[str]) -> int | None:

@@ -48,7 +48,7 @@ def compile_graph(graph: ir.Graph, config: AcceleratorConfig) -> Compiled:
         plans=plans,
         places=places,
         program=program,
-        cycles=predict(layers, plans, program, config),
+        cycles=predict(layers, plans, places, program, config),
     )
 
 
