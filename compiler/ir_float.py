@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.compiler.ir import Op
+from qcompile.compiler.ir import Int32Array, Op
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -102,6 +102,21 @@ class Transpose(Op):
     """Axes reordered, `numpy.transpose(x, permutation)`."""
 
     permutation: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Select(Op):
+    """Values of one tensor in other places, as `ir.Select`; `fill` is a real number."""
+
+    index: Int32Array
+    fill: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concat(Op):
+    """Tensors one behind the other along `axis`, which is counted from the front."""
+
+    axis: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,13 @@ import onnx
 from onnx import helper
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.frontend.node_reader import (
+    Imported,
+    Importer,
+    NodeReader,
+    Refusal,
+    resolved_axis,
+)
 from qcompile.compiler.ir import Reshape, Value
 
 
@@ -50,7 +56,7 @@ def reshape(node: NodeReader) -> Imported:
 def flatten(node: NodeReader) -> Imported:
     """Flatten to a matrix."""
     x = node.value(0)
-    axis = _axis(int(node.attribute("axis", 1)), len(x.shape) + 1)
+    axis = resolved_axis(int(node.attribute("axis", 1)), len(x.shape) + 1)
     return _reshaped(node, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
 
@@ -60,7 +66,7 @@ def squeeze(node: NodeReader) -> Imported:
     axes = node.attribute("axes", kind=list) if node.opset < 13 else node.integers(1, "axes")
     if axes is None:
         return _reshaped(node, tuple(d for d in x.shape if d != 1))
-    dropped = {_axis(axis, len(x.shape)) for axis in axes}
+    dropped = {resolved_axis(axis, len(x.shape)) for axis in axes}
     if any(x.shape[axis] != 1 for axis in dropped):
         raise Refusal(f"axes={sorted(dropped)} of {list(x.shape)} are not all 1", broken=True)
     return _reshaped(node, tuple(d for i, d in enumerate(x.shape) if i not in dropped))
@@ -73,7 +79,7 @@ def unsqueeze(node: NodeReader) -> Imported:
     if axes is None:
         raise Refusal("has no axes", broken=True)
     rank = len(x.shape) + len(axes)
-    places = {_axis(axis, rank) for axis in axes}
+    places = {resolved_axis(axis, rank) for axis in axes}
     rest = iter(x.shape)
     if len(places) != len(axes):
         raise Refusal(f"axes={list(axes)} repeat", broken=True)
@@ -176,7 +182,7 @@ def _quantization(
         zero = np.zeros_like(scale, dtype=np.int64)
     if scale.size == 1 and zero.size == 1:
         return scale.reshape(()), zero.reshape(()).astype(np.int64), 0
-    axis = _axis(axis, len(x.shape))
+    axis = resolved_axis(axis, len(x.shape))
     if scale.shape != (x.shape[axis],) or zero.shape != scale.shape:
         raise Refusal(
             f"scale {list(scale.shape)} and zero point {list(zero.shape)} do not fit "
@@ -184,12 +190,6 @@ def _quantization(
             broken=True,
         )
     return scale, zero.astype(np.int64), axis
-
-
-def _axis(axis: int, rank: int) -> int:
-    if not -rank <= axis < rank:
-        raise Refusal(f"axis={axis} is not an axis of {rank} dimensions", broken=True)
-    return axis % rank
 
 
 def _dtype_name(code: int) -> str:

@@ -176,3 +176,10 @@ class NodeReader:
 
 Importer = Callable[[NodeReader], Imported]
 """Makes float-level operations of a node; asks for every attribute that it understands."""
+
+
+def resolved_axis(axis: int, rank: int) -> int:
+    """An axis counted from the front; refused where the tensor has no such axis."""
+    if not -rank <= axis < rank:
+        raise Refusal(f"axis={axis} is not an axis of {rank} dimensions", broken=True)
+    return axis % rank

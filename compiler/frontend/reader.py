@@ -17,7 +17,7 @@ import onnx
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.frontend import arithmetic, movement, unary
+from qcompile.compiler.frontend import arithmetic, movement, selection, unary
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
 from qcompile.compiler.frontend.loader import MAX_TENSOR_BYTES, ModelFile, read_tensor
@@ -30,7 +30,12 @@ OPSETS = range(10, 22)
 """Versions of the standard operators whose attributes the importers know."""
 
 DOMAINS: dict[str, dict[str, Importer]] = {
-    "": {**arithmetic.IMPORTERS, **movement.IMPORTERS, **unary.IMPORTERS},
+    "": {
+        **arithmetic.IMPORTERS,
+        **movement.IMPORTERS,
+        **selection.IMPORTERS,
+        **unary.IMPORTERS,
+    },
 }
 """What reads the operators of each domain; Constant is read by `_import` itself."""
 

@@ -21,9 +21,14 @@ from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.ir import Graph, Op, Reshape
 from qcompile.compiler.passes.fold.elementwise import fold_add, fold_unary
-from qcompile.compiler.passes.fold.folder import NOT_QUANTIZED, Folder, spread_quantization
+from qcompile.compiler.passes.fold.folder import (
+    NOT_QUANTIZED,
+    Folder,
+    name_moved_codes,
+    spread_quantization,
+)
 from qcompile.compiler.passes.fold.groups import NotFoldable
-from qcompile.compiler.passes.fold.moves import fold_move
+from qcompile.compiler.passes.fold.moves import fold_concat, fold_move
 from qcompile.compiler.passes.fold.multiply import fold_multiply
 from qcompile.compiler.passes.fold.pools import fold_average_pool
 from qcompile.compiler.passes.fold.quantization import (
@@ -36,12 +41,14 @@ from qcompile.compiler.passes.tidy import without_dead_ops
 FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
     ir_float.Cast: Folder.keep,
     ir_float.Clip: fold_unary,
+    ir_float.Concat: fold_concat,
     ir_float.DequantizeLinear: fold_dequantize,
     ir_float.FloatAdd: fold_add,
     ir_float.FloatAveragePool: fold_average_pool,
     ir_float.FloatConv: fold_multiply,
     ir_float.FloatMatMul: fold_multiply,
     ir_float.QuantizeLinear: fold_quantize,
+    ir_float.Select: fold_move,
     ir_float.Softmax: fold_softmax,
     ir_float.Transpose: fold_move,
     ir_float.Unary: fold_unary,
@@ -73,6 +80,7 @@ def _visit(folder: Folder, op: Op) -> None:
 
 def _result(folder: Folder) -> Graph:
     """The new graph, without operations that no output needs."""
+    name_moved_codes(folder)
     for name in folder.graph.outputs:
         _make_output(folder, name)
     spread_quantization(folder)

@@ -75,7 +75,7 @@ class _Fuser:
         """The integer operation, None after a problem."""
         for name in (*op.inputs, *op.outputs):
             shape = self.values[name].shape
-            if len(shape) != 4 and not isinstance(op, ir.Reshape):
+            if len(shape) != 4 and not isinstance(op, ir.Reshape | ir.Select):
                 self._refuse(
                     op,
                     f"works on '{name}' {list(shape)}",
@@ -89,7 +89,7 @@ class _Fuser:
                 return self._average_pool(op)
             case ir_quantized.QuantizedAdd():
                 return self._add(op)
-            case ir.Lookup() | ir.Reshape():
+            case ir.Lookup() | ir.Reshape() | ir.Select():
                 return op
             case _:
                 raise AssertionError(f"split_host leaves no {type(op).__name__}")

@@ -37,7 +37,7 @@ from dataclasses import dataclass, replace
 
 from qcompile.compiler import ir_quantized
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.ir import Graph, Lookup, Op, Quantization, Reshape, Value
+from qcompile.compiler.ir import Graph, Lookup, Op, Quantization, Reshape, Select, Value
 from qcompile.compiler.ir_float import Cast, Clip, Softmax, Transpose
 from qcompile.compiler.passes.matmul_to_conv import LAYERS, ONNX_SHAPE
 
@@ -72,7 +72,7 @@ def split_host(graph: Graph, problems: Problems) -> SplitModel:
             help="the model needs at least one quantized Conv, MatMul, Gemm, AveragePool or Add",
         )
     for op in middle:
-        if not isinstance(op, LAYERS | Lookup | Reshape):
+        if not isinstance(op, LAYERS | Lookup | Reshape | Select):
             _refuse(graph, op, problems, "stands between two layers")
     for op in (*leading, *trailing):
         if graph.values[op.name].shape[:1] != (1,):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy.typing as npt
 
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.ir import Graph, Op, Quantization, Value
-from qcompile.compiler.passes.fold.groups import MOVES, Finish, Move, NotFoldable, Pending, Weight
+from qcompile.compiler.ir import Graph, Op, Quantization, Reshape, Select, Value
+from qcompile.compiler.ir_float import Transpose
+from qcompile.compiler.passes.fold.groups import MOVES, Finish, NotFoldable, Pending, Weight
 
 NOT_QUANTIZED = (
     "quantize the whole model: QuantizeLinear and DequantizeLinear around every operator "
@@ -18,8 +20,8 @@ NOT_QUANTIZED = (
 )
 
 MOVED_CODES = ":codes"
-"""Suffix of codes that are reshaped or transposed behind a DequantizeLinear: the float tensor keeps
-its name, because it may be an output of the model."""
+"""Suffix of codes that are moved behind a DequantizeLinear: the float tensor keeps its name,
+because it may be an output of the model. A QuantizeLinear behind the moves gives them its own."""
 
 
 class Folder:
@@ -103,13 +105,13 @@ class Folder:
                 "give QuantizeLinear and DequantizeLinear of one tensor the same parameters",
             )
 
-    def move_codes(self, op: Move) -> None:
-        """A move of one tensor of codes: the result stands for the float tensor `op.name`."""
-        code = self.codes[op.inputs[0]]
+    def move_codes(self, op: Reshape | Transpose | Select, codes: Sequence[Value]) -> None:
+        """A move of codes with equal parameters: the result stands for the float `op.name`."""
         moved = op.name + MOVED_CODES
         shape = self.graph.values[op.name].shape
-        self.values[moved] = replace(self.values[code], name=moved, shape=shape)
-        self.ops.append(replace(op, inputs=(code,), outputs=(moved,)))
+        self.values[moved] = replace(codes[0], name=moved, shape=shape)
+        inputs = tuple(code.name for code in codes)
+        self.ops.append(replace(op, inputs=inputs, outputs=(moved,)))
         self.codes[op.name] = moved
 
     def keep(self, op: Op) -> None:
@@ -157,9 +159,34 @@ class Folder:
 def spread_quantization(folder: Folder) -> None:
     """Codes that were only moved have the parameters of the codes that they were made of."""
     moves = [op for op in folder.ops if isinstance(op, MOVES)]
-    pairs = [(op.name, op.inputs[0]) for op in reversed(moves)]
-    pairs += [(op.inputs[0], op.name) for op in moves]
+    pairs = [(op.name, name) for op in reversed(moves) for name in op.inputs]
+    pairs += [(name, op.name) for op in moves for name in op.inputs]
     for known, unknown in pairs:
         source, target = folder.values[known], folder.values[unknown]
         if target.quantization is None:
             folder.values[unknown] = replace(target, quantization=source.quantization)
+
+
+def name_moved_codes(folder: Folder) -> None:
+    """Codes that were moved between a DequantizeLinear and an equal QuantizeLinear get its name.
+
+    ONNX Runtime has a tensor of that name, so that layers can be compared.
+    """
+    names: dict[str, str] = {}
+    for quantized, code in folder.alias.items():
+        if code.endswith(MOVED_CODES) and code not in folder.graph.values:
+            names.setdefault(code, quantized)
+    folder.values = {
+        names.get(name, name): replace(value, name=names.get(name, name))
+        for name, value in folder.values.items()
+    }
+    folder.ops = [
+        replace(
+            op,
+            inputs=tuple(names.get(name, name) for name in op.inputs),
+            outputs=tuple(names.get(name, name) for name in op.outputs),
+        )
+        for op in folder.ops
+    ]
+    folder.alias = {name: names.get(code, code) for name, code in folder.alias.items()}
+    folder.codes = {name: names.get(code, code) for name, code in folder.codes.items()}

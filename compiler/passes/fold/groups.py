@@ -12,13 +12,14 @@ import numpy.typing as npt
 from qcompile.compiler import ir_float
 from qcompile.compiler.golden.float_rules import code_range
 from qcompile.compiler.golden.float_rules import quantize_linear as quantize_codes
-from qcompile.compiler.ir import Int64Array, Op, Origin, Quantization, Reshape, Value
+from qcompile.compiler.golden.unary import unary_function
+from qcompile.compiler.ir import Int64Array, Op, Origin, Quantization, Reshape, Select, Value
 
 FloatArray = npt.NDArray[np.float32]
 
-Move = Reshape | ir_float.Transpose
-MOVES = (Reshape, ir_float.Transpose)
-"""Operations of one tensor that move values and compute nothing."""
+Move = Reshape | ir_float.Transpose | ir_float.Select
+MOVES = (Reshape, ir_float.Transpose, Select)
+"""Operations that move values and compute nothing, of the float and of the quantized level."""
 
 
 class NotFoldable(Exception):
@@ -58,9 +59,12 @@ class Weight:
         return centred.astype(np.int16), np.broadcast_to(self.scale, (channels,)).copy()
 
 
-Finish = Callable[["Pending", Value, tuple[Origin, ...]], Op]
-"""Makes the quantized operation of a group: the group, the code value that its QuantizeLinear
-makes, origins of the whole group. Raises NotFoldable."""
+Made = Op | list[tuple[Op, Value]]
+"""What a group becomes: one operation, or several in order with the values that they make."""
+
+Finish = Callable[["Pending", Value, tuple[Origin, ...]], Made]
+"""Makes what a group becomes: the group, the code value that its QuantizeLinear makes, origins of
+the whole group. Raises NotFoldable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,9 @@ class Pending:
     """A float computation on codes that waits for the QuantizeLinear which ends its group.
 
     `op` is the float operator, None for the codes themselves; `inputs` are code values; `after`
-    are the functions of one value that follow (Clip, Unary), in their order.
+    are the functions of one value that follow (Clip, Unary), in their order. `moves` follow too,
+    each with the shape that it makes; functions of one value do not care where a value stands, so
+    the group ends in codes that are moved behind it.
     """
 
     op: Op | None
@@ -77,12 +83,14 @@ class Pending:
     weight: Weight | None = None
     bias: Weight | None = None
     after: tuple[ir_float.Clip | ir_float.Unary, ...] = ()
+    moves: tuple[tuple[Move, tuple[int, ...]], ...] = ()
     origins: tuple[Origin, ...] = ()
 
     def followed_by(self, function: ir_float.Clip | ir_float.Unary) -> Pending:
-        """The same with one more function behind it."""
+        """The same with one more function behind it, which what fills a selection passes too."""
         origins = (*self.origins, *function.origins)
-        return replace(self, after=(*self.after, function), origins=origins)
+        moves = tuple((_filled_with(move, function), shape) for move, shape in self.moves)
+        return replace(self, after=(*self.after, function), moves=moves, origins=origins)
 
     def clamp(self, output: Value) -> tuple[int, int]:
         """Lowest and highest code that the clamps behind leave; NotFoldable behind a function.
@@ -105,6 +113,13 @@ class Pending:
                 change = max if raises else min
                 low, high = change(low, code), change(high, code)
         return low, high
+
+
+def _filled_with(move: Move, function: ir_float.Clip | ir_float.Unary) -> Move:
+    if not isinstance(move, ir_float.Select):
+        return move
+    fill = unary_function(function)(np.asarray(move.fill, dtype=np.float32))
+    return replace(move, fill=float(fill))
 
 
 def per_tensor(op: ir_float.DequantizeLinear | ir_float.QuantizeLinear) -> Quantization:

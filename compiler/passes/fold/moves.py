@@ -1,33 +1,256 @@
-"""Folds what moves values and computes nothing: it acts on codes, or on a constant's codes."""
+"""Folds what moves values and computes nothing: it acts on codes, or on a constant's codes.
+
+A move of a float result joins the group that makes it: the group's QuantizeLinear acts in front of
+the move, which gives the same codes in the same places. A Concat makes all its operands end in its
+own QuantizeLinear.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.ir import Reshape
+from qcompile.compiler.golden.float_rules import dequantize_linear, quantize_linear
+from qcompile.compiler.ir import Int32Array, Op, Origin, Reshape, Select, Value
+from qcompile.compiler.passes.fold.elementwise import finish_lookup
 from qcompile.compiler.passes.fold.folder import Folder
-from qcompile.compiler.passes.fold.groups import Move, NotFoldable, Weight
+from qcompile.compiler.passes.fold.groups import (
+    Move,
+    NotFoldable,
+    Pending,
+    Weight,
+    quantization_of,
+)
+
+Shape = tuple[int, ...]
+
+UNMOVED = ":unmoved"
+"""Suffix of a group's codes in front of the moves that follow it."""
+
+PART = ":part"
+"""Suffix, with a number, of a Concat's operand that gets the scale of the result."""
 
 
 def fold_move(folder: Folder, op: Move) -> None:
-    """Reshape and Transpose."""
+    """Reshape, Transpose and selections."""
     source = op.inputs[0]
     if source in folder.weights:
         folder.weights[op.name] = moved_weight(folder.weights[source], op)
-    elif source in folder.codes:
-        folder.move_codes(op)
-    elif source in folder.pending:
-        folder.refuse_float_result(source)
+    elif source in folder.codes and _keeps_codes(op, folder.values[folder.codes[source]]):
+        code = folder.values[folder.codes[source]]
+        folder.move_codes(code_move(op, code), [code])
+    elif _is_real(folder, source):
+        folder.keep(_kept(folder, op))
     else:
-        folder.keep(op)
+        pending = _as_pending(folder, source)
+        if pending is not None:
+            moves = (*pending.moves, (op, folder.graph.values[op.name].shape))
+            origins = (*pending.origins, *op.origins)
+            folder.pending[op.name] = replace(pending, moves=moves, origins=origins)
 
 
-def moved_weight(weight: Weight, op: Reshape | ir_float.Transpose) -> Weight:
+def _is_real(folder: Folder, name: str) -> bool:
+    """Whether a tensor exists outside groups: the model's own, or what the host computes."""
+    if name in folder.codes:
+        return False
+    pending = folder.pending.get(name)
+    softmax = pending is not None and isinstance(pending.op, ir_float.Softmax)
+    return folder.alias.get(name, name) in folder.values or softmax
+
+
+def _as_pending(folder: Folder, name: str) -> Pending | None:
+    """A float value as a group that waits; None where its maker was refused already."""
+    if name in folder.codes:
+        code = folder.values[folder.codes[name]]
+        return Pending(op=None, inputs=(code,), finish=finish_lookup)
+    return folder.pending.get(name)
+
+
+def _keeps_codes(op: Move, codes: Value) -> bool:
+    """Whether all that a move fills in is the real number of one of the codes."""
+    if not isinstance(op, ir_float.Select) or np.all(op.index >= 0):
+        return True
+    quantization = quantization_of(codes)
+    fill = np.asarray(op.fill, dtype=np.float32)
+    return bool(
+        dequantize_linear(quantize_linear(fill, quantization, codes.dtype), quantization) == fill
+    )
+
+
+def code_move(op: Move, codes: Value) -> Reshape | ir_float.Transpose | Select:
+    """The same move of codes."""
+    if not isinstance(op, ir_float.Select):
+        return op
+    fill = np.asarray(op.fill, dtype=np.float32)
+    code = int(quantize_linear(fill, quantization_of(codes), codes.dtype))
+    return _select(op, code - _offset(codes.dtype) if np.any(op.index < 0) else 0)
+
+
+def _kept(folder: Folder, op: Move) -> Op:
+    """A move of a real tensor; one of codes without a scale fills with a code."""
+    dtype = folder.graph.values[op.name].dtype
+    if isinstance(op, ir_float.Select) and dtype in ("int8", "uint8"):
+        return _select(op, int(op.fill) - _offset(dtype) if np.any(op.index < 0) else 0)
+    return op
+
+
+def _select(op: ir_float.Select, fill: int) -> Select:
+    return Select(
+        inputs=op.inputs, outputs=op.outputs, origins=op.origins, index=op.index, fill=fill
+    )
+
+
+def _offset(dtype: str) -> int:
+    return 128 if dtype == "uint8" else 0
+
+
+def moved_weight(weight: Weight, op: Move) -> Weight:
     """A constant in another shape or order of axes, with its scales along the same axis."""
     if isinstance(op, ir_float.Transpose):
         axis = op.permutation.index(weight.axis) if weight.scale.ndim else 0
         return replace(weight, codes=weight.codes.transpose(op.permutation), axis=axis)
+    if isinstance(op, ir_float.Select):
+        raise NotFoldable("selects from a quantized constant", "store the result as a constant")
     if weight.scale.ndim and op.shape != weight.codes.shape:
         raise NotFoldable("reshapes a constant with several scales", "store it in its final shape")
     return replace(weight, codes=weight.codes.reshape(op.shape))
+
+
+# ------------------------------------------------------------------ groups with moves behind them
+
+
+def finish_group(
+    folder: Folder, pending: Pending, output: Value, origins: tuple[Origin, ...]
+) -> None:
+    """Append what a group becomes where it makes the codes `output`."""
+    for made, value in group_operations(folder, pending, output, origins):
+        folder.values[value.name] = value
+        folder.ops.append(made)
+
+
+def group_operations(
+    folder: Folder, pending: Pending, output: Value, origins: tuple[Origin, ...]
+) -> list[tuple[Op, Value]]:
+    """What a group and the moves behind it become, with the values: the last one is `output`."""
+    if not pending.moves:
+        made = pending.finish(pending, output, origins)
+        return made if isinstance(made, list) else [(made, output)]
+    chain: list[tuple[Op, Value]] = []
+    if is_output(pending, output):
+        source = pending.inputs[0]
+    else:
+        shape = pending.inputs[0].shape
+        if pending.op is not None:
+            shape = folder.graph.values[pending.op.name].shape
+        source = replace(output, name=output.name + UNMOVED, shape=shape)
+        chain = group_operations(folder, replace(pending, moves=()), source, origins)
+    for number, (move, shape) in enumerate(pending.moves, start=1):
+        last = number == len(pending.moves)
+        name = output.name if last else f"{output.name}{UNMOVED}{number}"
+        moved = replace(output, name=name, shape=shape)
+        step = replace(code_move(move, moved), inputs=(source.name,), outputs=(name,))
+        chain.append((step, moved))
+        source = moved
+    return chain
+
+
+def is_output(pending: Pending, output: Value) -> bool:
+    """Whether a group is codes that have the output's parameters already, perhaps elsewhere."""
+    code = pending.inputs[0]
+    return (
+        pending.op is None
+        and not pending.after
+        and code.dtype == output.dtype
+        and code.quantization == output.quantization
+    )
+
+
+# ------------------------------------------------------------------ Concat
+
+
+def fold_concat(folder: Folder, op: ir_float.Concat) -> None:
+    """Tensors of codes, or float results, behind one another; each gets the result's scale."""
+    constant = [x for x in op.inputs if x in folder.constants or x in folder.weights]
+    if constant:
+        raise NotFoldable(
+            f"operand '{constant[0]}' is a constant", "concatenate what is computed alone"
+        )
+    shapes = [folder.graph.values[name].shape for name in op.inputs]
+    if all(_is_real(folder, name) for name in op.inputs):
+        whole = ir_float.Select(
+            inputs=op.inputs,
+            outputs=op.outputs,
+            origins=op.origins,
+            index=concat_index(shapes, op.axis),
+        )
+        folder.keep(_kept(folder, whole))
+        return
+    parts = [_as_pending(folder, name) for name in op.inputs]
+    known = tuple(part for part in parts if part is not None)
+    if len(known) < len(parts):
+        _refuse_real(folder, op)
+        return
+    first = known[0].inputs[0]
+    if all(name in folder.codes for name in op.inputs) and all(is_output(p, first) for p in known):
+        index = concat_index(shapes, op.axis)
+        select = Select(inputs=op.inputs, outputs=op.outputs, origins=op.origins, index=index)
+        folder.move_codes(select, [part.inputs[0] for part in known])
+        return
+    folder.pending[op.name] = Pending(
+        op=op,
+        inputs=tuple(value for part in known for value in part.inputs),
+        finish=partial(_concat, folder, known, shapes),
+        origins=op.origins,
+    )
+
+
+def _refuse_real(folder: Folder, op: ir_float.Concat) -> None:
+    """Some operand is no group: refused unless its maker was refused already."""
+    for name in op.inputs:
+        if _is_real(folder, name):
+            folder.code_operand(name)
+
+
+def _concat(
+    folder: Folder,
+    parts: tuple[Pending, ...],
+    shapes: list[Shape],
+    pending: Pending,
+    output: Value,
+    origins: tuple[Origin, ...],
+) -> list[tuple[Op, Value]]:
+    """Operands with other parameters are requantized one by one, as by QLinearConcat."""
+    op = pending.op
+    assert isinstance(op, ir_float.Concat)
+    chain: list[tuple[Op, Value]] = []
+    names: list[str] = []
+    for number, (part, shape) in enumerate(zip(parts, shapes, strict=True)):
+        for function in pending.after:
+            part = part.followed_by(function)
+        if is_output(part, output) and not part.moves:
+            names.append(part.inputs[0].name)
+            continue
+        value = replace(output, name=f"{output.name}{PART}{number}", shape=shape)
+        chain += group_operations(folder, part, value, part.origins or op.origins)
+        names.append(value.name)
+    select = Select(
+        inputs=tuple(names),
+        outputs=(output.name,),
+        origins=origins,
+        index=concat_index(shapes, op.axis),
+    )
+    return [*chain, (select, output)]
+
+
+def concat_index(shapes: list[Shape], axis: int) -> Int32Array:
+    """Index of a Select that puts tensors behind one another along an axis."""
+    offset = 0
+    numbered = []
+    for shape in shapes:
+        size = int(np.prod(shape))
+        numbered.append(np.arange(offset, offset + size, dtype=np.int32).reshape(shape))
+        offset += size
+    return np.concatenate(numbered, axis=axis)

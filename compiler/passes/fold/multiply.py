@@ -44,6 +44,7 @@ def takes_bias(folder: Folder, name: str) -> bool:
         and pending.weight is not None
         and pending.bias is None
         and not pending.after
+        and not pending.moves
     )
 
 

@@ -9,6 +9,7 @@ from qcompile.compiler.ir import Op, Value
 from qcompile.compiler.passes.fold.elementwise import finish_lookup
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, per_tensor
+from qcompile.compiler.passes.fold.moves import finish_group
 
 
 def fold_dequantize(folder: Folder, op: ir_float.DequantizeLinear) -> None:
@@ -54,7 +55,7 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
 def _finish(folder: Folder, pending: Pending, op: Op, output: Value) -> None:
     """End a group; what is wrong with it is the fault of its float operator."""
     try:
-        folder.ops.append(pending.finish(pending, output, (*pending.origins, *op.origins)))
+        finish_group(folder, pending, output, (*pending.origins, *op.origins))
     except NotFoldable as refusal:
         folder.report(pending.op or op, refusal)
 
