@@ -18,6 +18,7 @@ from qcompile.compiler.frontend.node_reader import (
     Refusal,
     resolved_axis,
 )
+from qcompile.compiler.frontend.parameters import ScaleAndZero, read_parameters
 from qcompile.compiler.ir import Reshape, Value
 
 
@@ -161,35 +162,9 @@ def dequantize_linear(node: NodeReader) -> Imported:
     return op, Value(name=node.output, shape=x.shape, dtype="float32")
 
 
-def _quantization(
-    node: NodeReader, x: Value
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], int]:
-    """Scale, zero point (absent: 0) and axis; a per-axis list of one counts as per tensor."""
+def _quantization(node: NodeReader, x: Value) -> ScaleAndZero:
     node.expect("block_size", 0, help="use one scale a tensor or a channel")
-    scale = node.constant(1, "scale")
-    zero = node.constant(2, "zero point")
-    axis = int(node.attribute("axis", 1))
-    if scale is None or scale.dtype != np.float32:
-        raise Refusal(f"scale is {'missing' if scale is None else scale.dtype}, not float32")
-    if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
-        bad = scale.reshape(-1)[~(np.isfinite(scale) & (scale > 0)).reshape(-1)][0]
-        raise Refusal(
-            f"scale {node.name_of(1)!r} holds {bad}",
-            help="a scale must be finite and above 0; quantize the model again",
-            broken=True,
-        )
-    if zero is None:
-        zero = np.zeros_like(scale, dtype=np.int64)
-    if scale.size == 1 and zero.size == 1:
-        return scale.reshape(()), zero.reshape(()).astype(np.int64), 0
-    axis = resolved_axis(axis, len(x.shape))
-    if scale.shape != (x.shape[axis],) or zero.shape != scale.shape:
-        raise Refusal(
-            f"scale {list(scale.shape)} and zero point {list(zero.shape)} do not fit "
-            f"axis {axis} of {list(x.shape)}",
-            broken=True,
-        )
-    return scale, zero.astype(np.int64), axis
+    return read_parameters(node, x, (1, 2))
 
 
 def _dtype_name(code: int) -> str:

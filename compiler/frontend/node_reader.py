@@ -6,7 +6,7 @@ ask for, because an attribute that nobody reads would be a guess.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,27 @@ class NodeReader:
                 "DequantizeLinear and QuantizeLinear",
             )
         return value
+
+    def inner(
+        self, inputs: Sequence[Value], output: str, *, opset: int | None = None
+    ) -> NodeReader:
+        """The float operator inside this node, for that operator's own importer.
+
+        It has this node's attributes and origin, `inputs` for operands and another output.
+        """
+        proto = onnx.NodeProto()
+        proto.CopyFrom(self.node)
+        proto.input[:] = [value.name for value in inputs]
+        proto.output[:] = [output]
+        reader = NodeReader(
+            proto,
+            self.index,
+            opset=opset or self.opset,
+            values={value.name: value for value in inputs},
+            constants={},
+        )
+        reader._unread = self._unread  # what either of the two asks for is read
+        return reader
 
     def constant(self, position: int, what: str) -> npt.NDArray[Any] | None:
         """An input that must be a constant where it is present."""

@@ -1,8 +1,9 @@
 """ONNX file to float-level graph: the only place that knows the names of ONNX operators.
 
-Supported: opset 10 to 21 of the standard operators in QDQ form. Whatever is not supported is
-collected in `Problems`, all of it, before the caller gives up: the values that a refused node
-would have made get the shapes that ONNX's own shape inference finds, so that reading goes on.
+Supported: opset 10 to 21 of the standard operators, in QDQ and in QOperator form. Whatever is not
+supported is collected in `Problems`, all of it, before the caller gives up: the values that a
+refused node would have made get the shapes that ONNX's own shape inference finds, so that reading
+goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import onnx
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.frontend import arithmetic, movement, selection, unary
+from qcompile.compiler.frontend import arithmetic, movement, qoperator, selection, unary
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
 from qcompile.compiler.frontend.loader import MAX_TENSOR_BYTES, ModelFile, read_tensor
@@ -33,8 +34,14 @@ DOMAINS: dict[str, dict[str, Importer]] = {
     "": {
         **arithmetic.IMPORTERS,
         **movement.IMPORTERS,
+        **qoperator.STANDARD,
         **selection.IMPORTERS,
         **unary.IMPORTERS,
+    },
+    "com.microsoft": {
+        "DequantizeLinear": movement.dequantize_linear,
+        "QuantizeLinear": movement.quantize_linear,
+        **qoperator.MICROSOFT,
     },
 }
 """What reads the operators of each domain; Constant is read by `_import` itself."""
@@ -48,10 +55,9 @@ def importers() -> dict[str, Importer]:
 def unsupported_help(operator: str) -> str:
     """A way out for an operator that has no importer."""
     dynamic = {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}
-    operator_form = {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm"}
     if operator in dynamic:
         return "quantize statically (onnxruntime quantize_static): scales must be constants"
-    if operator in operator_form or operator.startswith("QLinear"):
+    if operator.startswith("QLinear"):
         return "quantize in QDQ form: quantize_static(..., quant_format=QuantFormat.QDQ)"
     if operator == "BatchNormalization":
         return "fold it into the convolution before it: onnxruntime's quant_pre_process does"

@@ -93,9 +93,8 @@ class Network:
 
     def model(self) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, "network", self.inputs, self.outputs, self.constants)
-        return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8
-        )
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
     def save(self, path: Path) -> Path:
         path.write_bytes(self.model().SerializeToString())

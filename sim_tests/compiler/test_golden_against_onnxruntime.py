@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from qcompile.compiler.compare import compare_layer
 from qcompile.compiler.golden.interpreter import run_graph, run_model
-from qcompile.compiler.ir import Model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
 from qcompile.runtime.host_ops import run_host_ops
-from sim_tests.compiler.networks import random_codes
+from sim_tests.compiler.agreement import assert_equal_everywhere, random_inputs
 
 NETWORKS = {
     "mlpt_ic_resnet8": 14,
@@ -35,34 +32,6 @@ MORE_NETWORKS = {
     "tinymaix_mbnet96_0.25_q": 29,
     "coral_mobilenet_v2_1.0_224_quant": 64,
 }
-
-Inputs = dict[str, npt.NDArray[Any]]
-
-
-def assert_equal_everywhere(path: Path, model: Model, inputs: Inputs) -> None:
-    """Every layer and every output is the same, element for element; none is left out."""
-    layers = [op.name for op in model.graph.ops]
-    reference = Reference(path, layers)
-    assert reference.islands == ()
-    run = reference.run(inputs)
-    assert set(run.layers) == set(layers)
-    entered = run_host_ops(model.prologue, inputs)
-    codes = run_graph(model.graph, {name: entered[name] for name in model.graph.inputs})
-    for name in layers:
-        record = compare_layer(name, codes[name], run.layers[name])
-        assert record.mismatches == 0, record
-    outputs = run_model(model, inputs)
-    assert set(outputs) == set(run.outputs)
-    for name, expected in run.outputs.items():
-        assert outputs[name].dtype == expected.dtype
-        assert np.array_equal(outputs[name], expected), name
-
-
-def random_inputs(model: Model, rng: np.random.Generator, count: int) -> Inputs:
-    return {
-        value.name: random_codes(rng, (count, *value.shape[1:]), value.dtype)
-        for value in model.inputs
-    }
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -1,0 +1,143 @@
+"""Importers of the QOperator form: operators that take codes with their scales and give codes.
+
+QLinearConv and QLinearMatMul are ONNX's own; the others are ONNX Runtime's (com.microsoft).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.frontend import arithmetic
+from qcompile.compiler.frontend.expansion import Expansion
+from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.ir import Value
+
+
+def qlinear_conv(node: NodeReader) -> Imported:
+    """QLinearConv: x, w, y with scale and zero point each, perhaps an int32 bias."""
+    group = Expansion(node)
+    x = group.operand((0, 1, 2), "x")
+    w = group.operand((3, 4, 5), "w", channels=0)
+    bias = group.bias(8, group.scale(1) * group.scale(4))
+    return group.quantize(group.compute(arithmetic.conv, [x, w, *bias]), 6, 7)
+
+
+def qlinear_matmul(node: NodeReader) -> Imported:
+    """QLinearMatMul: a, b, y with scale and zero point each; b's may be one for each column."""
+    group = Expansion(node)
+    a = group.operand((0, 1, 2), "a")
+    b = group.operand((3, 4, 5), "b", channels=len(node.value(3).shape) - 1)
+    return group.quantize(group.compute(arithmetic.matmul, [a, b]), 6, 7)
+
+
+STANDARD: dict[str, Importer] = {
+    "QLinearConv": qlinear_conv,
+    "QLinearMatMul": qlinear_matmul,
+}
+"""Operators of the standard domain."""
+
+
+def qgemm(node: NodeReader) -> Imported:
+    """QGemm: alpha * A' * B' + C, C int32 of scale alpha * a * b; without y's scale the result
+    stays float."""
+    group = Expansion(node)
+    transposed = bool(node.attribute("transB", 0))
+    a = group.operand((0, 1, 2), "a")
+    b = group.operand((3, 4, 5), "b", channels=0 if transposed else 1)
+    alpha = np.float32(node.attribute("alpha", 1.0))
+    bias = group.bias(6, alpha * group.scale(1) * group.scale(4))
+    real = group.compute(arithmetic.gemm, [a, b, *bias])
+    if node.name_of(7) is not None:
+        return group.quantize(real, 7, 8, default=node.value(0).dtype)
+    return group.steps
+
+
+def qlinear_add(node: NodeReader) -> Imported:
+    """QLinearAdd: A and B with scale and zero point each, then C's."""
+    group = Expansion(node)
+    operands = [group.operand((0, 1, 2), "a"), group.operand((3, 4, 5), "b")]
+    real = group.compute(arithmetic.add, operands)
+    return group.quantize(real, 6, 7, default=node.value(0).dtype)
+
+
+def qlinear_pool(node: NodeReader, importer: Importer) -> Imported:
+    """A pool of codes; with channels_last the image is [1, height, width, channels]."""
+    group = Expansion(node)
+    dtype = node.value(0).dtype
+    last = bool(node.attribute("channels_last", 0))
+    x = group.operand((0, 1, 2), "x")
+    if not last:
+        return group.quantize(group.compute(importer, [x]), 3, 4, default=dtype)
+    if len(x.shape) != 4:
+        raise Refusal(f"channels_last=1 with {len(x.shape)} dimensions is not supported")
+    first = _transposed(group, x, "nchw", (0, 3, 1, 2))
+    real = group.compute(importer, [first])
+    codes = group.codes(real, (3, 4), group.name("codes"), default=dtype)
+    _transposed(group, codes, None, (0, 2, 3, 1))
+    return group.steps
+
+
+def _transposed(
+    group: Expansion, x: Value, suffix: str | None, permutation: tuple[int, ...]
+) -> Value:
+    """Axes in another order; without a suffix the result is the node's."""
+    name = group.node.output if suffix is None else group.name(suffix)
+    op = ir_float.Transpose(
+        inputs=(x.name,),
+        outputs=(name,),
+        origins=(group.node.origin,),
+        permutation=permutation,
+    )
+    shape = tuple(x.shape[axis] for axis in permutation)
+    return group.add(op, Value(name=name, shape=shape, dtype=x.dtype))
+
+
+def qlinear_average_pool(node: NodeReader) -> Imported:
+    """QLinearAveragePool."""
+    return qlinear_pool(node, arithmetic.average_pool)
+
+
+def qlinear_global_average_pool(node: NodeReader) -> Imported:
+    """QLinearGlobalAveragePool."""
+    return qlinear_pool(node, arithmetic.global_average_pool)
+
+
+def qlinear_sigmoid(node: NodeReader) -> Imported:
+    """QLinearSigmoid."""
+    return _unary(node, "Sigmoid")
+
+
+def _unary(node: NodeReader, function: str, **constants: float) -> Imported:
+    group = Expansion(node)
+    x = group.operand((0, 1, 2), "x")
+    name = group.name("float")
+    op = ir_float.Unary(
+        inputs=(x.name,),
+        outputs=(name,),
+        origins=(node.origin,),
+        function=function,
+        parameters=tuple(constants.items()),
+    )
+    real = group.add(op, Value(name=name, shape=x.shape, dtype="float32"))
+    return group.quantize(real, 3, 4, default=node.value(0).dtype)
+
+
+def qlinear_softmax(node: NodeReader) -> Imported:
+    """QLinearSoftmax; its attribute `opset` says which Softmax of ONNX it follows."""
+    group = Expansion(node)
+    x = group.operand((0, 1, 2), "x")
+    opset = int(node.attribute("opset", 0)) or node.opset
+    real = group.compute(arithmetic.softmax, [x], opset=opset)
+    return group.quantize(real, 3, 4, default=node.value(0).dtype)
+
+
+MICROSOFT: dict[str, Importer] = {
+    "QGemm": qgemm,
+    "QLinearAdd": qlinear_add,
+    "QLinearAveragePool": qlinear_average_pool,
+    "QLinearGlobalAveragePool": qlinear_global_average_pool,
+    "QLinearSigmoid": qlinear_sigmoid,
+    "QLinearSoftmax": qlinear_softmax,
+}
+"""Operators of com.microsoft."""

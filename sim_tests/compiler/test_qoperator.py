@@ -1,0 +1,149 @@
+"""The QOperator form: every operator equals ONNX Runtime in every element."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcompile.compiler.pipeline import load_model
+from sim_tests.compiler.agreement import assert_equal_everywhere, random_inputs
+from sim_tests.compiler.networks import Network
+from sim_tests.compiler.qoperator_networks import (
+    MICROSOFT,
+    TYPE_PAIRS,
+    random_parameters,
+    random_weight,
+    single,
+    tensor,
+)
+
+
+def check(network: Network, path: Path, rng: np.random.Generator, count: int = 8) -> None:
+    network.save(path)
+    model = load_model(path)
+    assert_equal_everywhere(path, model, random_inputs(model, rng, count))
+
+
+def test_every_layer_of_a_real_network_equals_onnxruntime(
+    shared: Path, rng: np.random.Generator
+) -> None:
+    path = shared / "models" / "alibaba_kws_qoperator_u8s8.onnx"
+    model = load_model(path)
+    assert len(model.graph.ops) == 11
+    codes = np.load(shared / "data" / "kws01.npz")["x"][:200]
+    real = ((codes.astype(np.float32) - 83) * np.float32(0.5847029089927673)).reshape(-1, 49, 10, 1)
+    assert_equal_everywhere(path, model, {"x:0": real})
+
+
+CONVOLUTIONS: tuple[tuple[tuple[int, int, int, int], dict[str, Any]], ...] = (
+    ((5, 4, 3, 3), {"pads": [1, 1, 1, 1]}),
+    ((4, 4, 1, 1), {"strides": [2, 1]}),
+    ((4, 1, 3, 3), {"group": 4, "pads": [0, 1, 2, 0]}),
+    ((6, 4, 2, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    ((3, 4, 3, 2), {"auto_pad": "SAME_LOWER"}),
+    ((3, 4, 2, 2), {"auto_pad": "VALID", "dilations": [2, 3]}),
+)
+
+
+@pytest.mark.parametrize("types", TYPE_PAIRS, ids="-".join)
+@pytest.mark.parametrize(("shape", "attributes"), CONVOLUTIONS)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_convolution_equals_onnxruntime(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    types: tuple[str, str],
+    shape: tuple[int, int, int, int],
+    attributes: dict[str, Any],
+    per_channel: bool,
+) -> None:
+    network = Network()
+    before, after = (random_parameters(rng, types[0]) for _ in range(2))
+    x = tensor(network, network.input("x", types[0], (1, 4, 9, 8)), before)
+    w, _ = random_weight(network, rng, shape, types[1], channels=0 if per_channel else None)
+    bias = network.constant(rng.integers(-5000, 5000, shape[0]), "int32")
+    operands = [*x, *w, *tensor(network, "", after), *([bias] if shape[0] != 4 else [])]
+    check(
+        single(network, "QLinearConv", operands, types[0], **attributes), tmp_path / "m.onnx", rng
+    )
+
+
+@pytest.mark.parametrize("types", TYPE_PAIRS, ids="-".join)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_matrix_product_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, types: tuple[str, str], per_channel: bool
+) -> None:
+    network = Network()
+    before, after = (random_parameters(rng, types[0]) for _ in range(2))
+    a = tensor(network, network.input("x", types[0], (1, 40)), before)
+    b, _ = random_weight(
+        network, rng, (40, 12), types[1], channels=1 if per_channel else None, depth=40
+    )
+    operands = [*a, *b, *tensor(network, "", after)]
+    check(single(network, "QLinearMatMul", operands, types[0]), tmp_path / "m.onnx", rng, 40)
+
+
+@pytest.mark.parametrize("types", TYPE_PAIRS, ids="-".join)
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("bias", [True, False])
+def test_gemm_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, types: tuple[str, str], transposed: int, bias: bool
+) -> None:
+    network = Network()
+    before, after = (random_parameters(rng, types[0]) for _ in range(2))
+    a = tensor(network, network.input("x", types[0], (1, 40)), before)
+    b, _ = random_weight(
+        network,
+        rng,
+        (12, 40) if transposed else (40, 12),
+        types[1],
+        channels=1 - transposed if bias else None,
+        depth=40,
+    )
+    c = network.constant(rng.integers(-5000, 5000, 12), "int32") if bias else ""
+    operands = [*a, *b, c, *tensor(network, "", after)]
+    single(network, "QGemm", operands, types[0], domain=MICROSOFT, transB=transposed)
+    check(network, tmp_path / "m.onnx", rng, 40)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_sum_equals_onnxruntime(tmp_path: Path, rng: np.random.Generator, dtype: str) -> None:
+    network = Network()
+    operands = []
+    for name in ("x", "z"):
+        codes = network.input(name, dtype, (1, 6, 5, 4))
+        operands += tensor(network, codes, random_parameters(rng, dtype))
+    operands += tensor(network, "", random_parameters(rng, dtype))
+    check(
+        single(network, "QLinearAdd", operands, dtype, domain=MICROSOFT), tmp_path / "m.onnx", rng
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("operator", ["QLinearGlobalAveragePool", "QLinearAveragePool"])
+def test_pool_over_the_image_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, operator: str
+) -> None:
+    network = Network()
+    x = tensor(network, network.input("x", dtype, (1, 6, 5, 4)), random_parameters(rng, dtype))
+    y = tensor(network, "", random_parameters(rng, dtype))
+    attributes: dict[str, Any] = {"channels_last": 0}
+    if operator == "QLinearAveragePool":
+        attributes["kernel_shape"] = [5, 4]
+    single(network, operator, [*x, *y], dtype, domain=MICROSOFT, **attributes)
+    check(network, tmp_path / "m.onnx", rng, 40)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_sigmoid_equals_onnxruntime(tmp_path: Path, rng: np.random.Generator, dtype: str) -> None:
+    network = Network()
+    codes = network.input("x", dtype, (1, 6, 5, 4))
+    before = random_parameters(rng, dtype)
+    w, _ = random_weight(network, rng, (6, 6, 1, 1), "uint8" if dtype == "uint8" else "int8")
+    conv = [*tensor(network, codes, before), *w, *tensor(network, "", before)]
+    x = tensor(network, network.node("QLinearConv", *conv), before)
+    y = tensor(network, "", (1 / 256, np.iinfo(dtype).min, dtype))
+    single(network, "QLinearSigmoid", [*x, *y], dtype, domain=MICROSOFT)
+    check(network, tmp_path / "m.onnx", rng)
