@@ -143,8 +143,9 @@ class Conv(Op):
 class AveragePool(Op):
     """Sum over a window of int8 codes, then requant, per channel.
 
-    acc = sum(x - input_zero_point) over in-bounds taps; `pads` only where every window has the
-    same divisor (so that padding with the zero point is exact).
+    acc = weight * sum(x - input_zero_point) over in-bounds taps; `pads` only where every window has
+    the same divisor (so that padding with the zero point is exact). `weight`, 1..127, is there for
+    divisors whose reciprocal a mantissa or a shift holds badly.
     """
 
     KIND: ClassVar[str] = "average_pool"
@@ -153,6 +154,7 @@ class AveragePool(Op):
     pads: tuple[int, int, int, int]
     input_zero_point: int
     requant: Requant
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ REFERENCE_OPTIONS = {
     "session.qdqisint8allowed": "1",
     "session.qdq_matmulnbits_accuracy_level": "0",
 }
+WINDOW_POOL = "QLinearAveragePool"
 QUANTIZE = "QuantizeLinear"
 ON_CODES = ("DequantizeLinear", "QuantizeLinear", "QLinear", "QGemm")
 """Starts of operators whose operands or results are codes."""
@@ -88,20 +89,23 @@ class Reference:
         The ONNX file.
     layers : sequence of str
         Inner tensors that `run` returns, where ONNX Runtime has them.
+    windows : sequence of str
+        Tensors made by pools over windows smaller than the image: islands too, because
+        QLinearAveragePool adds in float32, whose rounding decides its ties.
 
     Attributes
     ----------
     islands : tuple of Island
     """
 
-    def __init__(self, path: Path, layers: Sequence[str]) -> None:
+    def __init__(self, path: Path, layers: Sequence[str], windows: Sequence[str] = ()) -> None:
         with tempfile.TemporaryDirectory(prefix="qcompile-") as folder:
             fused = Path(folder) / "fused.onnx"
             _session(path, "EXTENDED", save=fused)
             self._graph = read_graph(fused)
             if _uses_saturating_kernels(self._graph) and probe_saturation():
                 raise _unusable_machine(path)
-            self.islands = find_islands(self._graph)
+            self.islands = (*find_islands(self._graph), *_pools(self._graph, windows))
             self._names = expose_tensors(fused, layers)
             self._inner = _session(fused, "OFF") if self._names else None
         self._session = _session(path, "ALL")
@@ -161,6 +165,15 @@ def find_islands(graph: ReferenceGraph) -> tuple[Island, ...]:
         Island(tensor=tensor, operators=operators)
         for tensor, operators in found.items()
         if operators
+    )
+
+
+def _pools(graph: ReferenceGraph, windows: Sequence[str]) -> tuple[Island, ...]:
+    """The pools among `windows` that ONNX Runtime runs on codes."""
+    return tuple(
+        Island(tensor=node.outputs[0], operators=(f"{node.operator} '{node.name}'",))
+        for node in graph.nodes
+        if node.operator == WINDOW_POOL and node.outputs[0] in windows
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from qcompile.compiler import compare
 from qcompile.compiler.compare import LayerRecord, OutputRecord
 from qcompile.compiler.golden.interpreter import run_graph, run_op
-from qcompile.compiler.ir import Int8Array, Model
+from qcompile.compiler.ir import AveragePool, Int8Array, Model
 from qcompile.compiler.reference import Island, Reference, ReferenceRun
 from qcompile.compiler.tally import Tally, to_record
 from qcompile.runtime.host_ops import run_host_ops
@@ -63,6 +64,16 @@ class Simulation:
 
     record: dict[str, Any]
     failures: tuple[str, ...]
+
+
+def reference_of(model: Model) -> Reference:
+    """ONNX Runtime for a model, with the tensors of its layers."""
+    windows = [
+        op.name
+        for op in model.graph.ops
+        if isinstance(op, AveragePool) and op.requant.zero_point_inside
+    ]
+    return Reference(Path(model.path), [op.name for op in model.graph.ops], windows)
 
 
 def simulate(

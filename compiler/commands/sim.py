@@ -14,9 +14,8 @@ from qcompile.compiler.errors import InputError
 from qcompile.compiler.inputs import load_inputs, normalization_of
 from qcompile.compiler.ir import Model
 from qcompile.compiler.pipeline import load_model
-from qcompile.compiler.reference import Reference
 from qcompile.compiler.report import shorten
-from qcompile.compiler.simulate import Engine, Simulation, simulate
+from qcompile.compiler.simulate import Engine, Simulation, reference_of, simulate
 
 DEFAULT_LIMIT = 3
 """Inputs that Verilator simulates where --limit says nothing."""
@@ -36,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for note in samples.notes:
             progress.note(note)
-        reference = Reference(Path(model.path), [op.name for op in model.graph.ops])
+        reference = reference_of(model)
         engine = _engine(arguments, build, progress)
         progress.step(f"run {samples.count} inputs")
         simulation = simulate(

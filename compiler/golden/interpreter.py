@@ -85,8 +85,8 @@ def run_op(op: Op, inputs: list[Int8Array]) -> Int8Array:
 def accumulate(op: Conv | AveragePool, x: Int8Array) -> Int64Array:
     """Accumulators [N, channels, height, width], bias included, before requantization."""
     if isinstance(op, AveragePool):
-        ones = np.ones((x.shape[1], 1, *op.kernel), dtype=np.int64)
-        return _depthwise(op, x, ones)
+        weight = np.full((x.shape[1], 1, *op.kernel), op.weight, dtype=np.int64)
+        return _depthwise(op, x, weight)
     products = _depthwise(op, x, op.weight) if op.group > 1 else _convolve(op, x)
     acc: Int64Array = products + op.bias[:, np.newaxis, np.newaxis]
     return acc

@@ -7,7 +7,6 @@ subtracted.
 A pool over the whole image has ONNX Runtime's global scale sx / (sy * count), the zero point
 outside the rounding: bit for bit the same. A smaller window with equal parameters in and out is
 round(sum / count), ties to the even code: the mantissa of 1 / count with the zero point inside.
-(For some counts, of which 14, 26 and 28 are the first, a tie far from zero may go the other way.)
 ONNX Runtime adds such windows in float32, whose rounding decides its ties: at most one step apart.
 """
 
@@ -130,10 +129,11 @@ class _Fuser:
         x, y = self.values[op.inputs[0]], self.values[op.name]
         xq, yq = _quantization(x), _quantization(y)
         channels = y.shape[1]
-        if op.whole_image or xq.scale != yq.scale:
-            scale = global_average_pool_scale(xq.scale, yq.scale, op.divisor)
-        else:
-            scale = np.asarray([1 / op.divisor], dtype=np.float32)
+        same = xq.scale == yq.scale and not op.whole_image
+        ratio = global_average_pool_scale(xq.scale, yq.scale, op.divisor)[0]
+        mean = 1 / op.divisor if same else float(ratio)
+        weight = _pool_weight(mean, self.mode, exact_ties=same)
+        scale = np.asarray([mean / weight], dtype=np.float32)
         requant = self._requant(
             op, np.repeat(scale, channels), op.low, op.high, inside=not op.whole_image
         )
@@ -148,6 +148,7 @@ class _Fuser:
             pads=op.pads,
             input_zero_point=xq.zero_point - _moved(x.dtype),
             requant=requant,
+            weight=weight,
         )
 
     def _add(self, op: ir_quantized.QuantizedAdd) -> ir.Op:
@@ -201,3 +202,21 @@ class _Fuser:
         self.problems.unsupported(
             f"{origin.operator}{name} (node {origin.index}): {message}", help=help
         )
+
+
+def _pool_weight(mean: float, mode: Mode, *, exact_ties: bool) -> int:
+    """The weight of a pool's taps, 1..127, with which requantization by mean / weight is best.
+
+    Mode `shift`: mean / weight is nearest to a power of two. Mode `exact` with `exact_ties`: its
+    float32 is so near that a sum of half the divisor comes out as a tie, because rounding to 24
+    bits, which moves a product by up to 2**-25 of it, makes up for the rest.
+    """
+    weights = np.arange(1, 128)
+    scales = mean / weights
+    if mode == "shift":
+        logs = np.log2(scales)
+        return int(weights[np.argmin(np.abs(logs - np.rint(logs)).round(6))])
+    if not exact_ties:
+        return 1
+    near = np.abs(scales.astype(np.float32) / scales - 1) < 2.0**-26
+    return int(weights[np.argmax(near)])

@@ -143,7 +143,7 @@ def _average_pool(graph: ir.Graph, op: ir.AveragePool, source: str) -> Layer:
         kind="depthwise",
         source=source,
         shapes=(in_shape, out_shape),
-        weight=np.ones((channels, *op.kernel), np.int16),
+        weight=np.full((channels, *op.kernel), op.weight, np.int16),
         bias=np.zeros(channels, np.int64),
         strides=op.strides,
         dilations=(1, 1),

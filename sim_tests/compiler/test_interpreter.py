@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from qcompile.compiler.golden.interpreter import accumulate, run_graph
+from qcompile.compiler.golden.numerics import requantize, scale_to_mantissa
 from qcompile.compiler.ir import AveragePool, Binary, Conv, Graph, Lookup, Requant, Reshape, Value
+from qcompile.compiler.passes.fuse_requant import _pool_weight
 
 
 def identity_requant(channels: int) -> Requant:
@@ -137,3 +140,15 @@ def test_input_of_another_shape_is_refused() -> None:
     graph = Graph(name="g", inputs=("x",), outputs=("x",), values=values, ops=())
     with pytest.raises(ValueError, match=r"^input 'x' is int8\[5, 2, 3\], not int8\[N, 2, 3, 4\]$"):
         run_graph(graph, {"x": np.zeros((5, 2, 3), np.int8)})
+
+
+@pytest.mark.parametrize("divisor", [3, 6, 14, 26, 28, 49, 120, 360])
+def test_means_of_windows_are_rounded_as_fractions_are(divisor: int) -> None:
+    weight = _pool_weight(1 / divisor, "exact", exact_ties=True)
+    mantissa, shift = scale_to_mantissa(np.array([1 / divisor / weight], np.float32))
+    requant = Requant(
+        mode="exact", mantissa=mantissa, shift=shift, zero_point=0, zero_point_inside=True
+    )
+    sums = np.arange(-127 * divisor, 127 * divisor + 1)
+    expected = [round(Fraction(int(total), divisor)) for total in sums]
+    np.testing.assert_array_equal(requantize(weight * sums[:, np.newaxis], requant)[:, 0], expected)
