@@ -120,6 +120,15 @@ class Concat(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArgMax(Op):
+    """int64 index of the largest value along `axis`, the first or the last of several."""
+
+    axis: int
+    keepdims: bool
+    select_last_index: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Softmax(Op):
     """Softmax along one axis."""
 

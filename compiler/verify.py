@@ -59,7 +59,9 @@ def _operations(graph: ir.Graph) -> Iterator[str]:
 
 
 def _operation(op: ir.Op, inputs: list[ir.Value], output: ir.Value) -> Iterator[str]:
-    integer = isinstance(op, ir.Conv | ir.AveragePool | ir.Binary | ir.MaxPool | ir.Select)
+    integer = isinstance(op, ir.Conv | ir.AveragePool | ir.Binary)
+    if isinstance(op, ir.MaxPool | ir.Select) and any(x.dtype != output.dtype for x in inputs):
+        yield f"makes {output.dtype} of {', '.join(x.dtype for x in inputs)}"
     if integer and any(value.dtype != "int8" for value in (*inputs, output)):
         yield "works on something else than int8 codes"
     match op:

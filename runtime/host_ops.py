@@ -1,10 +1,10 @@
 """The operations around the accelerator that a host computes, with numpy alone.
 
 A build's manifest lists them as JSON objects, `prologue` before the accelerator and `epilogue`
-after it: `{"op": ..., "inputs": [name], "outputs": [name], "attributes": {...}}`, one input and
-one output each. Every tensor has the batch as its first axis: shapes are written for one sample,
-with a leading 1, and hold for N samples. Results are those of ONNX Runtime 1.31 on x86-64, Softmax
-in the last bit included.
+after it: `{"op": ..., "inputs": [name], "outputs": [name], "attributes": {...}}`, one output each
+and one input, but for Select. Every tensor has the batch as its first axis: shapes are written for
+one sample, with a leading 1, and hold for N samples. Results are those of ONNX Runtime 1.31 on
+x86-64, Softmax in the last bit included.
 
 | op | attributes | result |
 |---|---|---|
@@ -17,6 +17,7 @@ in the last bit included.
 | QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | codes of softmax(x_scale * x) |
 | QuantizeLinear | scale, zero_point, dtype | rint(clip(x / scale, low - zp, high - zp)) + zp |
 | Reshape | shape | row-major, to [N, *shape[1:]] |
+| Select | index (flat), shape, fill | entries of the inputs behind one another; -1: fill |
 | Softmax | axis | float32 |
 | Transpose | permutation (0 first) | as numpy's |
 """
@@ -48,14 +49,15 @@ def run_host_ops(ops: Sequence[Mapping[str, Any]], values: Mapping[str, Array]) 
         function = functions.get(op["op"])
         if function is None:
             raise ValueError(f"host operation '{op['op']}' is unknown to this version of qcompile")
-        (source,), (target,) = op["inputs"], op["outputs"]
-        if source not in known:
-            raise ValueError(f"host operation '{op['op']}' needs the tensor '{source}'")
-        known[target] = function(known[source], op["attributes"])
+        for source in op["inputs"]:
+            if source not in known:
+                raise ValueError(f"host operation '{op['op']}' needs the tensor '{source}'")
+        (target,) = op["outputs"]
+        known[target] = function(*(known[source] for source in op["inputs"]), op["attributes"])
     return known
 
 
-def _functions() -> dict[str, Callable[[Array, Attributes], Array]]:
+def _functions() -> dict[str, Callable[..., Array]]:
     return {
         "ArgMax": _arg_max,
         "Cast": lambda x, a: x.astype(np.dtype(a["dtype"])),
@@ -68,6 +70,7 @@ def _functions() -> dict[str, Callable[[Array, Attributes], Array]]:
         ).astype(np.dtype(a["dtype"]), copy=False),
         "QuantizeLinear": lambda x, a: quantize_linear(x, a["scale"], a["zero_point"], a["dtype"]),
         "Reshape": lambda x, a: x.reshape((len(x), *a["shape"][1:])),
+        "Select": _select,
         "Softmax": lambda x, a: softmax(x, axis=a["axis"]),
         "Transpose": lambda x, a: np.transpose(x, a["permutation"]),
         "WindowColumns": _window_columns,
@@ -189,6 +192,16 @@ def _arg_max(x: Array, attributes: Attributes) -> Array:
     if attributes["keepdims"]:
         index = np.expand_dims(index, axis)
     return np.asarray(index, dtype=np.int64)
+
+
+def _select(*operands: Any) -> Array:
+    """The inputs' elements of a sample, row-major and one input after the other, by number."""
+    *tensors, attributes = operands
+    count = len(tensors[0])
+    fill = np.full((count, 1), attributes["fill"], dtype=tensors[0].dtype)  # -1: the last entry
+    entries = np.concatenate([*(x.reshape(count, -1) for x in tensors), fill], axis=1)
+    index = np.asarray(attributes["index"], dtype=np.int64)
+    return np.asarray(entries[:, index].reshape(count, *attributes["shape"][1:]))
 
 
 def _window_columns(x: Array, attributes: Attributes) -> Array:

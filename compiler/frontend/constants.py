@@ -25,6 +25,11 @@ def fold_constant(op: Op, constants: Mapping[str, npt.NDArray[Any]]) -> npt.NDAr
         return x.reshape(op.shape)
     if isinstance(op, ir_float.Transpose):
         return x.transpose(op.permutation)
+    if isinstance(op, ir_float.Select):
+        entries = np.append(x.reshape(-1), np.asarray(op.fill).astype(x.dtype))  # -1: the last
+        return entries[op.index]
+    if isinstance(op, ir_float.Concat):
+        return np.concatenate([constants[name] for name in op.inputs], axis=op.axis)
     if isinstance(op, ir_float.Cast):
         return x.astype(op.dtype)
     if isinstance(op, ir_float.QuantizeLinear):

@@ -7,8 +7,9 @@ that `qcompile.runtime.host_ops` runs with numpy alone and that the manifest rec
     {"op": "QuantizeLinear", "inputs": ["x"], "outputs": ["x_codes"],
      "attributes": {"scale": 0.5, "zero_point": 3, "dtype": "int8"}}
 
-Host operations have one input and one output. Every value has the batch as its first axis: shapes
-are written for one sample, with a leading 1, and hold for N samples with N in its place.
+Host operations have one output, and one input but for Select. Every value has the batch as its
+first axis: shapes are written for one sample, with a leading 1, and hold for N samples with N in
+its place.
 An operation may have the same name for its input and its output: it then replaces the value.
 Scales are float32 values (a JSON number that float32 holds exactly), dtypes are numpy names.
 
@@ -22,6 +23,8 @@ Scales are float32 values (a JSON number that float32 holds exactly), dtypes are
 | QuantizeLinear | scale, zero_point, dtype | rint(clip(x / scale, low - zp, high - zp)) + zp |
 | DequantizeLinear | scale, zero_point | float32(code - zero_point) * scale |
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's own dtype] as dtype |
+| ArgMax | axis, keepdims, select_last_index | int64 index of the first or last largest |
+| Select | index (flat), shape, fill | entries of the inputs behind one another; -1: fill |
 | Softmax | axis | float32 softmax along one axis |
 | WindowColumns | kernel, stride, dilation, pad, out_width, fill | windows' columns as channels |
 | QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | as ONNX Runtime's operator |
@@ -35,13 +38,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qcompile.compiler import ir_quantized
+from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.ir import Graph, Lookup, Op, Quantization, Reshape, Select, Value
-from qcompile.compiler.ir_float import Cast, Clip, Softmax, Transpose
-from qcompile.compiler.passes.matmul_to_conv import LAYERS, ONNX_SHAPE
-
-HostOp = dict[str, object]
+from qcompile.compiler.ir import Graph, Lookup, Op, Reshape, Select
+from qcompile.compiler.passes.gather_moves import gather_moves
+from qcompile.compiler.passes.host_operations import OPERATIONS, HostOp, host_operation, offset
+from qcompile.compiler.passes.matmul_to_conv import LAYERS
 
 INT8_CODES = ":int8"
 """Suffix of an input of the accelerator whose codes are uint8 in the model."""
@@ -72,13 +74,30 @@ def split_host(graph: Graph, problems: Problems) -> SplitModel:
             help="the model needs at least one quantized Conv, MatMul, Gemm, AveragePool or Add",
         )
     for op in middle:
-        if not isinstance(op, LAYERS | Lookup | Reshape | Select):
+        if not isinstance(op, LAYERS | Lookup | Reshape | ir_float.Transpose | Select):
             _refuse(graph, op, problems, "stands between two layers")
     for op in (*leading, *trailing):
-        if graph.values[op.name].shape[:1] != (1,):
-            _refuse(graph, op, problems, "does not keep the batch as the first axis")
+        if type(op) not in OPERATIONS:
+            _refuse(graph, op, problems, "is no operation for the host")
     problems.raise_if_any()
-    return _assemble(graph, leading, middle, trailing)
+    split = _assemble(graph, leading, middle, trailing)
+    gathered = gather_moves(split.graph)
+    for part, ops in ((graph, leading), (gathered, gathered.ops), (graph, trailing)):
+        for op in ops:
+            if not _keeps_batch(part, op):
+                _refuse(part, op, problems, "does not keep the batch as the first axis")
+    problems.raise_if_any()
+    return replace(split, graph=gathered)
+
+
+def _keeps_batch(graph: Graph, op: Op) -> bool:
+    """Whether the first axis, which is the batch, stays apart."""
+    match op:
+        case ir_float.Softmax() | ir_float.ArgMax() | ir_quantized.QuantizedSoftmax():
+            apart = op.axis != 0
+        case _:
+            apart = True
+    return apart and graph.values[op.name].shape[:1] == (1,)
 
 
 def _leading(graph: Graph) -> list[Op]:
@@ -125,12 +144,12 @@ def _assemble(
     later = {name for op in trailing for name in op.inputs} | set(graph.outputs)
     outputs = tuple(name for op in middle for name in op.outputs if name in later)
     moved = {name: name + INT8_CODES for name in inputs if graph.values[name].dtype == "uint8"}
-    prologue = [_host_op(graph, op) for op in leading]
-    prologue += [_offset(name, moved[name], -128, "int8") for name in inputs if name in moved]
+    prologue = [host_operation(graph, op) for op in leading]
+    prologue += [offset(name, moved[name], -128, "int8") for name in inputs if name in moved]
     epilogue = [
-        _offset(name, name, 128, "uint8") for name in outputs if graph.values[name].dtype == "uint8"
+        offset(name, name, 128, "uint8") for name in outputs if graph.values[name].dtype == "uint8"
     ]
-    epilogue += [_host_op(graph, op) for op in trailing]
+    epilogue += [host_operation(graph, op) for op in trailing]
     names = {name for op in middle for name in (*op.inputs, *op.outputs)}
     accelerated = Graph(
         name=graph.name,
@@ -146,71 +165,3 @@ def _assemble(
         ),
     )
     return SplitModel(prologue=tuple(prologue), graph=accelerated, epilogue=tuple(epilogue))
-
-
-def _offset(source: str, result: str, offset: int, dtype: str) -> HostOp:
-    return _host("Offset", source, result, offset=offset, dtype=dtype)
-
-
-def _host(operator: str, source: str, result: str, **attributes: object) -> HostOp:
-    """A host operation; a layer's result in its ONNX shape bears the layer's own name."""
-    return {
-        "op": operator,
-        "inputs": [source.removesuffix(ONNX_SHAPE)],
-        "outputs": [result.removesuffix(ONNX_SHAPE)],
-        "attributes": attributes,
-    }
-
-
-def _host_op(graph: Graph, op: Op) -> HostOp:
-    x, y = graph.values[op.inputs[0]], graph.values[op.name]
-    match op:
-        case Reshape():
-            return _host("Reshape", x.name, y.name, shape=list(op.shape))
-        case Transpose():
-            return _host("Transpose", x.name, y.name, permutation=list(op.permutation))
-        case Cast():
-            return _host("Cast", x.name, y.name, dtype=op.dtype)
-        case Clip():
-            return _host("Clip", x.name, y.name, low=op.low, high=op.high)
-        case Softmax():
-            return _host("Softmax", x.name, y.name, axis=op.axis)
-        case Lookup():
-            table = [int(code) + (128 if y.dtype == "uint8" else 0) for code in op.table]
-            return _host("Lookup", x.name, y.name, table=table, dtype=y.dtype)
-        case ir_quantized.Quantize():
-            q = _quantization(y)
-            return _host(
-                "QuantizeLinear",
-                x.name,
-                y.name,
-                scale=q.scale,
-                zero_point=q.zero_point,
-                dtype=y.dtype,
-            )
-        case ir_quantized.Dequantize():
-            q = _quantization(x)
-            return _host("DequantizeLinear", x.name, y.name, scale=q.scale, zero_point=q.zero_point)
-        case ir_quantized.QuantizedSoftmax():
-            return _softmax(op, x, y)
-        case _:
-            raise AssertionError(f"{type(op).__name__} is no operation for the host")
-
-
-def _softmax(op: ir_quantized.QuantizedSoftmax, x: Value, y: Value) -> HostOp:
-    q = _quantization(y)
-    return _host(
-        "QLinearSoftmax",
-        x.name,
-        y.name,
-        axis=op.axis,
-        x_scale=_quantization(x).scale,
-        y_scale=q.scale,
-        y_zero_point=q.zero_point,
-        dtype=y.dtype,
-    )
-
-
-def _quantization(value: Value) -> Quantization:
-    assert value.quantization is not None, f"fold_qdq gives '{value.name}' its scale"
-    return value.quantization

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qcompile.compiler.ir import Graph, Op, Reshape
+import numpy as np
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.ir import Graph, Op, Reshape, Select
 from qcompile.compiler.ir_float import Transpose
 
 
@@ -27,7 +30,8 @@ def without_dead_ops(graph: Graph) -> Graph:
 def without_idle_moves(graph: Graph) -> Graph:
     """Chains of Reshape become one, and those that change nothing disappear.
 
-    A Transpose that only moves axes of length 1 is a Reshape. Graph outputs keep their names.
+    A Transpose that only moves axes of length 1 is a Reshape, and so is a Select that keeps the
+    order. Graph outputs keep their names.
     """
     base: dict[str, str] = {}  # result of a Reshape chain to the value at its start
     alias: dict[str, str] = {}
@@ -50,6 +54,10 @@ def without_idle_moves(graph: Graph) -> Graph:
 def _is_reshape(graph: Graph, op: Op) -> bool:
     if isinstance(op, Reshape):
         return True
+    if isinstance(op, Select | ir_float.Select):
+        x = graph.values[op.inputs[0]]
+        order = np.arange(x.elements)
+        return len(op.inputs) == 1 and np.array_equal(op.index.reshape(-1), order)
     if not isinstance(op, Transpose):
         return False
     shape = graph.values[op.inputs[0]].shape

@@ -11,7 +11,17 @@ import pytest
 
 from qcompile.compiler.golden.interpreter import accumulate, run_graph
 from qcompile.compiler.golden.numerics import requantize, scale_to_mantissa
-from qcompile.compiler.ir import AveragePool, Binary, Conv, Graph, Lookup, Requant, Reshape, Value
+from qcompile.compiler.ir import (
+    AveragePool,
+    Binary,
+    Conv,
+    Graph,
+    Lookup,
+    Requant,
+    Reshape,
+    Select,
+    Value,
+)
 from qcompile.compiler.passes.fuse_requant import _pool_weight
 
 
@@ -133,6 +143,20 @@ def test_tables_and_reshape_work_on_codes(rng: np.random.Generator) -> None:
         assert got["sum"][index] == total
         assert got["looked"][index] == table[int(total) + 128]
     assert np.array_equal(got["flat"], got["looked"].reshape(5, 6))
+
+
+def test_selection_takes_entries_of_all_inputs_by_number(rng: np.random.Generator) -> None:
+    shapes = {"a": (1, 2, 2, 1), "b": (1, 3), "y": (1, 1, 2, 3)}
+    values = {name: Value(name=name, shape=s, dtype="int8") for name, s in shapes.items()}
+    index = np.array([[[[6, -1, 0], [3, 4, 4]]]], np.int32)
+    select = Select(inputs=("a", "b"), outputs=("y",), index=index, fill=-7)
+    graph = Graph(name="g", inputs=("a", "b"), outputs=("y",), values=values, ops=(select,))
+    a = rng.integers(-128, 128, (5, 2, 2, 1)).astype(np.int8)
+    b = rng.integers(-128, 128, (5, 3)).astype(np.int8)
+    got = run_graph(graph, {"a": a, "b": b})["y"]
+    for n in range(5):
+        first = [b[n, 2], -7, a[n, 0, 0, 0]]
+        assert got[n].tolist() == [[first, [a[n, 1, 1, 0], b[n, 0], b[n, 0]]]]
 
 
 def test_input_of_another_shape_is_refused() -> None:

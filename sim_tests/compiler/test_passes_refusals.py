@@ -92,13 +92,14 @@ def test_constant_added_to_an_activation_is_refused(tmp_path: Path) -> None:
 def test_host_operation_between_two_layers_is_refused(tmp_path: Path) -> None:
     network = Network()
     codes = add_conv(network, network.input("x", "int8", (1, 4, 8, 8)))
-    moved = network.node("Transpose", codes, perm=[0, 1, 3, 2], name="t", output="t_out")
+    real = network.dequantize(codes, INT8)
+    shares = network.quantize(network.node("Softmax", real, name="s", axis=1), INT8)
     w = network.weight(np.ones((4, 4, 3, 1), np.int8), 0.01)
-    y = network.node("Conv", network.dequantize(moved, INT8), w)
+    y = network.node("Conv", network.dequantize(shares, INT8), w)
     network.output(network.quantize(y, INT8), "int8")
     refused(
         network.save(tmp_path / "m.onnx"),
-        "m.onnx: Transpose 't' (node 4): stands between two layers",
+        "m.onnx: Softmax 's' (node 5): stands between two layers",
         "  input 'c_codes' int8[1,4,8,8]",
         "  help: the host runs one sample a time, before the first and after the last layer",
     )

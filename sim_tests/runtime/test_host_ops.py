@@ -218,3 +218,17 @@ def test_missing_tensor_is_named() -> None:
     ops = [{"op": "Cast", "inputs": ["a"], "outputs": ["b"], "attributes": {}}]
     with pytest.raises(ValueError, match=r"^host operation 'Cast' needs the tensor 'a'$"):
         host_ops.run_host_ops(ops, {})
+
+
+def test_select_takes_entries_of_all_inputs_by_number() -> None:
+    a = np.array([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], np.uint8)  # [2, 2, 2]
+    b = np.array([[9], [10]], np.uint8)
+    op = {
+        "op": "Select",
+        "inputs": ["a", "b"],
+        "outputs": ["y"],
+        "attributes": {"index": [4, -1, 3, 0], "shape": [1, 2, 2], "fill": 200},
+    }
+    y = run_host_ops([op], {"a": a, "b": b})["y"]
+    assert y.dtype == np.uint8
+    assert y.tolist() == [[[9, 200], [4, 1]], [[10, 200], [8, 5]]]

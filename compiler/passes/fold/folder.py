@@ -127,17 +127,35 @@ class Folder:
         if name in self.values:
             return name
         pending = self.pending.get(name)
-        if pending is not None and isinstance(pending.op, ir_float.Softmax) and not pending.after:
+        if pending is None:
+            self._dequantize(name, self.codes.get(name))
+        elif isinstance(pending.op, ir_float.Softmax) and not pending.after:
             source = self.real(pending.op.inputs[0])
             self.ops.append(replace(pending.op, inputs=(source,)))
             self.values[name] = self.graph.values[name]
-        elif pending is not None:
+        elif pending.op is None and not pending.after:
+            self._move_real(name, pending)
+        else:
             self.refuse_float_result(name)
-        elif name in self.codes:
-            code = self.values[self.codes[name]]
-            self.ops.append(ir_quantized.Dequantize(inputs=(code.name,), outputs=(name,)))
-            self.values[name] = self.graph.values[name]
         return name
+
+    def _dequantize(self, name: str, code: str | None) -> None:
+        """The real numbers of codes; nothing where their maker was refused already."""
+        if code is not None:
+            self.ops.append(ir_quantized.Dequantize(inputs=(code,), outputs=(name,)))
+            self.values[name] = self.graph.values[name]
+
+    def _move_real(self, name: str, pending: Pending) -> None:
+        """Moves whose fill is no code: they act on the real numbers of the codes."""
+        code = pending.inputs[0]
+        source = f"{name}:real"
+        self.ops.append(ir_quantized.Dequantize(inputs=(code.name,), outputs=(source,)))
+        self.values[source] = replace(code, name=source, dtype="float32", quantization=None)
+        for number, (move, shape) in enumerate(pending.moves, start=1):
+            result = name if number == len(pending.moves) else f"{name}:real{number}"
+            self.ops.append(replace(move, inputs=(source,), outputs=(result,)))
+            self.values[result] = Value(name=result, shape=shape, dtype="float32")
+            source = result
 
     # ------------------------------------------------------------------ messages
 
