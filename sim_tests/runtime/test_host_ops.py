@@ -229,6 +229,6 @@ def test_select_takes_entries_of_all_inputs_by_number() -> None:
         "outputs": ["y"],
         "attributes": {"index": [4, -1, 3, 0], "shape": [1, 2, 2], "fill": 200},
     }
-    y = run_host_ops([op], {"a": a, "b": b})["y"]
+    y = host_ops.run_host_ops([op], {"a": a, "b": b})["y"]
     assert y.dtype == np.uint8
     assert y.tolist() == [[[9, 200], [4, 1]], [[10, 200], [8, 5]]]
