@@ -56,9 +56,10 @@ class FloatConv(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatMatMul(Op):
-    """Inputs x [..., K] and w [K, N], or [N, K] with `transposed`; perhaps b [N] (Gemm)."""
+    """alpha * a @ b + beta * c: a [..., M, K], b [..., K, N], perhaps c, as in Gemm."""
 
-    transposed: bool = False
+    alpha: float = 1.0
+    beta: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 `fold_qdq` makes them of DequantizeLinear, operator, QuantizeLinear groups and `fuse_requant` turns
 them into the integer level. Scales are still float32 and live in the values (`Value.quantization`)
-and in `weight_scale`. `low` and `high` are a fused Relu or Clip, in codes of the output's type.
+and in `acc_scale`. `low` and `high` are a fused Relu or Clip, in codes of the output's type.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedConv(Op):
-    """Convolution; `weight` int16 [O, C / group, kh, kw], its zero point subtracted."""
+    """Convolution; `weight` int16 [O, C / group, kh, kw], its zero point subtracted.
+
+    `acc_scale` float32 [O] is the real value of 1 in the sums of products and in `bias`.
+    """
 
     weight: Int16Array
-    weight_scale: FloatArray
+    acc_scale: FloatArray
     bias: Int64Array
     strides: tuple[int, int]
     dilations: tuple[int, int]
@@ -34,11 +37,16 @@ class QuantizedConv(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedMatMul(Op):
-    """Fully connected layer; `weight` int16 [K, N], its zero point subtracted."""
+    """Matrix product; `weight` int16 [K, N], its zero point subtracted; `acc_scale` as in Conv.
+
+    The input is vectors of K as rows [..., R, K]; or as columns [..., K, R] with `columns`, and so
+    is the result.
+    """
 
     weight: Int16Array
-    weight_scale: FloatArray
+    acc_scale: FloatArray
     bias: Int64Array
+    columns: bool
     low: int
     high: int
 

@@ -7,7 +7,7 @@ import numpy as np
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
 from qcompile.compiler.frontend.windows import Window, read_window, window_counts
-from qcompile.compiler.ir import Value
+from qcompile.compiler.ir import Op, Reshape, Value
 
 
 def _image_input(node: NodeReader) -> tuple[Value, int, tuple[int, int]]:
@@ -26,74 +26,121 @@ def _inputs(node: NodeReader, count: int) -> tuple[str, ...]:
 
 
 def conv(node: NodeReader) -> Imported:
-    """Conv with group 1 or one channel a group."""
-    x, channels, image = _image_input(node)
-    w = node.float_input(1)
+    """Conv over images, or over lines as images of one row."""
+    x, w = node.float_input(0), node.float_input(1)
+    if len(x.shape) == 3 and len(w.shape) == 3:
+        return _line_conv(node, x, w)
+    x, _, image = _image_input(node)
     if len(w.shape) != 4:
         raise Refusal(f"weight '{w.name}' has {len(w.shape)} dimensions, not 4")
     kernel = (w.shape[2], w.shape[3])
+    _check_kernel(node, kernel)
+    return _conv_op(node, x, w, read_window(node, image, kernel), node.output)
+
+
+def _line_conv(node: NodeReader, x: Value, w: Value) -> Imported:
+    """[N, C, L] as [N, C, 1, L], weight [O, C, K] as [O, C, 1, K], and back."""
+    _check_kernel(node, w.shape[2:])
+    window = read_window(node, (1, x.shape[2]), (1, w.shape[2]), line=True)
+    images = [
+        _reshaped(node, value, f"{node.output}:{suffix}", (*value.shape[:2], 1, value.shape[2]))
+        for value, suffix in ((x, "image"), (w, "kernel"))
+    ]
+    made = _conv_op(node, images[0][1], images[1][1], window, f"{node.output}:row")
+    batch, channels, _, length = made[1].shape
+    return [*images, made, _reshaped(node, made[1], node.output, (batch, channels, length))]
+
+
+def _reshaped(node: NodeReader, x: Value, name: str, shape: tuple[int, ...]) -> tuple[Op, Value]:
+    op = Reshape(inputs=(x.name,), outputs=(name,), origins=(node.origin,), shape=shape)
+    return op, Value(name=name, shape=shape, dtype=x.dtype)
+
+
+def _check_kernel(node: NodeReader, kernel: tuple[int, ...]) -> None:
     stated = node.attribute("kernel_shape", list(kernel))
     if list(stated) != list(kernel):
         raise Refusal(f"kernel_shape={list(stated)} but weight has {list(kernel)}", broken=True)
+
+
+def _conv_op(node: NodeReader, x: Value, w: Value, window: Window, output: str) -> tuple[Op, Value]:
     group = int(node.attribute("group", 1))
-    if group < 1 or channels != w.shape[1] * group or w.shape[0] % group:
+    if group < 1 or x.shape[1] != w.shape[1] * group or w.shape[0] % group:
         raise Refusal(f"group={group} does not fit weight and input", broken=True)
-    if group > 1 and not (group == channels == w.shape[0]):
-        raise Refusal(
-            f"group={group} with {channels} input and {w.shape[0]} output channels "
-            "is not supported",
-            help="use group=1, or depthwise: as many groups as input and output channels",
-        )
-    window = read_window(node, image, kernel)
     op = ir_float.FloatConv(
-        inputs=_inputs(node, 3),
-        outputs=(node.output,),
+        inputs=(x.name, w.name, *_inputs(node, 3)[2:]),
+        outputs=(output,),
         origins=(node.origin,),
         strides=window.strides,
         dilations=window.dilations,
         pads=window.pads,
         group=group,
     )
-    shape = (x.shape[0], w.shape[0], *window.output_size(*image))
-    return op, Value(name=node.output, shape=shape, dtype="float32")
+    shape = (x.shape[0], w.shape[0], *window.output_size(x.shape[2], x.shape[3]))
+    return op, Value(name=output, shape=shape, dtype="float32")
 
 
 def matmul(node: NodeReader) -> Imported:
-    """MatMul with a matrix [K, N] on the right."""
-    x, w = node.float_input(0), node.float_input(1)
-    return _fully_connected(node, x, w, transposed=False, inputs=_inputs(node, 2))
+    """MatMul of matrices, one of which is a constant."""
+    return _product(node, node.float_input(0), node.float_input(1))
 
 
 def gemm(node: NodeReader) -> Imported:
-    """Gemm with alpha = beta = 1 and an input that is not transposed."""
-    node.expect("alpha", 1.0)
-    node.expect("beta", 1.0)
-    node.expect("transA", 0)
-    transposed = bool(node.attribute("transB", 0))
-    x, w = node.float_input(0), node.float_input(1)
-    return _fully_connected(node, x, w, transposed=transposed, inputs=_inputs(node, 3))
+    """Gemm: alpha * A' * B' + beta * C, perhaps transposed by operations in front."""
+    operands, steps = [], []
+    for position, flag in enumerate(("transA", "transB")):
+        x = node.float_input(position)
+        if len(x.shape) != 2:
+            raise Refusal(f"'{x.name}' {list(x.shape)} is no matrix", broken=True)
+        if node.attribute(flag, 0):
+            step = _transposed(node, x, f"{node.output}:{flag}")
+            steps.append(step)
+            x = step[1]
+        operands.append(x)
+    bias = node.name_of(2)
+    alpha, beta = (float(node.attribute(name, 1.0)) for name in ("alpha", "beta"))
+    if not np.isfinite(alpha) or not np.isfinite(beta) or alpha == 0:
+        raise Refusal(f"alpha={alpha} with beta={beta} is not supported")
+    if beta == 0:
+        bias = None
+    return [*steps, _product(node, *operands, bias=bias, alpha=alpha, beta=beta)]
 
 
-def _fully_connected(
-    node: NodeReader, x: Value, w: Value, *, transposed: bool, inputs: tuple[str, ...]
-) -> Imported:
-    if len(w.shape) != 2 or len(x.shape) < 2:
-        raise Refusal(
-            f"operands of shapes {list(x.shape)} and {list(w.shape)} are not supported",
-            help="only a vector times a constant matrix [inputs, outputs]",
-        )
-    depth, outputs = reversed(w.shape) if transposed else w.shape
-    if x.shape[-1] != depth:
-        raise Refusal(f"shapes {list(x.shape)} and {list(w.shape)} do not fit", broken=True)
-    if any(d != 1 for d in x.shape[:-1]):
-        raise Refusal(
-            f"input '{x.name}' {list(x.shape)} holds several vectors",
-            help="only one vector a time is supported; use a 1x1 Conv for several",
-        )
-    op = ir_float.FloatMatMul(
-        inputs=inputs, outputs=(node.output,), origins=(node.origin,), transposed=transposed
+def _transposed(node: NodeReader, x: Value, name: str) -> tuple[Op, Value]:
+    op = ir_float.Transpose(
+        inputs=(x.name,), outputs=(name,), origins=(node.origin,), permutation=(1, 0)
     )
-    return op, Value(name=node.output, shape=(*x.shape[:-1], outputs), dtype="float32")
+    return op, Value(name=name, shape=(x.shape[1], x.shape[0]), dtype=x.dtype)
+
+
+def _product(
+    node: NodeReader,
+    a: Value,
+    b: Value,
+    *,
+    bias: str | None = None,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+) -> tuple[Op, Value]:
+    if len(a.shape) < 2 or len(b.shape) < 2:
+        raise Refusal(
+            f"operands of shapes {list(a.shape)} and {list(b.shape)} are not supported",
+            help="give both operands two dimensions or more",
+        )
+    try:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        batch = None
+    if batch is None or a.shape[-1] != b.shape[-2]:
+        raise Refusal(f"shapes {list(a.shape)} and {list(b.shape)} do not fit", broken=True)
+    op = ir_float.FloatMatMul(
+        inputs=(a.name, b.name, *([bias] if bias else [])),
+        outputs=(node.output,),
+        origins=(node.origin,),
+        alpha=alpha,
+        beta=beta,
+    )
+    shape = (*batch, a.shape[-2], b.shape[-1])
+    return op, Value(name=node.output, shape=shape, dtype="float32")
 
 
 def add(node: NodeReader) -> Imported:

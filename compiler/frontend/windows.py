@@ -33,17 +33,20 @@ class Window:
         return rows, columns
 
 
-def read_window(node: NodeReader, image: tuple[int, int], kernel: tuple[int, int]) -> Window:
-    """The node's window over an image of height and width `image`."""
-    strides = _pair(node, "strides")
-    dilations = _pair(node, "dilations")
-    pads = tuple(int(x) for x in node.attribute("pads", [0, 0, 0, 0]))
+def read_window(
+    node: NodeReader, image: tuple[int, int], kernel: tuple[int, int], *, line: bool = False
+) -> Window:
+    """The node's window over an image of height and width `image`.
+
+    With `line` the node has one axis, the image's width; the height is 1.
+    """
+    strides = _pair(node, "strides", line)
+    dilations = _pair(node, "dilations", line)
+    pads = _pads(node, line)
     auto_pad = node.attribute("auto_pad", "NOTSET")
-    if len(pads) != 4 or min(pads) < 0:
-        raise Refusal(f"pads={list(pads)} is not supported", help="four pads, none negative")
     window = Window(kernel=kernel, strides=strides, dilations=dilations, pads=(0, 0, 0, 0))
     if auto_pad == "NOTSET":
-        resolved = (pads[0], pads[1], pads[2], pads[3])
+        resolved = pads
     elif auto_pad == "VALID":
         resolved = (0, 0, 0, 0)
     elif auto_pad in ("SAME_UPPER", "SAME_LOWER"):
@@ -68,11 +71,24 @@ def read_window(node: NodeReader, image: tuple[int, int], kernel: tuple[int, int
     return window
 
 
-def _pair(node: NodeReader, name: str) -> tuple[int, int]:
-    pair = [int(x) for x in node.attribute(name, [1, 1])]
-    if len(pair) != 2 or min(pair) < 1:
-        raise Refusal(f"{name}={pair} is not supported", help="two positive numbers")
-    return pair[0], pair[1]
+def _pair(node: NodeReader, name: str, line: bool) -> tuple[int, int]:
+    pair = [int(x) for x in node.attribute(name, [1] * (1 if line else 2))]
+    if len(pair) != (1 if line else 2) or min(pair) < 1:
+        raise Refusal(
+            f"{name}={pair} is not supported",
+            help="one positive number" if line else "two positive numbers",
+        )
+    return (1, pair[0]) if line else (pair[0], pair[1])
+
+
+def _pads(node: NodeReader, line: bool) -> tuple[int, int, int, int]:
+    pads = [int(x) for x in node.attribute("pads", [0] * (2 if line else 4))]
+    if len(pads) != (2 if line else 4) or min(pads) < 0:
+        raise Refusal(
+            f"pads={pads} is not supported",
+            help="two pads, none negative" if line else "four pads, none negative",
+        )
+    return (0, pads[0], 0, pads[1]) if line else (pads[0], pads[1], pads[2], pads[3])
 
 
 def _same_pads(window: Window, image: tuple[int, int], *, upper: bool) -> tuple[int, int, int, int]:

@@ -64,7 +64,7 @@ def run_op(op: Op, inputs: list[Int8Array]) -> Int8Array:
     """One operation on a batch."""
     match op:
         case Conv():
-            return _in_chunks(op, inputs[0], op.weight[0].size if op.group == 1 else 1)
+            return _in_chunks(op, inputs[0], 1 if _is_depthwise(op) else op.weight[0].size)
         case AveragePool():
             return _in_chunks(op, inputs[0], 1)
         case Binary():
@@ -87,7 +87,7 @@ def accumulate(op: Conv | AveragePool, x: Int8Array) -> Int64Array:
     if isinstance(op, AveragePool):
         weight = np.full((x.shape[1], 1, *op.kernel), op.weight, dtype=np.int64)
         return _depthwise(op, x, weight)
-    products = _depthwise(op, x, op.weight) if op.group > 1 else _convolve(op, x)
+    products = _depthwise(op, x, op.weight) if _is_depthwise(op) else _convolve(op, x)
     acc: Int64Array = products + op.bias[:, np.newaxis, np.newaxis]
     return acc
 
@@ -121,14 +121,21 @@ def _exact_float(bound: int) -> type[np.floating[Any]]:
     return np.float32 if bound < 2**24 else np.float64
 
 
+def _is_depthwise(op: Conv) -> bool:
+    outputs, depth = op.weight.shape[:2]
+    return bool(1 < op.group == outputs and depth == 1)
+
+
 def _convolve(op: Conv, x: Int8Array) -> Int64Array:
+    """Any groups: channels of group g make the outputs of group g alone."""
     taps = _taps(op, x)
-    weight = op.weight.reshape(op.weight.shape[0], -1)
-    bound = int(np.abs(weight.astype(np.int64)).sum(axis=1).max()) * 255
+    weight = op.weight.reshape(op.group, op.weight.shape[0] // op.group, -1)
+    bound = int(np.abs(weight.astype(np.int64)).sum(axis=2).max()) * 255
     real = _exact_float(bound)
     batch, _, height, width = taps.shape[:4]
-    columns = taps.transpose(0, 1, 4, 5, 2, 3).astype(real).reshape(batch, -1, height * width)
-    products = np.matmul(weight.astype(real), columns)
+    columns = taps.transpose(0, 1, 4, 5, 2, 3).astype(real)
+    grouped = columns.reshape(batch, op.group, weight.shape[2], height * width)
+    products = np.matmul(weight.astype(real), grouped)
     return np.asarray(products.reshape(batch, -1, height, width), dtype=np.int64)
 
 

@@ -107,7 +107,7 @@ class _Fuser:
                 "check the bias: a dead channel should have the bias 0",
             )
             return None
-        scale = combined_scale(_quantization(x).scale, op.weight_scale, _quantization(y).scale)
+        scale = combined_scale(1.0, op.acc_scale, _quantization(y).scale)
         requant = self._requant(op, scale, op.low, op.high, inside=False)
         if requant is None:
             return None

@@ -18,9 +18,11 @@ NETWORKS = {
     "mlpt_ic_resnet8": 14,
     "mlpt_vww_mbv1_025": 29,
     "mlpt_ad_toycar": 10,
+    "tinymaix_mnist_dw_q": 6,
     "coral_mobilenet_v1_0.25_128_quant": 29,
 }
-"""Name and number of layers on the accelerator; the last is uint8 with 28 weight zero points."""
+"""Name and number of layers on the accelerator; tinymaix_mnist_dw_q has a channel multiplier,
+the last is uint8 with 28 weight zero points."""
 
 MORE_NETWORKS = {
     "tflm_person_detect": 29,

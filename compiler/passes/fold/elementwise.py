@@ -40,12 +40,12 @@ def finish_lookup(pending: Pending, output: Value, origins: tuple[Origin, ...]) 
 def fold_add(folder: Folder, op: ir_float.FloatAdd) -> None:
     """A sum of two tensors of codes, or a layer's bias."""
     first, second = op.inputs
-    if first in folder.weights:
+    if first in folder.weights or first in folder.constants:
         first, second = second, first
-    if second not in folder.weights:
+    if second not in folder.weights and second not in folder.constants:
         folder.wait(op, first, second, finish=_add)
     elif takes_bias(folder, first):
-        add_bias(folder, op, first, folder.weights[second])
+        add_bias(folder, op, first, second)
     else:
         raise NotFoldable(
             "adds a constant to something that is no Conv, MatMul or Gemm without bias",

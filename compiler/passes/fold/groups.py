@@ -40,6 +40,14 @@ class Weight:
     zero_point: Int64Array
     axis: int
 
+    def real(self) -> FloatArray:
+        """The real numbers."""
+        shape = [1] * self.codes.ndim
+        if self.scale.ndim:
+            shape[self.axis] = -1
+        centred = self.codes.astype(np.int64) - self.zero_point.reshape(shape)
+        return np.asarray(centred.astype(np.float32) * self.scale.reshape(shape))
+
     def centred(self, channel_axis: int) -> tuple[npt.NDArray[np.int16], FloatArray]:
         """Codes minus zero point, and one scale for each position along `channel_axis`."""
         if self.codes.dtype.name not in ("int8", "uint8"):
@@ -81,7 +89,7 @@ class Pending:
     inputs: tuple[Value, ...]
     finish: Finish
     weight: Weight | None = None
-    bias: Weight | None = None
+    bias: Weight | FloatArray | None = None
     after: tuple[ir_float.Clip | ir_float.Unary, ...] = ()
     moves: tuple[tuple[Move, tuple[int, ...]], ...] = ()
     origins: tuple[Origin, ...] = ()

@@ -114,9 +114,19 @@ def moved_weight(weight: Weight, op: Move) -> Weight:
         return replace(weight, codes=weight.codes.transpose(op.permutation), axis=axis)
     if isinstance(op, ir_float.Select):
         raise NotFoldable("selects from a quantized constant", "store the result as a constant")
-    if weight.scale.ndim and op.shape != weight.codes.shape:
-        raise NotFoldable("reshapes a constant with several scales", "store it in its final shape")
-    return replace(weight, codes=weight.codes.reshape(op.shape))
+    axis = 0
+    if weight.scale.ndim:
+        axis = _kept_axis(weight.codes.shape, op.shape, weight.axis)
+    return replace(weight, codes=weight.codes.reshape(op.shape), axis=axis)
+
+
+def _kept_axis(before: Shape, after: Shape, axis: int) -> int:
+    """Where a Reshape leaves an axis with all that is in front of it; refusal if it does not."""
+    ahead = int(np.prod(before[:axis]))
+    for place, size in enumerate(after):
+        if size == before[axis] and int(np.prod(after[:place])) == ahead:
+            return place
+    raise NotFoldable("reshapes a constant with several scales", "store it in its final shape")
 
 
 # ------------------------------------------------------------------ groups with moves behind them

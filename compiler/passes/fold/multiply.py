@@ -1,16 +1,27 @@
-"""Folds Conv, MatMul and Gemm, with a bias that is added behind them."""
+"""Folds Conv, MatMul and Gemm, with a bias that is added behind them.
+
+A bias of int32 codes whose scale is that of the sums is taken as it is. Real numbers (a float
+constant, other codes, a bias times Gemm's beta) become whole multiples of that scale by float32
+division and rounding to even: what ONNX Runtime does with a float constant. Where it leaves the
+operator in float instead, the result is an island.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.ir import Int64Array, Op, Origin, Value
 from qcompile.compiler.passes.fold.folder import Folder
-from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, quantization_of
+from qcompile.compiler.passes.fold.groups import (
+    FloatArray,
+    NotFoldable,
+    Pending,
+    Weight,
+    quantization_of,
+)
 
 BIAS_SCALE_TOLERANCE = 1e-6
 """Relative difference from input scale * weight scale up to which a bias scale is rounding.
@@ -18,22 +29,40 @@ BIAS_SCALE_TOLERANCE = 1e-6
 ONNX Runtime's integer kernels never read the bias scale; beyond this the model means another bias.
 """
 
+Bias = Weight | FloatArray
+
 
 def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul) -> None:
     """Codes times a dequantized constant, perhaps with a bias."""
-    x = folder.code_operand(op.inputs[0])
-    weight = folder.weight_operand(op.inputs[1], "weight")
-    bias = folder.weight_operand(op.inputs[2], "bias") if len(op.inputs) > 2 else None
+    data, constant, *biases = op.inputs
+    columns = isinstance(op, ir_float.FloatMatMul) and data in folder.weights
+    if columns:
+        data, constant = constant, data
+    x = folder.code_operand(data)
+    weight = folder.weight_operand(constant, "weight")
     if x is None or weight is None:
         return
-    folder.pending[op.name] = Pending(
-        op=op,
-        inputs=(x,),
-        finish=_conv if isinstance(op, ir_float.FloatConv) else _matmul,
-        weight=weight,
-        bias=bias,
-        origins=op.origins,
-    )
+    if isinstance(op, ir_float.FloatConv):
+        finish = _conv
+    else:
+        finish = _columns_product if columns else _rows_product
+    pending = Pending(op=op, inputs=(x,), finish=finish, weight=weight, origins=op.origins)
+    for name in biases:
+        shape = folder.graph.values[name].shape
+        pending = _with_bias(
+            folder, pending, name, (*shape, 1, 1) if isinstance(op, ir_float.FloatConv) else shape
+        )
+    folder.pending[op.name] = pending
+
+
+def bias_operand(folder: Folder, name: str) -> Bias | None:
+    """A constant, dequantized or real; None where its maker was refused already."""
+    if name in folder.constants and folder.constants[name].dtype == np.float32:
+        values = folder.constants[name]
+        if not np.all(np.isfinite(values)):
+            raise NotFoldable(f"bias '{name}' is not finite", "train or export the model again")
+        return values
+    return folder.weight_operand(name, "bias")
 
 
 def takes_bias(folder: Folder, name: str) -> bool:
@@ -48,48 +77,55 @@ def takes_bias(folder: Folder, name: str) -> bool:
     )
 
 
-def add_bias(folder: Folder, op: ir_float.FloatAdd, source: str, bias: Weight) -> None:
+def add_bias(folder: Folder, op: ir_float.FloatAdd, source: str, constant: str) -> None:
     """The constant operand of an Add behind a layer becomes its bias."""
-    pending = folder.pending[source]
-    shape = folder.graph.values[source].shape
-    if not one_per_channel(bias.codes.shape, shape):
+    pending = _with_bias(
+        folder, folder.pending[source], constant, folder.graph.values[constant].shape
+    )
+    origins = (*pending.origins, *op.origins)
+    folder.pending[op.name] = replace(pending, origins=origins)
+
+
+def _with_bias(folder: Folder, pending: Pending, name: str, bias: tuple[int, ...]) -> Pending:
+    """A layer with a constant, of shape `bias` beside the result's, that has a value a channel."""
+    assert pending.op is not None, "a layer has an operator"
+    shape = folder.graph.values[pending.op.name].shape
+    channel = 1
+    if isinstance(pending.op, ir_float.FloatMatMul):
+        channel = len(shape) - (2 if pending.finish is _columns_product else 1)
+    aligned = (1,) * (len(shape) - len(bias)) + bias
+    if len(aligned) != len(shape) or any(
+        d != 1 and (i != channel or d != shape[i]) for i, d in enumerate(aligned)
+    ):
         raise NotFoldable(
-            f"adds a constant {list(bias.codes.shape)} to {list(shape)}",
+            f"adds a constant {list(bias)} to {list(shape)}",
             "add one value for each output channel",
         )
-    origins = (*pending.origins, *op.origins)
-    folder.pending[op.name] = replace(pending, bias=bias, origins=origins)
+    return replace(pending, bias=bias_operand(folder, name))
 
 
-def one_per_channel(bias: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether a bias adds one value to each channel: axis 1 of images, the last one of vectors."""
-    channel = 1 if len(shape) == 4 else len(shape) - 1
-    aligned = (1,) * (len(shape) - len(bias)) + bias
-    return len(aligned) == len(shape) and all(
-        d == 1 or (i == channel and d == shape[i]) for i, d in enumerate(aligned)
-    )
-
-
-def _bias(pending: Pending, weight_scale: npt.NDArray[np.float32]) -> Int64Array:
-    """Bias codes at scale input * weight, one for each output channel."""
-    channels = weight_scale.shape[0]
-    if pending.bias is None:
+def _bias(pending: Pending, acc_scale: FloatArray) -> Int64Array:
+    """Bias in units of `acc_scale`, one for each output channel."""
+    channels, bias = acc_scale.shape[0], pending.bias
+    if bias is None:
         return np.zeros(channels, dtype=np.int64)
-    codes = pending.bias.codes.reshape(-1).astype(np.int64)
-    if pending.bias.codes.dtype.name != "int32" or codes.size not in (1, channels):
-        raise NotFoldable(
-            f"bias codes are {pending.bias.codes.dtype.name}{list(pending.bias.codes.shape)}",
-            f"quantize the bias to int32[{channels}] with scale input * weight",
-        )
-    expected = np.float32(quantization_of(pending.inputs[0]).scale) * weight_scale
-    ratio = pending.bias.scale.astype(np.float64) / expected
-    wrong = (np.abs(ratio - 1) > BIAS_SCALE_TOLERANCE) & (codes != 0)
-    if np.any(wrong):
-        raise NotFoldable(
-            f"bias scale is {ratio[wrong][0]:.6g} times input scale * weight scale",
-            "quantize the bias with the product of input scale and weight scale",
-        )
-    return np.broadcast_to(codes, (channels,)).copy()
+    alpha, beta = 1.0, 1.0
+    if isinstance(pending.op, ir_float.FloatMatMul):
+        alpha, beta = pending.op.alpha, pending.op.beta
+    if isinstance(bias, Weight) and bias.codes.dtype.name == "int32":
+        codes = bias.codes.reshape(-1).astype(np.int64)
+        ratio = bias.scale.astype(np.float64) * (beta / acc_scale)
+        wrong = (np.abs(ratio - 1) > BIAS_SCALE_TOLERANCE) & (codes != 0)
+        if not np.any(wrong):
+            return np.broadcast_to(codes, (channels,)).copy()
+        if alpha == beta == 1:
+            raise NotFoldable(
+                f"bias scale is {ratio[wrong][0]:.6g} times input scale * weight scale",
+                "quantize the bias with the product of input scale and weight scale",
+            )
+    real = bias.real() if isinstance(bias, Weight) else bias
+    whole = np.rint(np.float32(beta) * real.reshape(-1) / acc_scale)
+    return np.broadcast_to(whole.astype(np.int64), (channels,)).copy()
 
 
 def _conv(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
@@ -97,14 +133,15 @@ def _conv(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
     assert isinstance(op, ir_float.FloatConv)
     assert pending.weight is not None, "fold_qdq gives every convolution its weight"
     weight, weight_scale = pending.weight.centred(0)
+    acc_scale = np.float32(quantization_of(pending.inputs[0]).scale) * weight_scale
     low, high = pending.clamp(output)
     return ir_quantized.QuantizedConv(
         inputs=(pending.inputs[0].name,),
         outputs=(output.name,),
         origins=origins,
         weight=weight,
-        weight_scale=weight_scale,
-        bias=_bias(pending, weight_scale),
+        acc_scale=acc_scale,
+        bias=_bias(pending, acc_scale),
         strides=op.strides,
         dilations=op.dilations,
         pads=op.pads,
@@ -114,19 +151,38 @@ def _conv(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
     )
 
 
-def _matmul(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
+def _rows_product(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
+    return _product(pending, output, origins, columns=False)
+
+
+def _columns_product(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
+    return _product(pending, output, origins, columns=True)
+
+
+def _product(pending: Pending, output: Value, origins: tuple[Origin, ...], *, columns: bool) -> Op:
     op = pending.op
     assert isinstance(op, ir_float.FloatMatMul)
     assert pending.weight is not None, "fold_qdq gives every MatMul its weight"
-    weight, weight_scale = pending.weight.centred(0 if op.transposed else 1)
+    shape = pending.weight.codes.shape
+    if any(d != 1 for d in shape[:-2]):
+        raise NotFoldable(
+            f"weight {list(shape)} holds several matrices", "multiply by one matrix a time"
+        )
+    weight, weight_scale = pending.weight.centred(len(shape) - (2 if columns else 1))
+    weight = weight.reshape(shape[-2:])
+    # ONNX Runtime's QGemm multiplies alpha and the scales in this order, in float32.
+    scale = np.float32(op.alpha) * np.float32(quantization_of(pending.inputs[0]).scale)
+    acc_scale = np.abs(scale) * weight_scale
+    sign = np.int16(-1 if op.alpha < 0 else 1)
     low, high = pending.clamp(output)
     return ir_quantized.QuantizedMatMul(
         inputs=(pending.inputs[0].name,),
         outputs=(output.name,),
         origins=origins,
-        weight=weight.T if op.transposed else weight,
-        weight_scale=weight_scale,
-        bias=_bias(pending, weight_scale),
+        weight=sign * (weight.T if columns else weight),
+        acc_scale=acc_scale,
+        bias=_bias(pending, acc_scale),
+        columns=columns,
         low=low,
         high=high,
     )
