@@ -7,32 +7,35 @@ from typing import Any
 
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.ir import Graph, Lookup, Op, Quantization, Reshape, Select, Value
+from qcompile.compiler.passes.batch_axis import HostOp, host_op, host_shape, one_sample_a_time
 from qcompile.compiler.passes.matmul_to_conv import ONNX_SHAPE
 
-HostOp = dict[str, object]
 Attributes = dict[str, object]
 
 
 def offset(source: str, result: str, amount: int, dtype: str) -> HostOp:
     """Codes moved by 128 where the accelerator's part begins or ends."""
-    return _host("Offset", (source,), result, {"offset": amount, "dtype": dtype})
+    return host_op("Offset", (source,), result, {"offset": amount, "dtype": dtype})
 
 
-def host_operation(graph: Graph, op: Op) -> HostOp:
-    """One operation of the quantized level, with its attributes as JSON values."""
-    name, attributes = OPERATIONS[type(op)]
+def host_operations(graph: Graph, op: Op) -> list[HostOp]:
+    """One operation of the quantized level, with its attributes as JSON values.
+
+    It is several where it has to leave the batch's axis alone.
+    """
+    operator, attributes = OPERATIONS[type(op)]
     x, y = graph.values[op.inputs[0]], graph.values[op.name]
-    return _host(name, op.inputs, y.name, attributes(op, x, y))
+    sources = tuple(_host_name(name) for name in op.inputs)
+    stated = attributes(op, x, y)
+    if "axis" in stated or "permutation" in stated:
+        names = (sources[0], _host_name(y.name))
+        return one_sample_a_time(operator, names, stated, (x.shape, y.shape))
+    return [host_op(operator, sources, _host_name(y.name), stated)]
 
 
-def _host(operator: str, sources: tuple[str, ...], result: str, attributes: Attributes) -> HostOp:
+def _host_name(name: str) -> str:
     """A layer's result in its ONNX shape bears the layer's own name."""
-    return {
-        "op": operator,
-        "inputs": [name.removesuffix(ONNX_SHAPE) for name in sources],
-        "outputs": [result.removesuffix(ONNX_SHAPE)],
-        "attributes": attributes,
-    }
+    return name.removesuffix(ONNX_SHAPE)
 
 
 def _quantization(value: Value) -> Quantization:
@@ -77,29 +80,19 @@ def _softmax(op: ir_quantized.QuantizedSoftmax, x: Value, y: Value) -> Attribute
 def _select(op: Select | ir_float.Select, x: Value, y: Value) -> Attributes:
     moved = 128 if isinstance(op, Select) and y.dtype == "uint8" else 0
     index = op.index.reshape(-1).tolist()
-    return {"index": index, "shape": list(y.shape), "fill": op.fill + moved}
-
-
-def _transpose(op: ir_float.Transpose, x: Value, y: Value) -> Attributes:
-    """The first axis has length 1 before and after; it is the batch and stays where it is.
-
-    Where the permutation moves it, another axis of length 1 takes its place.
-    """
-    first = op.permutation[0]
-    rest = (first if axis == 0 else axis for axis in op.permutation[1:])
-    return {"permutation": [0, *rest]}
+    return {"index": index, "shape": list(host_shape(y.shape)), "fill": op.fill + moved}
 
 
 OPERATIONS: dict[type[Op], tuple[str, Callable[[Any, Value, Value], Attributes]]] = {
     Lookup: ("Lookup", _lookup),
-    Reshape: ("Reshape", lambda op, x, y: {"shape": list(op.shape)}),
+    Reshape: ("Reshape", lambda op, x, y: {"shape": list(host_shape(op.shape))}),
     Select: ("Select", _select),
     ir_float.ArgMax: ("ArgMax", _arg_max),
     ir_float.Cast: ("Cast", lambda op, x, y: {"dtype": op.dtype}),
     ir_float.Clip: ("Clip", lambda op, x, y: {"low": op.low, "high": op.high}),
     ir_float.Select: ("Select", _select),
     ir_float.Softmax: ("Softmax", lambda op, x, y: {"axis": op.axis}),
-    ir_float.Transpose: ("Transpose", _transpose),
+    ir_float.Transpose: ("Transpose", lambda op, x, y: {"permutation": list(op.permutation)}),
     ir_quantized.Dequantize: ("DequantizeLinear", _dequantize),
     ir_quantized.Quantize: ("QuantizeLinear", _quantize),
     ir_quantized.QuantizedSoftmax: ("QLinearSoftmax", _softmax),

@@ -9,7 +9,7 @@ that `qcompile.runtime.host_ops` runs with numpy alone and that the manifest rec
 
 Host operations have one output, and one input but for Select. Every value has the batch as its
 first axis: shapes are written for one sample, with a leading 1, and hold for N samples with N in
-its place.
+its place; `batch_axis` says what becomes of tensors that are without it in the model.
 An operation may have the same name for its input and its output: it then replaces the value.
 Scales are float32 values (a JSON number that float32 holds exactly), dtypes are numpy names.
 
@@ -38,11 +38,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qcompile.compiler import ir_float, ir_quantized
+from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.ir import Graph, Lookup, Op, Reshape, Select
+from qcompile.compiler.passes.batch_axis import HostOp, has_batch_axis
 from qcompile.compiler.passes.gather_moves import gather_moves
-from qcompile.compiler.passes.host_operations import OPERATIONS, HostOp, host_operation, offset
+from qcompile.compiler.passes.host_operations import OPERATIONS, host_operations, offset
 from qcompile.compiler.passes.matmul_to_conv import LAYERS
 
 INT8_CODES = ":int8"
@@ -82,22 +83,11 @@ def split_host(graph: Graph, problems: Problems) -> SplitModel:
     problems.raise_if_any()
     split = _assemble(graph, leading, middle, trailing)
     gathered = gather_moves(split.graph)
-    for part, ops in ((graph, leading), (gathered, gathered.ops), (graph, trailing)):
-        for op in ops:
-            if not _keeps_batch(part, op):
-                _refuse(part, op, problems, "does not keep the batch as the first axis")
+    for op in gathered.ops:
+        if not has_batch_axis(gathered.values[op.name].shape):
+            _refuse(gathered, op, problems, "does not keep the batch as the first axis")
     problems.raise_if_any()
     return replace(split, graph=gathered)
-
-
-def _keeps_batch(graph: Graph, op: Op) -> bool:
-    """Whether the first axis, which is the batch, stays apart."""
-    match op:
-        case ir_float.Softmax() | ir_float.ArgMax() | ir_quantized.QuantizedSoftmax():
-            apart = op.axis != 0
-        case _:
-            apart = True
-    return apart and graph.values[op.name].shape[:1] == (1,)
 
 
 def _leading(graph: Graph) -> list[Op]:
@@ -144,12 +134,12 @@ def _assemble(
     later = {name for op in trailing for name in op.inputs} | set(graph.outputs)
     outputs = tuple(name for op in middle for name in op.outputs if name in later)
     moved = {name: name + INT8_CODES for name in inputs if graph.values[name].dtype == "uint8"}
-    prologue = [host_operation(graph, op) for op in leading]
+    prologue = [step for op in leading for step in host_operations(graph, op)]
     prologue += [offset(name, moved[name], -128, "int8") for name in inputs if name in moved]
     epilogue = [
         offset(name, name, 128, "uint8") for name in outputs if graph.values[name].dtype == "uint8"
     ]
-    epilogue += [host_operation(graph, op) for op in trailing]
+    epilogue += [step for op in trailing for step in host_operations(graph, op)]
     names = {name for op in middle for name in (*op.inputs, *op.outputs)}
     accelerated = Graph(
         name=graph.name,

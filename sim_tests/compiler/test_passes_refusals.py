@@ -105,19 +105,6 @@ def test_host_operation_between_two_layers_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_operation_that_drops_the_batch_is_refused(tmp_path: Path) -> None:
-    network = Network()
-    codes = add_conv(network, network.input("x", "int8", (1, 4, 1, 1)))
-    flat = network.node("Reshape", codes, network.constant([4], "int64"), name="r", output="y")
-    network.output(flat, "int8")
-    refused(
-        network.save(tmp_path / "m.onnx"),
-        "m.onnx: Reshape 'r' (node 4): does not keep the batch as the first axis",
-        "  input 'c_codes' int8[1,4,1,1]",
-        "  help: the host runs one sample a time, before the first and after the last layer",
-    )
-
-
 def test_sums_beyond_32_bits_are_refused(tmp_path: Path) -> None:
     network = Network()
     x = network.dequantize(network.input("x", "int8", (1, 4, 8, 8)), INT8)
