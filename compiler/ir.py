@@ -171,6 +171,14 @@ class Binary(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Constant(Op):
+    """A constant operand of a Binary: int8 codes [1, ...], the same for every sample."""
+
+    KIND: ClassVar[str] = "constant"
+    data: Int8Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup(Op):
     """Unary function of an int8 code: code = table[x + 128]; `table` int8 [256]."""
 

@@ -8,7 +8,7 @@ all values are known; auto_pad, default values and axes from the end are already
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -64,15 +64,51 @@ class FloatMatMul(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatAdd(Op):
-    """Elementwise sum; one operand may be a constant that broadcasts."""
+    """Elementwise sum; shapes broadcast as numpy's, and one operand may be a constant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatSub(Op):
+    """Elementwise difference, as FloatAdd."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatMul(Op):
+    """Elementwise product, as FloatAdd."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatDiv(Op):
+    """Elementwise quotient, as FloatAdd."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prelu(Op):
+    """Inputs x and a constant slope that broadcasts to it: x >= 0 ? x : slope * x."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arithmetic(Op):
+    """x and a constant: one of FloatAdd to Prelu once the constant is known, float32.
+
+    `constant` broadcasts to x; `constant_first` is constant - x and constant / x.
+    """
+
+    function: Literal["Add", "Sub", "Mul", "Div", "Prelu"]
+    constant: FloatArray
+    constant_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip(Op):
-    """Clamp; None is no bound. A Relu is low = 0."""
+    """Clamp of real numbers, or of codes; None is no bound. A Relu is low = 0.
+
+    `of_codes`: real bounds that stand for a Clip of the codes behind the next QuantizeLinear.
+    """
 
     low: float | None
     high: float | None
+    of_codes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.compiler.ir import Int16Array, Int64Array, Op
+from qcompile.compiler.ir import Int8Array, Int16Array, Int64Array, Op
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -52,11 +52,10 @@ class QuantizedMatMul(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizedAdd(Op):
-    """Sum of two tensors of one shape and one integer type."""
+class QuantizedBinary(Op):
+    """Elementwise function of two tensors, a table int8 [256, 256] as in `ir.Binary`."""
 
-    low: int
-    high: int
+    table: Int8Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

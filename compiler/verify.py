@@ -74,6 +74,9 @@ def _operation(op: ir.Op, inputs: list[ir.Value], output: ir.Value) -> Iterator[
             yield from _table(op.table, (256, 256), inputs, output)
         case ir.MaxPool():
             yield from _window(op, op.kernel, op.dilations, inputs[0], output)
+        case ir.Constant():
+            if op.data.shape != output.shape or op.data.dtype != np.int8:
+                yield f"holds {op.data.dtype}{list(op.data.shape)}"
         case ir.Lookup():
             yield from _table(op.table, (256,), inputs, output)
         case _:

@@ -9,9 +9,11 @@ x86-64, Softmax in the last bit included.
 | op | attributes | result |
 |---|---|---|
 | ArgMax | axis, keepdims, select_last_index | int64 index of the first or last largest |
+| Arithmetic | function, constant, shape, constant_first | Add, Sub, Mul, Div or Prelu, float32 |
 | Cast | dtype | as ONNX's Cast: to an integer by truncation toward zero |
 | Clip | low, high (null: no bound) | float32 clamp |
 | DequantizeLinear | scale, zero_point | float32(code - zero_point) * scale |
+| Function | name, its constants | one of `float_functions.FUNCTIONS` |
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's type] |
 | Offset | offset, dtype | value + offset: uint8 codes to int8 with -128, and back with 128 |
 | QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | codes of softmax(x_scale * x) |
@@ -29,6 +31,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from qcompile.runtime.float_functions import ARITHMETIC, FUNCTIONS, exp
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -60,9 +64,11 @@ def run_host_ops(ops: Sequence[Mapping[str, Any]], values: Mapping[str, Array]) 
 def _functions() -> dict[str, Callable[..., Array]]:
     return {
         "ArgMax": _arg_max,
+        "Arithmetic": _arithmetic,
         "Cast": lambda x, a: x.astype(np.dtype(a["dtype"])),
         "Clip": lambda x, a: np.clip(x, _bound(a["low"]), _bound(a["high"])),
         "DequantizeLinear": lambda x, a: dequantize_linear(x, a["scale"], a["zero_point"]),
+        "Function": _function,
         "Lookup": lambda x, a: _table(a)[x.astype(np.int64) - np.iinfo(x.dtype).min],
         "Offset": lambda x, a: (x.astype(np.int64) + a["offset"]).astype(np.dtype(a["dtype"])),
         "QLinearSoftmax": lambda x, a: quantized_softmax(
@@ -75,6 +81,19 @@ def _functions() -> dict[str, Callable[..., Array]]:
         "Transpose": lambda x, a: np.transpose(x, a["permutation"]),
         "WindowColumns": _window_columns,
     }
+
+
+def _arithmetic(x: Array, attributes: Attributes) -> Array:
+    constant = np.asarray(attributes["constant"], dtype=np.float32).reshape(attributes["shape"])
+    operands = (constant, x) if attributes["constant_first"] else (x, constant)
+    with np.errstate(all="ignore"):
+        return np.asarray(ARITHMETIC[attributes["function"]](*operands), dtype=np.float32)
+
+
+def _function(x: Array, attributes: Attributes) -> Array:
+    constants = {name: value for name, value in attributes.items() if name != "name"}
+    with np.errstate(all="ignore"):
+        return np.asarray(FUNCTIONS[attributes["name"]](x, **constants), dtype=np.float32)
 
 
 def _bound(value: float | None) -> np.float32 | None:
@@ -138,7 +157,7 @@ def softmax(x: Array, *, axis: int = -1) -> FloatArray:
     which shows in the last bit of some results.
     """
     rows = np.moveaxis(np.asarray(x, dtype=np.float32), axis, -1)
-    powers = _exp(rows - rows.max(axis=-1, keepdims=True))
+    powers = exp(rows - rows.max(axis=-1, keepdims=True))
     classes = powers.shape[-1]
     partial = np.zeros((*powers.shape[:-1], SOFTMAX_LANES), dtype=np.float32)
     for start in range(0, classes, SOFTMAX_LANES):
@@ -149,38 +168,6 @@ def softmax(x: Array, *, axis: int = -1) -> FloatArray:
         partial = partial[..., 0::2] + partial[..., 1::2]
     reciprocal = np.asarray(np.float32(1.0) / partial, dtype=np.float32)
     return np.moveaxis(powers * reciprocal, -1, axis)
-
-
-def _exp(x: FloatArray) -> FloatArray:
-    """Exponential of x <= 0 in float32 by MLAS's range reduction and polynomial (compute.cpp)."""
-    rounding = np.float32(12582912.0)  # 1.5 * 2**23: adding it rounds to a whole number
-    x = np.maximum(x, np.float32(-103.9720840454))  # below: the smallest float32
-    power = _fma(x, np.float32(1.44269504088896341), rounding) - rounding
-    # ln(2) in two parts, so that x - power * ln(2) loses no bits.
-    rest = _fma(power, np.float32(-6.93145752e-1), x)
-    rest = _fma(power, np.float32(-1.42860677e-6), rest)
-    result = np.full_like(rest, float.fromhex("0x1.694000p-10"))
-    for coefficient in ("0x1.125edcp-7", "0x1.555b5ap-5", "0x1.555450p-3", "0x1.fffff6p-2"):
-        result = _fma(result, rest, np.float32(float.fromhex(coefficient)))
-    one = np.float32(1.0)
-    result = _fma(_fma(result, rest, one), rest, one)
-    return np.asarray(np.ldexp(result, power.astype(np.int32)), dtype=np.float32)
-
-
-def _fma(a: FloatArray, b: FloatArray | np.float32, c: FloatArray | np.float32) -> FloatArray:
-    """a * b + c with one rounding, as the FMA instruction.
-
-    The product is exact in float64; the sum is rounded to odd there, which makes the second
-    rounding, to float32, a correct one.
-    """
-    product = np.asarray(a, dtype=np.float64) * np.asarray(b, dtype=np.float64)
-    addend = np.asarray(c, dtype=np.float64)
-    total = np.asarray(product + addend)
-    shadow = total - product
-    error = (product - (total - shadow)) + (addend - shadow)
-    even = (total.view(np.int64) & 1) == 0
-    nudged = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
-    return np.where((error != 0) & even, nudged, total).astype(np.float32)
 
 
 def _arg_max(x: Array, attributes: Attributes) -> Array:

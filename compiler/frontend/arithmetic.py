@@ -143,19 +143,6 @@ def _product(
     return op, Value(name=node.output, shape=shape, dtype="float32")
 
 
-def add(node: NodeReader) -> Imported:
-    """Add: of two activations, or of a constant bias."""
-    a, b = node.float_input(0), node.float_input(1)
-    try:
-        shape = np.broadcast_shapes(a.shape, b.shape)
-    except ValueError:
-        raise Refusal(
-            f"shapes {list(a.shape)} and {list(b.shape)} do not broadcast", broken=True
-        ) from None
-    op = ir_float.FloatAdd(inputs=_inputs(node, 2), outputs=(node.output,), origins=(node.origin,))
-    return op, Value(name=node.output, shape=tuple(shape), dtype="float32")
-
-
 def average_pool(node: NodeReader) -> Imported:
     """AveragePool in which every window has the same divisor."""
     x, channels, image = _image_input(node)
@@ -240,7 +227,6 @@ def softmax(node: NodeReader) -> Imported:
 
 
 IMPORTERS: dict[str, Importer] = {
-    "Add": add,
     "AveragePool": average_pool,
     "Conv": conv,
     "Gemm": gemm,

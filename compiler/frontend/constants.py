@@ -10,7 +10,16 @@ import numpy.typing as npt
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.golden.float_rules import code_range
+from qcompile.compiler.golden.unary import unary_function
 from qcompile.compiler.ir import Op, Reshape
+from qcompile.runtime.float_functions import ARITHMETIC
+
+_ARITHMETIC = {
+    ir_float.FloatAdd: ARITHMETIC["Add"],
+    ir_float.FloatDiv: ARITHMETIC["Div"],
+    ir_float.FloatMul: ARITHMETIC["Mul"],
+    ir_float.FloatSub: ARITHMETIC["Sub"],
+}
 
 
 def fold_constant(op: Op, constants: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
@@ -34,6 +43,12 @@ def fold_constant(op: Op, constants: Mapping[str, npt.NDArray[Any]]) -> npt.NDAr
         return x.astype(op.dtype)
     if isinstance(op, ir_float.QuantizeLinear):
         return _quantize(x, op)
+    if isinstance(op, ir_float.Clip | ir_float.Unary):
+        return np.asarray(unary_function(op)(x), dtype=x.dtype)
+    function = _ARITHMETIC.get(type(op))
+    if function is not None:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(x, constants[op.inputs[1]]), dtype=np.float32)
     return None
 
 

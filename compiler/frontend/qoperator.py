@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend import arithmetic
+from qcompile.compiler.frontend import arithmetic, binary
 from qcompile.compiler.frontend.expansion import Expansion
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
 from qcompile.compiler.ir import Value
@@ -57,7 +57,7 @@ def qlinear_add(node: NodeReader) -> Imported:
     """QLinearAdd: A and B with scale and zero point each, then C's."""
     group = Expansion(node)
     operands = [group.operand((0, 1, 2), "a"), group.operand((3, 4, 5), "b")]
-    real = group.compute(arithmetic.add, operands)
+    real = group.compute(binary.add, operands)
     return group.quantize(real, 6, 7, default=node.value(0).dtype)
 
 

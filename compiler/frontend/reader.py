@@ -18,7 +18,14 @@ import onnx
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.frontend import arithmetic, movement, qoperator, selection, unary
+from qcompile.compiler.frontend import (
+    arithmetic,
+    binary,
+    movement,
+    qoperator,
+    selection,
+    unary,
+)
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
 from qcompile.compiler.frontend.loader import MAX_TENSOR_BYTES, ModelFile, read_tensor
@@ -33,6 +40,7 @@ OPSETS = range(10, 22)
 DOMAINS: dict[str, dict[str, Importer]] = {
     "": {
         **arithmetic.IMPORTERS,
+        **binary.IMPORTERS,
         **movement.IMPORTERS,
         **qoperator.STANDARD,
         **selection.IMPORTERS,
@@ -59,8 +67,6 @@ def unsupported_help(operator: str) -> str:
         return "quantize statically (onnxruntime quantize_static): scales must be constants"
     if operator.startswith("QLinear"):
         return "quantize in QDQ form: quantize_static(..., quant_format=QuantFormat.QDQ)"
-    if operator == "BatchNormalization":
-        return "fold it into the convolution before it: onnxruntime's quant_pre_process does"
     near = difflib.get_close_matches(operator, importers(), n=1, cutoff=0.8)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"docs/operators.md lists the operators that are supported{hint}"
@@ -167,6 +173,9 @@ def _import(reading: _Reading, reader: NodeReader, importer: Importer | None) ->
     made = importer(reader)
     _refuse_unread(reader)
     for op, value in [made] if isinstance(made, tuple) else made:
+        if isinstance(op, ir_float.Constant):
+            _define_constant(reading, op.name, op.data)
+            continue
         if value.elements * 4 > MAX_TENSOR_BYTES:
             raise Refusal(f"makes a tensor of {value.elements:,} elements", help="too large")
         folded = fold_constant(op, reading.constants)

@@ -6,51 +6,100 @@ import numpy as np
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
-from qcompile.compiler.golden.unary import FUNCTIONS
 from qcompile.compiler.ir import Value
+
+WITHOUT_ATTRIBUTES = (
+    "Abs",
+    "Erf",
+    "Exp",
+    "HardSwish",
+    "Neg",
+    "Sigmoid",
+    "Softsign",
+    "Sqrt",
+    "Tanh",
+)
 
 
 def relu(node: NodeReader) -> Imported:
     """Relu, a Clip from 0."""
-    return _clip(node, 0.0, None)
+    return _clip(node, node.float_input(0), 0.0, None)
 
 
 def clip(node: NodeReader) -> Imported:
-    """Clip with constant bounds: attributes before opset 11, inputs since."""
+    """Clip with constant bounds, of real numbers or of codes; attributes before opset 11."""
+    x = node.value(0)
+    if x.dtype not in ("int8", "uint8"):
+        x = node.float_input(0)
     if node.opset < 11:
         low, high = (node.attribute(name, kind=float) for name in ("min", "max"))
     else:
         bounds = [node.constant(i, "bound") for i in (1, 2)]
         if any(bound is not None and bound.size != 1 for bound in bounds):
             raise Refusal("a bound is no single number", broken=True)
+        if any(bound is not None and bound.dtype.name != x.dtype for bound in bounds):
+            raise Refusal(f"a bound is not of type {x.dtype}", broken=True)
         low, high = (None if bound is None else float(bound.reshape(())) for bound in bounds)
     if any(bound is not None and np.isnan(bound) for bound in (low, high)):
         raise Refusal("a bound is not a number (NaN)", broken=True)
-    return _clip(node, low, high)
+    return _clip(node, x, low, high)
 
 
-def _clip(node: NodeReader, low: float | None, high: float | None) -> Imported:
-    x = node.float_input(0)
+def _clip(node: NodeReader, x: Value, low: float | None, high: float | None) -> Imported:
     op = ir_float.Clip(
         inputs=(x.name,), outputs=(node.output,), origins=(node.origin,), low=low, high=high
+    )
+    return op, Value(name=node.output, shape=x.shape, dtype=x.dtype)
+
+
+def _unary(node: NodeReader, function: str, **constants: float) -> Imported:
+    x = node.float_input(0)
+    op = ir_float.Unary(
+        inputs=(x.name,),
+        outputs=(node.output,),
+        origins=(node.origin,),
+        function=function,
+        parameters=tuple(constants.items()),
     )
     return op, Value(name=node.output, shape=x.shape, dtype="float32")
 
 
 def without_attributes(node: NodeReader) -> Imported:
     """A function of one value that has no attributes."""
-    x = node.float_input(0)
-    op = ir_float.Unary(
-        inputs=(x.name,),
-        outputs=(node.output,),
-        origins=(node.origin,),
-        function=node.node.op_type,
-    )
-    return op, Value(name=node.output, shape=x.shape, dtype="float32")
+    return _unary(node, node.node.op_type)
+
+
+def elu(node: NodeReader) -> Imported:
+    """Elu."""
+    return _unary(node, "Elu", alpha=node.attribute("alpha", 1.0))
+
+
+def leaky_relu(node: NodeReader) -> Imported:
+    """LeakyRelu."""
+    return _unary(node, "LeakyRelu", alpha=node.attribute("alpha", 0.01))
+
+
+def hard_sigmoid(node: NodeReader) -> Imported:
+    """HardSigmoid."""
+    alpha, beta = node.attribute("alpha", 0.2), node.attribute("beta", 0.5)
+    return _unary(node, "HardSigmoid", alpha=alpha, beta=beta)
+
+
+def gelu(node: NodeReader) -> Imported:
+    """Gelu, exact or approximated by tanh."""
+    functions = {"none": "Gelu", "tanh": "GeluTanh"}
+    approximate = node.attribute("approximate", "none")
+    if approximate not in functions:
+        raise Refusal(f"approximate={approximate!r} is not known", broken=True)
+    return _unary(node, functions[approximate])
 
 
 IMPORTERS: dict[str, Importer] = {
     "Clip": clip,
+    "Elu": elu,
+    "Gelu": gelu,
+    "HardSigmoid": hard_sigmoid,
+    "LeakyRelu": leaky_relu,
     "Relu": relu,
-    **dict.fromkeys(FUNCTIONS, without_attributes),
+    **dict.fromkeys(WITHOUT_ATTRIBUTES, without_attributes),
 }

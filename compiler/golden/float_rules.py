@@ -11,15 +11,18 @@ The rules were read in ONNX Runtime 1.31's sources (MLAS, x86-64) and are tested
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler.ir import Int8Array, Int64Array, Quantization
+from qcompile.runtime.float_functions import fused_multiply_add
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 UnaryFunction = Callable[[FloatArray], FloatArray]
+ScalarOperand = Literal["a", "b"]
 
 
 def code_range(dtype: str) -> tuple[int, int]:
@@ -44,25 +47,6 @@ def dequantize_linear(codes: npt.ArrayLike, quantization: Quantization) -> Float
     return difference.astype(np.float32) * np.float32(quantization.scale)
 
 
-def fused_multiply_add(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
-    """a * b + c with one rounding to float32, as the FMA instruction does.
-
-    The product of two float32 is exact in float64. Their sum with c is rounded to odd there
-    (when inexact, the neighbour with an odd last bit is taken), after which rounding to float32
-    gives the correctly rounded result, because float64 has more than 24 + 2 bits.
-    """
-    product = a.astype(np.float64) * b.astype(np.float64)
-    addend = c.astype(np.float64)
-    total = np.asarray(product + addend)
-    # Knuth's two-sum: `error` is exactly what the addition lost.
-    shadow = total - product
-    error = (product - (total - shadow)) + (addend - shadow)
-    even = (total.view(np.int64) & 1) == 0
-    towards = np.where(error > 0, np.inf, -np.inf)
-    to_odd = np.where((error != 0) & even, np.nextafter(total, towards), total)
-    return to_odd.astype(np.float32)
-
-
 def add_table(
     a: Quantization,
     b: Quantization,
@@ -71,12 +55,14 @@ def add_table(
     dtype: str,
     low: int | None = None,
     high: int | None = None,
+    scalar: ScalarOperand | None = None,
 ) -> Int8Array:
     """QLinearAdd for all operand pairs: int8 [256, 256], index and result moved to int8 codes.
 
     q = rint(fma(A, ra, fma(B, rb, F))), F = zC - fma(ra, zA, rb * zB), ra = sA / sC, rb = sB / sC,
     with raw codes A and B; the zero point is inside the rounding. `low` and `high` are a fused
-    clamp in int8 codes (default -128 and 127).
+    clamp in int8 codes (default -128 and 127). An operand that is one number over ONNX Runtime's
+    innermost loop (`scalar`) is added into F beforehand, with a product that is rounded.
     """
     first, last = code_range(dtype)
     f32 = np.float32
@@ -89,9 +75,37 @@ def add_table(
         dtype=f32,
     )
     codes = np.arange(first, last + 1).astype(f32)
-    inner = fused_multiply_add(codes, ratio_b, folded)
-    total = fused_multiply_add(codes[:, np.newaxis], ratio_a, inner[np.newaxis, :])
+    if scalar == "a":
+        inner = folded + codes * ratio_a
+        total = fused_multiply_add(codes, ratio_b, inner[:, np.newaxis])
+    else:
+        inner = fused_multiply_add(codes, ratio_b, folded)
+        if scalar == "b":
+            inner = folded + codes * ratio_b
+        total = fused_multiply_add(codes[:, np.newaxis], ratio_a, inner[np.newaxis, :])
     return _to_int8(np.rint(np.clip(total, first, last)), dtype, low, high)
+
+
+def multiply_table(
+    a: Quantization, b: Quantization, output: Quantization, *, dtype: str
+) -> Int8Array:
+    """QLinearMul for all operand pairs: int8 [256, 256] as `add_table`.
+
+    q = rint(P * R + zC) with P = (A - zA) * (B - zB) and R = sA * sB / sC, each step rounded to
+    float32; the zero point is inside the rounding.
+    """
+    first, last = code_range(dtype)
+    f32 = np.float32
+    ratio = f32(a.scale) * f32(b.scale) / f32(output.scale)
+    codes = np.arange(first, last + 1)
+    product = np.multiply.outer(codes - a.zero_point, codes - b.zero_point).astype(f32)
+    total = product * ratio + f32(output.zero_point)
+    return _to_int8(np.rint(np.clip(total, first, last)), dtype, None, None)
+
+
+def quantize_to_int8(values: FloatArray, y: Quantization, dtype: str) -> Int8Array:
+    """QuantizeLinear to codes of `dtype`, moved to int8."""
+    return _to_int8(quantize_linear(values, y, dtype), dtype, None, None)
 
 
 def lookup_table(
@@ -121,12 +135,6 @@ def _to_int8(
     return np.clip(moved, -128 if low is None else low, 127 if high is None else high).astype(
         np.int8
     )
-
-
-def sigmoid(x: FloatArray) -> FloatArray:
-    """Logistic function; float64 inside, rounded once to float32."""
-    with np.errstate(over="ignore"):
-        return (1.0 / (1.0 + np.exp(-x.astype(np.float64)))).astype(np.float32)
 
 
 def average_pool(

@@ -17,6 +17,7 @@ from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.ir import (
     AveragePool,
     Binary,
+    Constant,
     Conv,
     Graph,
     Int8Array,
@@ -70,6 +71,8 @@ def run_op(op: Op, inputs: list[Int8Array]) -> Int8Array:
         case Binary():
             a, b = (x.astype(np.int64) + 128 for x in inputs)
             return op.table[a, b]
+        case Constant():
+            return op.data
         case MaxPool():
             return _max_pool(op, inputs[0])
         case Select():

@@ -20,7 +20,8 @@ from typing import Any
 from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.ir import Graph, Op, Reshape
-from qcompile.compiler.passes.fold.elementwise import fold_add, fold_unary
+from qcompile.compiler.passes.fold.code_clips import clips_before_quantize
+from qcompile.compiler.passes.fold.elementwise import fold_elementwise, fold_unary
 from qcompile.compiler.passes.fold.folder import (
     NOT_QUANTIZED,
     Folder,
@@ -43,7 +44,11 @@ FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
     ir_float.Clip: fold_unary,
     ir_float.Concat: fold_concat,
     ir_float.DequantizeLinear: fold_dequantize,
-    ir_float.FloatAdd: fold_add,
+    ir_float.FloatAdd: fold_elementwise,
+    ir_float.FloatDiv: fold_elementwise,
+    ir_float.FloatMul: fold_elementwise,
+    ir_float.FloatSub: fold_elementwise,
+    ir_float.Prelu: fold_elementwise,
     ir_float.FloatAveragePool: fold_average_pool,
     ir_float.FloatConv: fold_multiply,
     ir_float.FloatMatMul: fold_multiply,
@@ -59,8 +64,8 @@ FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
 
 def fold_qdq(graph: Graph, problems: Problems) -> Graph:
     """The quantized level of a float-level graph; problems are added, not raised."""
-    folder = Folder(graph, problems)
-    for op in graph.ops:
+    folder = Folder(clips_before_quantize(graph), problems)
+    for op in folder.graph.ops:
         _visit(folder, op)
     return _result(folder)
 

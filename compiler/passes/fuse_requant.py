@@ -21,7 +21,6 @@ import numpy.typing as npt
 from qcompile.compiler import ir, ir_quantized
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.golden.float_rules import (
-    add_table,
     code_range,
     global_average_pool_scale,
 )
@@ -86,8 +85,10 @@ class _Fuser:
                 return self._conv(op)
             case ir_quantized.QuantizedAveragePool():
                 return self._average_pool(op)
-            case ir_quantized.QuantizedAdd():
-                return self._add(op)
+            case ir_quantized.QuantizedBinary():
+                return ir.Binary(
+                    inputs=op.inputs, outputs=op.outputs, origins=op.origins, table=op.table
+                )
             case ir.Lookup() | ir.Reshape() | ir.Select():
                 return op
             case _:
@@ -150,20 +151,6 @@ class _Fuser:
             requant=requant,
             weight=weight,
         )
-
-    def _add(self, op: ir_quantized.QuantizedAdd) -> ir.Op:
-        a, b = (self.values[name] for name in op.inputs)
-        y = self.values[op.name]
-        moved = _moved(y.dtype)
-        table = add_table(
-            _quantization(a),
-            _quantization(b),
-            _quantization(y),
-            dtype=y.dtype,
-            low=op.low - moved,
-            high=op.high - moved,
-        )
-        return ir.Binary(inputs=op.inputs, outputs=op.outputs, origins=op.origins, table=table)
 
     def _requant(
         self, op: ir.Op, scale: npt.NDArray[np.float32], low: int, high: int, *, inside: bool

@@ -83,16 +83,31 @@ def _select(op: Select | ir_float.Select, x: Value, y: Value) -> Attributes:
     return {"index": index, "shape": list(host_shape(y.shape)), "fill": op.fill + moved}
 
 
+def _arithmetic(op: ir_float.Arithmetic, x: Value, y: Value) -> Attributes:
+    return {
+        "function": op.function,
+        "constant": [float(c) for c in op.constant.reshape(-1)],
+        "shape": list(op.constant.shape),
+        "constant_first": op.constant_first,
+    }
+
+
+def _function(op: ir_float.Unary, x: Value, y: Value) -> Attributes:
+    return {"name": op.function, **dict(op.parameters)}
+
+
 OPERATIONS: dict[type[Op], tuple[str, Callable[[Any, Value, Value], Attributes]]] = {
     Lookup: ("Lookup", _lookup),
     Reshape: ("Reshape", lambda op, x, y: {"shape": list(host_shape(op.shape))}),
     Select: ("Select", _select),
     ir_float.ArgMax: ("ArgMax", _arg_max),
+    ir_float.Arithmetic: ("Arithmetic", _arithmetic),
     ir_float.Cast: ("Cast", lambda op, x, y: {"dtype": op.dtype}),
     ir_float.Clip: ("Clip", lambda op, x, y: {"low": op.low, "high": op.high}),
     ir_float.Select: ("Select", _select),
     ir_float.Softmax: ("Softmax", lambda op, x, y: {"axis": op.axis}),
     ir_float.Transpose: ("Transpose", lambda op, x, y: {"permutation": list(op.permutation)}),
+    ir_float.Unary: ("Function", _function),
     ir_quantized.Dequantize: ("DequantizeLinear", _dequantize),
     ir_quantized.Quantize: ("QuantizeLinear", _quantize),
     ir_quantized.QuantizedSoftmax: ("QLinearSoftmax", _softmax),

@@ -20,17 +20,27 @@ from dataclasses import replace
 
 import numpy as np
 
-from qcompile.compiler.ir import Graph, Int16Array, Int64Array, Lookup, Op, Origin, Reshape, Value
+from qcompile.compiler.ir import (
+    Constant,
+    Graph,
+    Int16Array,
+    Int64Array,
+    Lookup,
+    Op,
+    Origin,
+    Reshape,
+    Value,
+)
 from qcompile.compiler.ir_float import Transpose
 from qcompile.compiler.ir_quantized import (
-    QuantizedAdd,
     QuantizedAveragePool,
+    QuantizedBinary,
     QuantizedConv,
     QuantizedMatMul,
 )
 from qcompile.compiler.passes.tidy import without_idle_moves
 
-LAYERS = QuantizedConv | QuantizedMatMul | QuantizedAveragePool | QuantizedAdd
+LAYERS = QuantizedConv | QuantizedMatMul | QuantizedAveragePool | QuantizedBinary | Constant
 
 ONNX_SHAPE = ":onnx"
 """Suffix of a layer's result in its ONNX shape."""
@@ -64,11 +74,16 @@ class _Rewriter:
             self.computed.add(op.name)
         if isinstance(op, QuantizedMatMul):
             self._convolve(op)
-        elif isinstance(op, QuantizedAdd | Lookup) and self.vectors.intersection(op.inputs):
+        elif isinstance(op, QuantizedBinary | Lookup) and self._on_vectors(op):
             self.ops.append(replace(op, inputs=tuple(self._image(name) for name in op.inputs)))
             self._make_vector(op.name)
         else:
             self.ops.append(replace(op, inputs=tuple(self._onnx(name) for name in op.inputs)))
+
+    def _on_vectors(self, op: Op) -> bool:
+        """Whether an elementwise operation reads a fully connected layer's result, as a vector."""
+        flat = all(len(self.graph.values[name].shape) <= 2 for name in op.inputs)
+        return flat and not self.vectors.isdisjoint(op.inputs)
 
     def _convolve(self, op: QuantizedMatMul) -> None:
         if self.graph.values[op.name].elements != op.weight.shape[1]:

@@ -74,18 +74,17 @@ def test_codes_that_are_read_with_other_parameters_are_refused(tmp_path: Path) -
     )
 
 
-def test_constant_added_to_an_activation_is_refused(tmp_path: Path) -> None:
+def test_constant_of_more_than_256_values_is_refused(tmp_path: Path) -> None:
     network = Network()
-    x = network.dequantize(network.input("x", "int8", (1, 4)), INT8)
-    total = network.node("Add", x, network.weight(np.ones(4, np.int8), 0.1), name="a")
+    x = network.dequantize(network.input("x", "int8", (1, 300)), INT8)
+    constant = network.constant(np.arange(300) / 7, "float32", name="k")
+    total = network.node("Mul", x, constant, name="a")
     network.output(network.quantize(total, INT8, output="y"), "int8")
     refused(
         network.save(tmp_path / "m.onnx"),
-        "m.onnx: Add 'a' (node 2): adds a constant to something that is no Conv, MatMul or Gemm "
-        "without bias",
-        "  input 'dequantizelinear3' float32[1,4]",
-        "  input 'dequantizelinear7' float32[4]",
-        "  help: fold the constant into the bias of the layer before",
+        "m.onnx: Mul 'a' (node 1): its constants have 300 different values",
+        "  input 'dequantizelinear3' float32[1,300]",
+        "  help: use constants with at most 256 different values, or fold them into a layer",
     )
 
 

@@ -61,6 +61,11 @@ class Folder:
             raise NotFoldable(f"operand '{name}' is not a quantized activation", NOT_QUANTIZED)
         return None
 
+    def is_code(self, name: str) -> bool:
+        """Whether a tensor that exists outside groups holds codes."""
+        value = self.values.get(self.alias.get(name, name))
+        return value is not None and value.dtype in ("int8", "uint8")
+
     def weight_operand(self, name: str, what: str) -> Weight | None:
         """A dequantized constant; None where its maker was refused already."""
         if name in self.weights:
@@ -126,9 +131,11 @@ class Folder:
         name = self.alias.get(name, name)
         if name in self.values:
             return name
-        pending = self.pending.get(name)
+        pending = None if name in self.codes else self.pending.get(name)
         if pending is None:
             self._dequantize(name, self.codes.get(name))
+        elif pending.op is None and pending.after and not pending.moves:
+            self.keep(pending.after[-1])
         elif isinstance(pending.op, ir_float.Softmax) and not pending.after:
             source = self.real(pending.op.inputs[0])
             self.ops.append(replace(pending.op, inputs=(source,)))

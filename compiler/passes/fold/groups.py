@@ -12,7 +12,7 @@ import numpy.typing as npt
 from qcompile.compiler import ir_float
 from qcompile.compiler.golden.float_rules import code_range
 from qcompile.compiler.golden.float_rules import quantize_linear as quantize_codes
-from qcompile.compiler.golden.unary import unary_function
+from qcompile.compiler.golden.unary import UnaryOp, unary_function
 from qcompile.compiler.ir import Int64Array, Op, Origin, Quantization, Reshape, Select, Value
 
 FloatArray = npt.NDArray[np.float32]
@@ -80,7 +80,8 @@ class Pending:
     """A float computation on codes that waits for the QuantizeLinear which ends its group.
 
     `op` is the float operator, None for the codes themselves; `inputs` are code values; `after`
-    are the functions of one value that follow (Clip, Unary), in their order. `moves` follow too,
+    are the functions of one value that follow, in their order. An elementwise operator of two
+    values has `operands`, each a group or a constant. `moves` follow too,
     each with the shape that it makes; functions of one value do not care where a value stands, so
     the group ends in codes that are moved behind it.
     """
@@ -90,11 +91,12 @@ class Pending:
     finish: Finish
     weight: Weight | None = None
     bias: Weight | FloatArray | None = None
-    after: tuple[ir_float.Clip | ir_float.Unary, ...] = ()
+    operands: tuple[Pending | Weight, ...] = ()
+    after: tuple[UnaryOp, ...] = ()
     moves: tuple[tuple[Move, tuple[int, ...]], ...] = ()
     origins: tuple[Origin, ...] = ()
 
-    def followed_by(self, function: ir_float.Clip | ir_float.Unary) -> Pending:
+    def followed_by(self, function: UnaryOp) -> Pending:
         """The same with one more function behind it, which what fills a selection passes too."""
         origins = (*self.origins, *function.origins)
         moves = tuple((_filled_with(move, function), shape) for move, shape in self.moves)
@@ -109,9 +111,10 @@ class Pending:
         for clip in self.after:
             if not isinstance(clip, ir_float.Clip):
                 maker = "" if self.op is None else f" of {self.origins[0].operator}"
+                reader = clip.origins[0].operator if clip.origins else clip.function
                 raise NotFoldable(
-                    f"{clip.function} reads the float result{maker}",
-                    f"add QuantizeLinear and DequantizeLinear in front of {clip.function}",
+                    f"{reader} reads the float result{maker}",
+                    f"add QuantizeLinear and DequantizeLinear in front of {reader}",
                 )
             for bound, raises in ((clip.low, True), (clip.high, False)):
                 if bound is None:
@@ -123,7 +126,7 @@ class Pending:
         return low, high
 
 
-def _filled_with(move: Move, function: ir_float.Clip | ir_float.Unary) -> Move:
+def _filled_with(move: Move, function: UnaryOp) -> Move:
     if not isinstance(move, ir_float.Select):
         return move
     fill = unary_function(function)(np.asarray(move.fill, dtype=np.float32))

@@ -15,7 +15,6 @@ import numpy as np
 from qcompile.compiler import ir_float
 from qcompile.compiler.golden.float_rules import dequantize_linear, quantize_linear
 from qcompile.compiler.ir import Int32Array, Op, Origin, Reshape, Select, Value
-from qcompile.compiler.passes.fold.elementwise import finish_lookup
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import (
     Move,
@@ -24,6 +23,7 @@ from qcompile.compiler.passes.fold.groups import (
     Weight,
     quantization_of,
 )
+from qcompile.compiler.passes.fold.tables import finish_table
 
 Shape = tuple[int, ...]
 
@@ -65,7 +65,7 @@ def _as_pending(folder: Folder, name: str) -> Pending | None:
     """A float value as a group that waits; None where its maker was refused already."""
     if name in folder.codes:
         code = folder.values[folder.codes[name]]
-        return Pending(op=None, inputs=(code,), finish=finish_lookup)
+        return Pending(op=None, inputs=(code,), finish=finish_table)
     return folder.pending.get(name)
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.ir import Op, Value
-from qcompile.compiler.passes.fold.elementwise import finish_lookup
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, per_tensor
 from qcompile.compiler.passes.fold.moves import finish_group
+from qcompile.compiler.passes.fold.tables import finish_table
 
 
 def fold_dequantize(folder: Folder, op: ir_float.DequantizeLinear) -> None:
@@ -40,7 +40,7 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
             del folder.values[op.name]
             folder.alias[op.name] = code.name
             return
-        folder.pending[source] = Pending(op=None, inputs=(code,), finish=finish_lookup)
+        folder.pending[source] = Pending(op=None, inputs=(code,), finish=finish_table)
     pending = folder.pending.get(source)
     if pending is not None and isinstance(pending.op, ir_float.Softmax):
         _quantize_softmax(folder, pending, op, output)
@@ -57,7 +57,8 @@ def _finish(folder: Folder, pending: Pending, op: Op, output: Value) -> None:
     try:
         finish_group(folder, pending, output, (*pending.origins, *op.origins))
     except NotFoldable as refusal:
-        folder.report(pending.op or op, refusal)
+        first = pending.after[0] if pending.after else op
+        folder.report(pending.op or first, refusal)
 
 
 def _append_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:

@@ -1,0 +1,115 @@
+"""Importers of elementwise operators of two operands, and of BatchNormalization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.ir import Op, Value
+
+
+def _elementwise(node: NodeReader, kind: type[Op]) -> Imported:
+    a, b = node.float_input(0), node.float_input(1)
+    if node.opset < 7:
+        raise Refusal("broadcasts by attributes", help="convert the model to opset 13")
+    try:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise Refusal(
+            f"shapes {list(a.shape)} and {list(b.shape)} do not broadcast", broken=True
+        ) from None
+    op = kind(inputs=(a.name, b.name), outputs=(node.output,), origins=(node.origin,))
+    return op, Value(name=node.output, shape=tuple(shape), dtype="float32")
+
+
+def add(node: NodeReader) -> Imported:
+    """Add: of two activations, or with a constant."""
+    return _elementwise(node, ir_float.FloatAdd)
+
+
+def subtract(node: NodeReader) -> Imported:
+    """Sub, as Add."""
+    return _elementwise(node, ir_float.FloatSub)
+
+
+def multiply(node: NodeReader) -> Imported:
+    """Mul, as Add."""
+    return _elementwise(node, ir_float.FloatMul)
+
+
+def divide(node: NodeReader) -> Imported:
+    """Div, as Add."""
+    return _elementwise(node, ir_float.FloatDiv)
+
+
+def prelu(node: NodeReader) -> Imported:
+    """PRelu, whose slope broadcasts to the input."""
+    x, slope = node.float_input(0), node.float_input(1)
+    try:
+        fits = np.broadcast_shapes(x.shape, slope.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise Refusal(
+            f"slope {list(slope.shape)} does not broadcast to {list(x.shape)}", broken=True
+        )
+    op = ir_float.Prelu(inputs=(x.name, slope.name), outputs=(node.output,), origins=(node.origin,))
+    return op, Value(name=node.output, shape=x.shape, dtype="float32")
+
+
+def batch_normalization(node: NodeReader) -> Imported:
+    """BatchNormalization in inference: x * factor + offset, as ONNX Runtime orders it.
+
+    factor = scale / sqrt(variance + epsilon), offset = bias - mean * factor, each step in float32.
+    """
+    x = node.float_input(0)
+    node.attribute("momentum", 0.9)
+    node.expect("training_mode", 0)
+    node.expect("spatial", 1)
+    epsilon = np.float32(node.attribute("epsilon", 1e-5))
+    if len(x.shape) < 2:
+        raise Refusal(f"input '{x.name}' {list(x.shape)} has no channels", broken=True)
+    names = ("scale", "bias", "mean", "variance")
+    scale, bias, mean, variance = (node.constant(i + 1, what) for i, what in enumerate(names))
+    for array, what in zip((scale, bias, mean, variance), names, strict=True):
+        if array is None or array.dtype != np.float32 or array.shape != (x.shape[1],):
+            found = "missing" if array is None else f"{array.dtype.name}{list(array.shape)}"
+            raise Refusal(f"{what} is {found}, not float32[{x.shape[1]}]", broken=True)
+    assert scale is not None and bias is not None and mean is not None and variance is not None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.float32(1) / np.sqrt(variance + epsilon) * scale
+    offset = bias - mean * factor
+    if not np.all(np.isfinite(factor) & np.isfinite(offset)):
+        raise Refusal("variance + epsilon is not above 0", broken=True)
+    return _affine(node, x, np.asarray(factor, np.float32), np.asarray(offset, np.float32))
+
+
+def _affine(
+    node: NodeReader, x: Value, factor: ir_float.FloatArray, offset: ir_float.FloatArray
+) -> Imported:
+    shape = (x.shape[1],) + (1,) * (len(x.shape) - 2)
+    value = Value(name=node.output, shape=x.shape, dtype="float32")
+    product = Value(name=f"{node.output}:product", shape=x.shape, dtype="float32")
+    made: list[tuple[Op, Value]] = []
+    for name, array in (("factor", factor), ("offset", offset)):
+        data = array.reshape(shape)
+        constant = ir_float.Constant(inputs=(), outputs=(f"{node.output}:{name}",), data=data)
+        made.append((constant, Value(name=constant.name, shape=shape, dtype="float32")))
+    names = [op.name for op, _ in made]
+    origins = (node.origin,)
+    multiply = ir_float.FloatMul(
+        inputs=(x.name, names[0]), outputs=(product.name,), origins=origins
+    )
+    add = ir_float.FloatAdd(inputs=(product.name, names[1]), outputs=(value.name,), origins=origins)
+    return [*made, (multiply, product), (add, value)]
+
+
+IMPORTERS: dict[str, Importer] = {
+    "Add": add,
+    "BatchNormalization": batch_normalization,
+    "Div": divide,
+    "Mul": multiply,
+    "PRelu": prelu,
+    "Sub": subtract,
+}
