@@ -135,6 +135,8 @@ class Expansion:
             zero = np.zeros((), dtype=x.dtype)
         if zero.dtype.name != x.dtype:
             raise Refusal(f"zero point is {zero.dtype.name}, codes are {x.dtype}", broken=True)
+        if max(scale.ndim, zero.ndim) > 1 and not _one_row(x, channels, (scale.shape, zero.shape)):
+            raise does_not_fit(scale, zero, f"'{x.name}': both are numbers or lists")
         zeros = zero.astype(np.int64)
         if scale.size == 1 and zero.size == 1:
             return scale.reshape(()), zeros.reshape(()), 0
@@ -145,3 +147,9 @@ class Expansion:
             raise does_not_fit(scale, zero, f"axis {channels} of {list(x.shape)}")
         scales = np.broadcast_to(scale.reshape(-1), (count,)).copy()
         return scales, np.broadcast_to(zeros.reshape(-1), (count,)).copy(), channels
+
+
+def _one_row(x: Value, channels: int | None, shapes: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether parameters are rows [1, columns] of a matrix, which QLinearMatMul takes too."""
+    row = (1, *x.shape[1:])
+    return len(x.shape) == 2 and channels == 1 and row != (1, 1) and {*shapes} <= {row, ()}

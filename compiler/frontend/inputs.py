@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.frontend.loader import MAX_TENSOR_BYTES
+from qcompile.compiler.frontend.loader import MAX_RANK, MAX_TENSOR_BYTES
 from qcompile.compiler.ir import Value
 
 
@@ -41,6 +41,9 @@ def _read_input(
         )
         return None
     tensor = info.type.tensor_type
+    if len(tensor.shape.dim) > MAX_RANK:
+        problems.broken(f"input '{info.name}' has {len(tensor.shape.dim)} dimensions")
+        return None
     stated = [
         dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?")
         for dim in tensor.shape.dim

@@ -28,6 +28,9 @@ MAX_FILE_BYTES = 1 << 30
 MAX_TENSOR_BYTES = 1 << 30
 """Largest constant or activation tensor accepted, in bytes."""
 
+MAX_RANK = 32
+"""Most dimensions of a tensor, far beyond any layer's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
@@ -64,7 +67,7 @@ def load_model_file(path: Path) -> ModelFile:
     external = _external_files(path, proto)
     digest = hashlib.sha256(data)
     for file in external:
-        digest.update(file.read_bytes())
+        digest.update(_read_file(file))
     return ModelFile(path=path, proto=proto, sha256=digest.hexdigest(), external=external)
 
 
@@ -100,6 +103,10 @@ def _read_bytes(path: Path) -> bytes:
             f"{path.name}: {size:,} bytes, more than the {MAX_FILE_BYTES:,} that are read",
             help="networks for these devices have a few megabytes; is this the right file?",
         )
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -122,14 +129,21 @@ def _external_file(path: Path, tensor: TensorProto) -> tuple[Path, int, int | No
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     folder = path.resolve().parent
-    file = (folder / location.replace("\0", "?")).resolve()
     culprit = f"{path.name}: constant '{tensor.name}': external data '{location}'"
+    try:
+        file = (folder / location.replace("\0", "?")).resolve()
+        missing = not file.is_file()
+    except (OSError, RuntimeError) as error:  # too long a name, a loop of links
+        raise ModelError(
+            f"{culprit} cannot be read: {error}",
+            help="save the model's data in a file beside it, under a short name",
+        ) from None
     if not location or not file.is_relative_to(folder):
         raise ModelError(
             f"{culprit} is outside the model's folder",
             help="keep external data beside the model and save it with a relative path",
         )
-    if not file.is_file():
+    if missing:
         raise ModelError(f"{culprit} is missing", help=f"copy it into {folder}")
     try:
         offset = int(entries.get("offset", "0"))
@@ -153,6 +167,8 @@ def read_tensor(model: ModelFile, tensor: TensorProto) -> npt.NDArray[Any]:
     shape = tuple(tensor.dims)
     if any(d < 0 for d in shape):
         raise ModelError(f"{culprit} has a negative dimension: {list(shape)}")
+    if len(shape) > MAX_RANK:
+        raise ModelError(f"{culprit} has {len(shape)} dimensions, more than {MAX_RANK}")
     try:
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except (KeyError, ValueError):
@@ -184,7 +200,7 @@ def _read_external(
 ) -> npt.NDArray[Any]:
     file, offset, length = _external_file(model.path, tensor)
     needed = math.prod(shape) * dtype.itemsize
-    data = file.read_bytes()[offset : None if length is None else offset + length]
+    data = _read_file(file)[offset : None if length is None else offset + length]
     if len(data) != needed:
         raise ModelError(
             f"{culprit} of shape {list(shape)} needs {needed:,} bytes of '{file.name}', "

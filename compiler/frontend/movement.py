@@ -185,7 +185,7 @@ def constant_data(node: NodeReader, read: Any) -> npt.NDArray[Any]:
         ("value_int", np.int64, int),
         ("value_ints", np.int64, list),
     ):
-        value = node.attribute(name, kind=kind)
+        value = node.attribute(name, kind=kind, of=float if dtype is np.float32 else int)
         if value is not None:
             return np.asarray(value, dtype=dtype)
     raise Refusal("holds no number or tensor", help="only numeric constants are supported")

@@ -77,10 +77,13 @@ class NodeReader:
             raise Refusal(f"has {len(named)} outputs; only the first is supported")
         return str(named[0])
 
-    def attribute(self, name: str, default: Any = None, *, kind: type | None = None) -> Any:
+    def attribute(
+        self, name: str, default: Any = None, *, kind: type | None = None, of: type = int
+    ) -> Any:
         """An attribute's value (strings as str, lists as lists), or the default.
 
-        Its type must be that of the default, or `kind` where there is no default.
+        Its type must be that of the default, or `kind` where there is no default; a list holds
+        numbers of the type `of`.
         """
         self._unread.discard(name)
         if name not in self._attributes:
@@ -93,8 +96,8 @@ class NodeReader:
         wanted = kind or (None if default is None else type(default))
         if wanted is not None and not isinstance(value, wanted):
             raise Refusal(f"attribute {name} is no {wanted.__name__}", broken=True)
-        if isinstance(value, list) and not all(isinstance(item, int | float) for item in value):
-            raise Refusal(f"attribute {name} is no list of numbers", broken=True)
+        if isinstance(value, list) and not all(isinstance(item, of) for item in value):
+            raise Refusal(f"attribute {name} is no list of {of.__name__}", broken=True)
         return value
 
     def tensor(self, name: str) -> onnx.TensorProto | None:

@@ -28,9 +28,10 @@ from qcompile.compiler.frontend import (
 )
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
-from qcompile.compiler.frontend.loader import MAX_TENSOR_BYTES, ModelFile, read_tensor
+from qcompile.compiler.frontend.loader import MAX_RANK, MAX_TENSOR_BYTES, ModelFile, read_tensor
 from qcompile.compiler.frontend.node_reader import Importer, NodeReader, Refusal
 from qcompile.compiler.frontend.shapes import inferred_values
+from qcompile.compiler.frontend.signatures import check_counts
 from qcompile.compiler.frontend.structure import describe, ordered_nodes
 from qcompile.compiler.ir import Graph, Op, Value
 
@@ -170,14 +171,14 @@ def _import(reading: _Reading, reader: NodeReader, importer: Importer | None) ->
         data = movement.constant_data(reader, lambda tensor: read_tensor(reading.file, tensor))
         _refuse_unread(reader)
         return _define_constant(reading, reader.output, data)
+    check_counts(reader.node, reading.opset)
     made = importer(reader)
     _refuse_unread(reader)
     for op, value in [made] if isinstance(made, tuple) else made:
         if isinstance(op, ir_float.Constant):
             _define_constant(reading, op.name, op.data)
             continue
-        if value.elements * 4 > MAX_TENSOR_BYTES:
-            raise Refusal(f"makes a tensor of {value.elements:,} elements", help="too large")
+        _refuse_size(reading, op, value)
         folded = fold_constant(op, reading.constants)
         if folded is not None:
             _define_constant(reading, value.name, folded)
@@ -185,6 +186,20 @@ def _import(reading: _Reading, reader: NodeReader, importer: Importer | None) ->
         reading.ops.append(op)
         reading.values[value.name] = value
     return None
+
+
+def _refuse_size(reading: _Reading, op: Op, value: Value) -> None:
+    """Refuse empty tensors, and those that are too large."""
+    for name in op.inputs:
+        if name in reading.values and reading.values[name].elements == 0:
+            shape = list(reading.values[name].shape)
+            raise Refusal(f"operand '{name}' {shape} is empty", broken=True)
+    if value.elements == 0:
+        raise Refusal(f"makes an empty tensor {list(value.shape)}", broken=True)
+    if len(value.shape) > MAX_RANK:
+        raise Refusal(f"makes a tensor of {len(value.shape)} dimensions", broken=True)
+    if value.elements * 4 > MAX_TENSOR_BYTES:
+        raise Refusal(f"makes a tensor of {value.elements:,} elements", help="too large")
 
 
 def _refuse_unread(reader: NodeReader) -> None:

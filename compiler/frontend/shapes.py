@@ -28,7 +28,15 @@ def inferred_values(proto: onnx.ModelProto, inputs: tuple[Value, ...]) -> Mappin
     for info in (*inferred.value_info, *inferred.output):
         dims = info.type.tensor_type.shape.dim
         shape = tuple(dim.dim_value for dim in dims)
-        if shape and all(d > 0 for d in shape):
-            dtype = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type).name
+        dtype = _dtype_name(info.type.tensor_type.elem_type)
+        if dtype is not None and shape and all(d > 0 for d in shape):
             values[info.name] = Value(name=info.name, shape=shape, dtype=dtype)
     return values
+
+
+def _dtype_name(code: int) -> str | None:
+    """numpy's name of an ONNX type; None where there is no such type."""
+    try:
+        return str(helper.tensor_dtype_to_np_dtype(code).name)
+    except (KeyError, ValueError):
+        return None
