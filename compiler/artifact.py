@@ -20,6 +20,13 @@ from typing import Any
 from qcompile.compiler.errors import InputError
 
 MANIFEST = "manifest.json"
+OWN_FILES = frozenset(
+    {
+        *("accelerator.v", "flash.bin", "golden.npz", MANIFEST, "model.onnx", "report.json"),
+        *("report.txt", "sim.json", "top.bin", "top.pcf", "top.v"),
+    }
+)
+"""What may stand in a build directory besides the model's external data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +82,57 @@ def _held_model(folder: Path) -> dict[str, Any]:
 def write_build(folder: Path, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
     """Write all files and a manifest with their sha256; `folder` appears, or changes, at once.
 
-    `check_destination` must have accepted the folder.
+    `check_destination` must have accepted the folder. The user's own files in it stay: all that is
+    no part of the build that it holds.
     """
     parts = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     with _new_folder(folder) as beside:
+        if folder.exists():
+            _keep(folder, beside, Path(), OWN_FILES | _held_parts(folder))
         for name, content in files.items():
             target = beside / name
+            if target.exists():
+                raise InputError(
+                    f"{folder / name}: is a file of yours, and the new build has one of that name",
+                    help="move it away, or choose another folder with -o",
+                )
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         (beside / MANIFEST).write_text(to_json({**manifest, "parts": parts}))
+
+
+def _held_parts(folder: Path) -> frozenset[str]:
+    """Names of the parts of the build in a folder; none where its manifest cannot be read."""
+    try:
+        parts = _read_json(folder / MANIFEST).get("parts")
+    except InputError:
+        return frozenset()
+    return frozenset(parts) if isinstance(parts, dict) else frozenset()
+
+
+def _keep(folder: Path, beside: Path, below: Path, own: frozenset[str]) -> None:
+    """Link what lies in `folder` under `below` into `beside`, but for the files `own`."""
+    for path in (folder / below).iterdir():
+        inner = below / path.name
+        if inner.as_posix() in own:
+            continue
+        if any(name.startswith(f"{inner.as_posix()}/") for name in own) and path.is_dir():
+            _keep(folder, beside, inner, own)
+            continue
+        target = beside / inner
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target, symlinks=True, copy_function=_link)
+        else:
+            _link(path, target)
+
+
+def _link(path: str | Path, target: str | Path) -> None:
+    """A second name for a file, so that large ones cost nothing; a copy where that cannot be."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(path, target, follow_symlinks=False)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,61 @@ def test_a_build_replaces_the_one_before_as_a_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["m"]
 
 
+def test_the_users_own_files_stay_when_a_build_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    artifact.write_build(folder, FILES, manifest())
+    for name in ("notes.txt", "parts/mine.txt", "runs/1/x.npz", "top.bin", "sim.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "latest").symlink_to("runs/1")
+    (folder / "gone").symlink_to("nowhere")
+    (folder / "empty").mkdir()
+    artifact.write_build(folder, {"model.onnx": b"new"}, manifest("22"))
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    assert found == [
+        *("empty", "gone", "latest", "manifest.json", "model.onnx", "notes.txt"),
+        *("parts", "parts/mine.txt", "runs", "runs/1", "runs/1/x.npz"),
+    ], "but neither a part of the old build nor what names of ours promise"
+    for name in ("notes.txt", "parts/mine.txt", "runs/1/x.npz"):
+        assert (folder / name).read_text() == name
+    assert os.readlink(folder / "latest") == "runs/1"
+    assert artifact.open_build(folder).model.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_the_users_own_files_stay_where_the_new_build_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    artifact.write_build(folder, FILES, manifest())
+    (folder / "weights.data").write_text("mine")
+    message = refusal(artifact.write_build, folder, {"weights.data": b"theirs"}, manifest("22"))
+    assert message == (
+        f"{folder}/weights.data: is a file of yours, and the new build has one of that name\n"
+        "  help: move it away, or choose another folder with -o"
+    )
+    assert (folder / "weights.data").read_text() == "mine"
+    assert artifact.open_build(folder).model.read_bytes() == b"model"
+
+
+def test_files_are_copied_where_they_cannot_be_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    artifact.write_build(tmp_path / "m", FILES, manifest())
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    artifact.write_build(tmp_path / "m", FILES, manifest())
+    assert (tmp_path / "m" / "notes.txt").read_text() == "mine"
+
+
+def test_a_build_with_a_broken_manifest_is_replaced(tmp_path: Path) -> None:
+    artifact.write_build(tmp_path / "m", FILES, manifest())
+    (tmp_path / "m" / "manifest.json").write_text("{")
+    artifact.write_build(tmp_path / "m", {"model.onnx": b"new"}, manifest())
+    assert artifact.open_build(tmp_path / "m").model.read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_nothing_is_left_behind_when_writing_ends_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
