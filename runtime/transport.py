@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -48,8 +50,13 @@ class SerialTransport:
     """
 
     def __init__(self, port: str, *, baud: int = BAUD) -> None:
-        import serial  # type: ignore[import-untyped]  # pyserial has no types
-
+        try:
+            import serial  # type: ignore[import-untyped]  # pyserial has no types
+        except ModuleNotFoundError as error:
+            raise BoardError(
+                f"{port}: a serial port needs the package pyserial, which is not installed",
+                help=f"{sys.executable} -m pip install pyserial",
+            ) from error
         self.port = port
         self._failure = serial.SerialException
         try:
@@ -147,9 +154,14 @@ class SimTransport:
             *contents,
             *options,
         ]
+        self._killed = False
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for us; what we do not want any more we end
             )
         self.read(1, POWER_UP_SECONDS)
 
@@ -170,25 +182,39 @@ class SimTransport:
     def close(self) -> None:
         """End the simulation; BoardError when the flash model reported a violation."""
         assert self._process.stdin and self._process.stdout, "opened with pipes"
-        if self._process.poll() is None:
-            self._process.stdin.close()
-        code = self._process.wait(timeout=SIMULATED_PATIENCE_SECONDS)
+        with self._ended_on_interrupt():
+            with contextlib.suppress(OSError):  # what the process has not read is lost with it
+                self._process.stdin.close()
+            code = self._process.wait(timeout=SIMULATED_PATIENCE_SECONDS)
         self._process.stdout.close()
-        if code:
+        if code and not self._killed:
             raise self._stopped()
         self._folder.cleanup()
+
+    @contextlib.contextmanager
+    def _ended_on_interrupt(self) -> Iterator[None]:
+        """End the process when the block is interrupted: it may be far from the end of a read."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._killed = True
+            self._process.kill()
+            self._process.wait()
+            raise
 
     def _command(self, data: bytes) -> None:
         assert self._process.stdin is not None, "opened with a pipe"
         try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            with self._ended_on_interrupt():
+                self._process.stdin.write(data)
+                self._process.stdin.flush()
         except (OSError, ValueError) as error:
             raise self._stopped() from error
 
     def _take(self, count: int) -> bytes:
         assert self._process.stdout is not None, "opened with a pipe"
-        data = self._process.stdout.read(count)
+        with self._ended_on_interrupt():
+            data = self._process.stdout.read(count)
         if len(data) != count:
             raise self._stopped()
         return data

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 import tty
 from pathlib import Path
 
@@ -58,3 +61,30 @@ def test_simulated_board_that_ends_is_told_with_its_last_words(tmp_path: Path) -
         SimTransport(program, None, clock_hz=24_000_000)
     assert caught.value.message == "the simulated board stopped with exit code 1"
     assert caught.value.context == ("flash: unknown command",)
+
+
+def test_interrupted_read_ends_the_simulated_board_and_is_no_fault_of_it(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid\nprintf '\\000\\000\\000\\000'\nexec sleep 600\n"
+    )
+    program.chmod(0o755)
+    transport = SimTransport(program, None, clock_hz=24_000_000)
+    pid = int((tmp_path / "pid").read_text())
+    assert os.getpgid(pid) != os.getpgid(0), "Ctrl-C in the terminal must not reach it"
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        transport.read(1, 1.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    transport.close()
+
+
+def test_serial_port_without_pyserial_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "serial", None)
+    with pytest.raises(BoardError) as caught:
+        SerialTransport("/dev/ttyUSB1")
+    assert str(caught.value) == (
+        "/dev/ttyUSB1: a serial port needs the package pyserial, which is not installed\n"
+        f"  help: {sys.executable} -m pip install pyserial"
+    )
