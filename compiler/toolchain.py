@@ -84,12 +84,6 @@ def _package_folder(package: str) -> Path | None:
     return Path(spec.origin).parent
 
 
-def cache_folder(kind: str) -> Path:
-    """Where made things of one kind stay between runs: in the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "qcompile" / kind
-
-
 def tool_environment() -> dict[str, str]:
     """A copy of `os.environ` in which every tool of this interpreter's environment is found.
 
@@ -259,7 +253,8 @@ def run_tool(
         Working folder.
     outputs : sequence of Path
         Files that the tool must write (relative to `cwd` or absolute). They are removed before it
-        starts and, when it fails, after it; each must be there and hold something at the end.
+        starts and, when it fails or the caller is interrupted, after it; each must be there and
+        hold something at the end.
     environment : mapping, optional
         Variables added to `tool_environment()`.
     on_line : callable
@@ -281,8 +276,7 @@ def run_tool(
             help=f"{installs.get(command[0], '')}`qcompile doctor` lists everything missing",
         )
     expected = [cwd / output for output in outputs]
-    for path in expected:
-        path.unlink(missing_ok=True)
+    _remove(expected)
     process = subprocess.Popen(
         [program, *command[1:]],
         cwd=cwd,
@@ -294,18 +288,26 @@ def run_tool(
         errors="replace",
         start_new_session=True,
     )
-    output = _read_to_end(process, on_line)
+    try:
+        output = _read_to_end(process, on_line)
+    except BaseException:
+        _remove(expected)  # a part of a file must not be taken for the whole next time
+        raise
     problem = _problem(process.returncode, expected)
     if problem is None:
         return output
-    for path in expected:
-        path.unlink(missing_ok=True)
+    _remove(expected)
     raise ToolError(
         f"{command[0]} {problem}",
         context=(f"command: {' '.join(command)}", *_last_lines(output)),
         help="`qcompile doctor` checks the tools; a half-installed one is repaired by"
         f" `{REINSTALL} PACKAGE`",
     )
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _problem(code: int, expected: Sequence[Path]) -> str | None:

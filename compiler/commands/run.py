@@ -59,16 +59,17 @@ def _connected(arguments: argparse.Namespace, artifact: Artifact) -> Iterator[Tr
 
 def _simulated(artifact: Artifact, seed: int) -> Transport:
     """The build's top level in Verilator with a UART at bit level and a strict flash."""
+    from qcompile.compiler.cache import cache_folder
     from qcompile.compiler.simulated_board import build_simulated_board
-    from qcompile.compiler.toolchain import cache_folder
     from qcompile.hw.boards import BOARDS
 
     with Progress() as progress:
-        progress.step("build the simulated board")
+        progress.step("prepare the simulated board")
         executable = build_simulated_board(
             artifact.part("top.v"),
             cache_folder("simulations"),
             board=BOARDS[artifact.board],
+            progress=progress.step,
             on_line=progress.detail,
         )
     image = Path(artifact.part("flash.bin"))

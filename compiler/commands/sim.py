@@ -102,12 +102,17 @@ def _engine(
 ) -> Engine | None:
     if arguments.engine == "golden" or build is None:
         return None
-    progress.step("build the simulation")
+    progress.step("prepare the simulation")
     # Imported late: golden alone needs no hardware description and no simulator.
-    from qcompile.compiler.toolchain import cache_folder
+    from qcompile.compiler.cache import cache_folder
     from qcompile.compiler.verilator_engine import VerilatorEngine
 
-    return VerilatorEngine(build, cache=cache_folder("simulations"), seed=arguments.seed)
+    return VerilatorEngine(
+        build,
+        cache=cache_folder("simulations"),
+        seed=arguments.seed,
+        progress=progress.step,
+    )
 
 
 def _deliver(

@@ -148,6 +148,18 @@ def test_half_written_file_of_a_failing_tool_is_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "top.json").exists()
 
 
+def test_half_written_file_of_an_interrupted_tool_is_removed(tmp_path: Path) -> None:
+    script = write_script(tmp_path, "slow", "printf '{\"cells' > top.json; echo half; sleep 600")
+
+    def interrupt(line: str) -> None:
+        assert (tmp_path / "top.json").exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toolchain.run_tool([script], cwd=tmp_path, outputs=[Path("top.json")], on_line=interrupt)
+    assert not (tmp_path / "top.json").exists()
+
+
 def test_killed_tool_is_named_with_its_signal(tmp_path: Path) -> None:
     script = write_script(tmp_path, "dies", "kill -KILL $$")
     with pytest.raises(ToolError, match=r"was killed by SIGKILL \(out of memory\?\)"):
