@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import os
 import signal
@@ -17,9 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from qcompile.compiler.errors import QcompileError
+from qcompile.compiler.errors import QcompileError, UsageError
+from qcompile.compiler.requirements import missing_package
+from qcompile.runtime.options import parse_numbers, positive
 
 VERBS = ("compile", "sim", "run", "flash", "doctor", "targets")
+WRONG_USAGE = 2
+"""As argparse has it."""
 INTERRUPTED = 130
 """What shells use for a program that Ctrl-C ended: 128 + SIGINT."""
 
@@ -67,13 +72,19 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    arguments = build_parser().parse_args(_with_verb(sys.argv[1:] if argv is None else argv))
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         verb = importlib.import_module(f"qcompile.compiler.commands.{arguments.verb}")
         return int(verb.run(arguments))
     except QcompileError as error:
         print(error.render(), file=sys.stderr)
+        return WRONG_USAGE if isinstance(error, UsageError) else 1
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        print(missing.render(), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -92,12 +103,26 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _with_verb(argv: Sequence[str]) -> list[str]:
-    """A first argument that is no verb and no general option is a model to compile."""
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments; wrong usage ends here, with the usage of the verb at hand."""
+    parser = build_parser()
+    words = list(argv) or ["--help"]
     general = ("-h", "--help", "--version")
-    if not argv:
-        return ["--help"]
-    return list(argv) if argv[0] in (*VERBS, *general) else ["compile", *argv]
+    if words[0] not in (*VERBS, *general):
+        _check_model(parser, words[0])
+        words.insert(0, "compile")
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        arguments.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
+
+
+def _check_model(parser: argparse.ArgumentParser, word: str) -> None:
+    """A first word that is no verb is a model to compile, or a slip."""
+    if word.startswith("-") or word.endswith(".onnx") or Path(word).exists():
+        return
+    near = difflib.get_close_matches(word, VERBS, n=1)
+    parser.error(f"no such verb or file: '{word}'" + (f"; is it '{near[0]}'?" if near else ""))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -143,13 +168,15 @@ class _Version(argparse.Action):
 def _add_verb(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str
 ) -> argparse.ArgumentParser:
-    return verbs.add_parser(
+    parser = verbs.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog=EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(usage_error=parser.error)
+    return parser
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -213,7 +240,11 @@ def _add_sim(parser: argparse.ArgumentParser) -> None:
         help="what computes: the Verilog (default; 3 inputs), or golden alone (all inputs)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: DIR/sim.json; else printed"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: DIR/sim.json, whichever the engine; of a model alone: printed",
     )
     _add_model_options(parser)
     _add_seed(parser)
@@ -250,23 +281,6 @@ def _add_flash(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("build", type=Path, metavar="DIR")
     parser.add_argument("--board", help="default: the build's own")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
-
-
-def positive(text: str) -> int:
-    """A whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
-    return int(text)
-
-
-def parse_numbers(text: str) -> tuple[float, ...]:
-    """`127.5` or `0.48,0.45,0.4` of --mean and --std."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a number or a list such as 0.48,0.45,0.4"
-        ) from None
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

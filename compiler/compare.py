@@ -6,12 +6,13 @@ inputs never has to be in memory at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from qcompile.runtime.classes import chosen_classes
 
 Array = npt.NDArray[Any]
 
@@ -135,11 +136,12 @@ def _describe_first(different: npt.NDArray[np.bool_], ours: Array, reference: Ar
 
 
 def compare_output(
-    name: str, ours: Array, reference: Array, *, scale: float | None
+    name: str, ours: Array, reference: Array, *, scale: float | None, classes: bool
 ) -> OutputRecord:
     """A model output [N, ...]; `scale` is a float output's quantization step, None if it has none.
 
-    Integer outputs count their own codes.
+    Integer outputs count their own codes. `classes` says whether it holds scores of classes, see
+    `runtime.classes`.
     """
     if ours.shape != reference.shape:
         reference = reference.reshape(ours.shape)
@@ -154,7 +156,7 @@ def compare_output(
         max_steps=_steps(ours, difference, scale),
         max_rel_diff=float(relative.max(initial=0.0)),
         inputs=len(ours),
-        agreeing=count_agreeing(ours, reference),
+        agreeing=count_agreeing(ours, reference) if classes else None,
     )
 
 
@@ -166,25 +168,8 @@ def _steps(ours: Array, difference: Array, scale: float | None) -> int | None:
     return int(np.rint(difference.max(initial=0.0) / scale))
 
 
-def class_scores(output: Array) -> Array | None:
-    """Scores [N, classes]: the only axis longer than 1; None where there is no such axis."""
-    sizes = [size for size in output.shape[1:] if size != 1]
-    return output.reshape(len(output), sizes[0]) if len(sizes) == 1 else None
-
-
-def count_agreeing(ours: Array, reference: Array) -> int | None:
+def count_agreeing(ours: Array, reference: Array) -> int:
     """Inputs whose class, our first maximum, is among the reference's maxima."""
-    scores, expected = class_scores(ours), class_scores(reference)
-    if scores is None or expected is None:
-        return None
-    chosen = np.take_along_axis(expected, scores.argmax(axis=1)[:, np.newaxis], axis=1)[:, 0]
+    expected = reference.reshape(len(reference), -1)
+    chosen = np.take_along_axis(expected, chosen_classes(ours)[:, np.newaxis], axis=1)[:, 0]
     return int((chosen == expected.max(axis=1)).sum())
-
-
-def count_correct(outputs: Mapping[str, Array], labels: Array) -> int | None:
-    """Inputs whose class, the first maximum of the first output that has classes, is the label."""
-    for output in outputs.values():
-        scores = class_scores(output)
-        if scores is not None:
-            return int((scores.argmax(axis=1) == labels).sum())
-    return None

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qcompile.compiler.requirements import pip_install
 from qcompile.compiler.toolchain import Tool, find_tools
 
 # Verbs whose failing makes `doctor` exit 1: without a board nobody needs the others.
@@ -27,6 +28,7 @@ PACKAGES = (
     ("onnxruntime", "onnxruntime", "the reference of every result", ("compile", "sim")),
     ("cocotb", "cocotb", "drives simulations", ("sim",)),
     ("pyserial", "serial", "talks to boards", ("run",)),
+    ("rich", "rich", "progress and tables", ("compile", "sim")),
 )
 SHARED_LIBRARIES = (
     # name for the linker, Debian package
@@ -92,7 +94,7 @@ def _package(distribution: str, module: str, purpose: str, commands: tuple[str, 
         present=spec is not None,
         version=version,
         path=spec.origin if spec else None,
-        install=f"{sys.executable} -m pip install --force-reinstall {distribution}",
+        install=pip_install(distribution, again=version is not None),
     )
 
 
@@ -101,6 +103,7 @@ def _libpython() -> Finding:
     if importlib.util.find_spec("find_libpython") is not None:  # comes with cocotb, and serves it
         path = importlib.import_module("find_libpython").find_libpython()
     series = f"{sys.version_info.major}.{sys.version_info.minor}"
+    path = path or ctypes.util.find_library(f"python{series}")
     return Finding(
         name="libpython",
         purpose="Python inside the simulator",

@@ -1,4 +1,4 @@
-"""Errors that a user can cause, in four families; `cli` prints them without a traceback, exit 1."""
+"""Errors that a user can cause, by family; `cli` prints them without a traceback, exit 1 or 2."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ class VerifyError(QcompileError):
 
 class InputError(QcompileError):
     """The user's input data, folder or device is not what the build needs."""
+
+
+class UsageError(InputError):
+    """A wrong option: exit code 2, as for those that the parser finds."""
 
 
 class ToolError(QcompileError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.errors import InputError
+from qcompile.compiler.errors import UsageError
 from qcompile.compiler.frontend.loader import load_model_file
 from qcompile.compiler.frontend.reader import read_graph
 from qcompile.compiler.ir import Graph, Model
@@ -49,7 +49,7 @@ def load_model(
         Takes the text of `dump_after`; standard error without it.
     """
     if dump_after is not None and dump_after not in PASSES:
-        raise InputError(
+        raise UsageError(
             f"--dump-after {dump_after}: no such pass", help=f"one of {', '.join(PASSES)}"
         )
     file = load_model_file(path)

@@ -174,8 +174,8 @@ def _clock(record: Mapping[str, Any]) -> str:
 
 def _inferences(record: Mapping[str, Any]) -> str:
     return (
-        f"{record['inferences_per_second']:.1f} a second, "
-        f"{record['inferences_per_second_with_link']:.1f} with the host link"
+        f"{record['inferences_per_second']:,.1f} a second, "
+        f"{record['inferences_per_second_with_link']:,.1f} with the host link"
     )
 
 

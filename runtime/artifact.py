@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompile.runtime import layouts
+from qcompile.runtime.classes import Classes, find_classes
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.inputs import InputSpec
 
@@ -44,8 +45,8 @@ class Artifact:
     model_name, model_sha256, board : str
     inputs : tuple of InputSpec
         The model's own inputs.
-    outputs : tuple of str
-        Names of the model's own outputs.
+    outputs : dict of str to tuple
+        Shapes [1, ...] of the model's own outputs, by name.
     prologue, epilogue : tuples of dicts
         Host operations, for `runtime.host_ops`.
     accelerator_inputs, accelerator_outputs, layers : tuples of Place
@@ -60,7 +61,7 @@ class Artifact:
     model_sha256: str
     board: str
     inputs: tuple[InputSpec, ...]
-    outputs: tuple[str, ...]
+    outputs: dict[str, tuple[int, ...]]
     prologue: tuple[dict[str, Any], ...]
     epilogue: tuple[dict[str, Any], ...]
     accelerator_inputs: tuple[Place, ...]
@@ -68,6 +69,11 @@ class Artifact:
     layers: tuple[Place, ...]
     header: layouts.ImageHeader
     clock_hz: int
+
+    @property
+    def classes(self) -> Classes | None:
+        """The output that holds scores of classes; None where the model has none."""
+        return find_classes(self.outputs, [spec.shape for spec in self.inputs])
 
     def part(self, name: str) -> Path:
         """Path of a part that must be there."""
@@ -119,7 +125,7 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         model_sha256=manifest["model"]["sha256"],
         board=manifest["target"]["board"],
         inputs=tuple(_input_spec(value) for value in manifest["inputs"]),
-        outputs=tuple(value["name"] for value in manifest["outputs"]),
+        outputs={value["name"]: tuple(value["shape"]) for value in manifest["outputs"]},
         prologue=tuple(manifest["prologue"]),
         epilogue=tuple(manifest["epilogue"]),
         accelerator_inputs=tuple(_place(entry, "value") for entry in accelerator["inputs"]),

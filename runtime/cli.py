@@ -12,18 +12,22 @@ from typing import Any
 import numpy as np
 
 from qcompile.runtime.artifact import Artifact, open_artifact
+from qcompile.runtime.classes import chosen_classes, counted, fit_labels, share
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.inputs import InputsError, Normalization, Samples, load_samples
+from qcompile.runtime.options import parse_numbers, positive
 from qcompile.runtime.run import RunResult, run_inputs, self_test
 from qcompile.runtime.transport import SerialTransport
 
+INTERRUPTED = 130
+"""What shells use for a program that Ctrl-C ended: 128 + SIGINT."""
 SHOWN_INPUTS = 10
 SHOWN_VALUES = 12
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 an error or a failed self-test, 2 wrong usage."""
+    """Run the command line; 0 done, 1 an error or a failed self-test, 2 usage, 130 interrupted."""
     arguments = _parser().parse_args(argv)
     if not arguments.selftest and arguments.inputs is None:
         _parser().error("--inputs X.npz or --selftest is needed")
@@ -33,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error.render(), file=sys.stderr)
     except InputsError as error:
         print(f"{error.message}\n  help: {error.help}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     return 1
 
 
@@ -44,9 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("build", type=Path, metavar="DIR")
     parser.add_argument("--inputs", type=Path, metavar="X.npz")
     parser.add_argument("--port", required=True, help="serial port, such as /dev/ttyUSB1 or COM4")
-    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N inputs")
-    parser.add_argument("--mean", type=float, nargs="+", help="subtracted from raw pixels")
-    parser.add_argument("--std", type=float, nargs="+", help="then divides them")
+    parser.add_argument("--limit", type=positive, metavar="N", help="use only the first N inputs")
+    for name, what in (("mean", "is subtracted from raw pixels"), ("std", "then divides them")):
+        parser.add_argument(
+            f"--{name}",
+            type=parse_numbers,
+            metavar="M[,M...]",
+            help=f"one number, or one a channel, that {what}",
+        )
     parser.add_argument("--selftest", action="store_true", help="replay the golden vectors")
     parser.add_argument("-o", "--output", type=Path, metavar="Y.npz", help="write the outputs")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -67,12 +79,11 @@ def _run(arguments: argparse.Namespace) -> int:
 def _samples(arguments: argparse.Namespace, artifact: Artifact) -> Samples:
     normalization = None
     if arguments.mean is not None or arguments.std is not None:
-        normalization = Normalization(
-            mean=tuple(arguments.mean or (0.0,)), std=tuple(arguments.std or (1.0,))
-        )
+        normalization = Normalization(mean=arguments.mean or (0.0,), std=arguments.std or (1.0,))
     samples = load_samples(
         arguments.inputs, artifact.inputs, normalization=normalization, limit=arguments.limit
     )
+    samples = fit_labels(arguments.inputs, samples, artifact.classes)
     for note in samples.notes:
         print(note, file=sys.stderr)
     return samples
@@ -85,6 +96,7 @@ def serve(
     *,
     as_json: bool,
     output: Path | None = None,
+    simulated: bool = False,
 ) -> int:
     """Check the board, run the samples (None: the self-test), print; returns the exit code."""
     board.check(artifact)
@@ -92,13 +104,15 @@ def serve(
         return _self_test(board, artifact, as_json=as_json)
 
     def progress(done: int) -> None:
-        print(f"\r{done} of {samples.count} inputs", end="", file=sys.stderr, flush=True)
+        end = "\n" if done == samples.count else ""
+        if sys.stderr.isatty():
+            print(f"\r{done} of {counted(samples.count, 'input')}", end=end, file=sys.stderr)
+            sys.stderr.flush()
 
     result = run_inputs(board, artifact, samples.tensors, progress=progress)
-    print(file=sys.stderr)
     if output is not None:
         write_outputs(output, result)
-    record = summary(artifact, samples, result)
+    record = summary(artifact, samples, result, simulated=simulated)
     print(json.dumps(record, indent=2) if as_json else table(record))
     return 0
 
@@ -128,19 +142,21 @@ def write_outputs(path: Path, result: RunResult) -> None:
         partial.unlink(missing_ok=True)
 
 
-def summary(artifact: Artifact, samples: Samples, result: RunResult) -> dict[str, Any]:
+def summary(
+    artifact: Artifact, samples: Samples, result: RunResult, *, simulated: bool
+) -> dict[str, Any]:
     """What --json prints: outputs, classes where there are some, accuracy where labels are."""
-    first = result.outputs[artifact.outputs[0]]
-    flat = first.reshape(len(first), -1)
-    classes = flat.argmax(axis=1).tolist() if flat.shape[1] > 1 else None
-    accuracy = None
-    if samples.labels is not None and classes is not None:
-        accuracy = float(np.mean(np.asarray(classes) == samples.labels))
-    return {
+    known = artifact.classes
+    classes = None if known is None else chosen_classes(result.outputs[known.output])
+    record: dict[str, Any] = {
         "model": artifact.model_name,
+        "simulated": simulated,
         "inputs": samples.count,
-        "classes": classes,
-        "accuracy": accuracy,
+        "classes": None if classes is None else classes.tolist(),
+    }
+    if samples.labels is not None and classes is not None:
+        record["accuracy"] = float(np.mean(classes == samples.labels))
+    return record | {
         "cycles": list(result.cycles),
         "core_milliseconds": [1e3 * cycles / artifact.clock_hz for cycles in result.cycles],
         "seconds": result.seconds,
@@ -150,8 +166,10 @@ def summary(artifact: Artifact, samples: Samples, result: RunResult) -> dict[str
 
 def table(record: dict[str, Any]) -> str:
     """The summary for people."""
-    lines = [f"{record['model']}: {record['inputs']} inputs in {record['seconds']:.2f} s"]
-    for index in range(min(record["inputs"], SHOWN_INPUTS)):
+    count = record["inputs"]
+    how = "simulated in" if record["simulated"] else "in"
+    lines = [f"{record['model']}: {counted(count, 'input')} {how} {record['seconds']:.2f} s"]
+    for index in range(min(count, SHOWN_INPUTS)):
         text = f"  input {index}: {record['cycles'][index]:,} cycles"
         if record["classes"] is not None:
             text += f", class {record['classes'][index]}"
@@ -160,8 +178,8 @@ def table(record: dict[str, Any]) -> str:
             if values.size <= SHOWN_VALUES:
                 text += f", {name} {np.array2string(values, precision=4, max_line_width=200)}"
         lines.append(text)
-    if record["inputs"] > SHOWN_INPUTS:
-        lines.append(f"  and {record['inputs'] - SHOWN_INPUTS} more")
-    if record["accuracy"] is not None:
-        lines.append(f"accuracy {record['accuracy']:.2%}")
+    if count > SHOWN_INPUTS:
+        lines.append(f"  and {count - SHOWN_INPUTS:,} more")
+    if "accuracy" in record:
+        lines.append(f"accuracy: {share(record['accuracy'], count)}")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from typing import Any
 
 from qcompile.compiler import artifact, backend, hardware, report
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import InputError
+from qcompile.compiler.errors import UsageError
 from qcompile.compiler.frontend.loader import load_model_file
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.ir import Value
@@ -72,13 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _board(arguments: argparse.Namespace) -> Board:
     """The board of --target and --board."""
     if arguments.target != FAMILY:
-        raise InputError(
+        raise UsageError(
             f"--target {arguments.target}: no such device family",
             help=f"choose {FAMILY}; `qcompile targets` lists devices and boards",
         )
     name = arguments.board or next(iter(BOARDS))
     if name not in BOARDS:
-        raise InputError(
+        raise UsageError(
             f"--board {name}: no such board", help=f"choose one of {', '.join(sorted(BOARDS))}"
         )
     return BOARDS[name]

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import InputError
+from qcompile.compiler.errors import UsageError
 from qcompile.compiler.inputs import normalization_of, runtime_errors
 from qcompile.runtime.artifact import Artifact, open_artifact
+from qcompile.runtime.classes import fit_labels
 from qcompile.runtime.cli import serve
 from qcompile.runtime.driver import Board
 from qcompile.runtime.inputs import Samples, load_samples
@@ -22,13 +23,20 @@ SIMULATED = "sim"
 def run(arguments: argparse.Namespace) -> int:
     """Run the inputs (or the self-test) and print; 1 where the self-test fails."""
     if not arguments.selftest and arguments.inputs is None:
-        raise InputError("run needs inputs", help="add --inputs X.npz, or --selftest")
+        raise UsageError("run needs inputs", help="add --inputs X.npz, or --selftest")
     with runtime_errors():
         artifact = open_artifact(arguments.build)
         samples = None if arguments.selftest else _samples(arguments, artifact)
         with _connected(arguments, artifact) as transport:
             board = Board(transport, name=arguments.port)
-            return serve(board, artifact, samples, as_json=arguments.json, output=arguments.output)
+            return serve(
+                board,
+                artifact,
+                samples,
+                as_json=arguments.json,
+                output=arguments.output,
+                simulated=arguments.port == SIMULATED,
+            )
 
 
 def _samples(arguments: argparse.Namespace, artifact: Artifact) -> Samples:
@@ -38,6 +46,7 @@ def _samples(arguments: argparse.Namespace, artifact: Artifact) -> Samples:
         normalization=normalization_of(arguments.mean, arguments.std),
         limit=arguments.limit,
     )
+    samples = fit_labels(arguments.inputs, samples, artifact.classes)
     for note in samples.notes:
         Progress().note(note)
     return samples

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qcompile.compiler import artifact
 from qcompile.compiler.console import Progress
 from qcompile.compiler.errors import InputError
-from qcompile.compiler.inputs import load_inputs, normalization_of
+from qcompile.compiler.inputs import load_inputs, normalization_of, runtime_errors
 from qcompile.compiler.ir import Model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.report import shorten
 from qcompile.compiler.simulate import Engine, Simulation, reference_of, simulate
+from qcompile.runtime.classes import counted, find_classes, fit_labels, share
+from qcompile.runtime.inputs import Samples
 
 DEFAULT_LIMIT = 3
 """Inputs that Verilator simulates where --limit says nothing."""
@@ -33,11 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
             normalization=normalization_of(arguments.mean, arguments.std),
             limit=arguments.limit or _default_limit(arguments),
         )
+        samples = _checked_labels(arguments.inputs, samples, model)
         for note in samples.notes:
             progress.note(note)
         reference = reference_of(model)
         engine = _engine(arguments, build, progress)
-        progress.step(f"run {samples.count} inputs")
+        progress.step(f"run {counted(samples.count, 'input')}")
         simulation = simulate(
             model,
             reference,
@@ -50,6 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
         if build is not None:
             _add_predictions(simulation.record, build)
     return _deliver(arguments, build, simulation)
+
+
+def _checked_labels(path: Path, samples: Samples, model: Model) -> Samples:
+    outputs = {value.name: value.shape for value in model.outputs}
+    classes = find_classes(outputs, [value.shape for value in model.inputs])
+    with runtime_errors():
+        return fit_labels(path, samples, classes)
 
 
 def _add_predictions(record: dict[str, Any], build: artifact.Build) -> None:
@@ -90,7 +101,8 @@ def _load(arguments: argparse.Namespace, build: artifact.Build | None) -> Model:
 
     shapes = {value["name"]: tuple(value["shape"]) for value in build.manifest["inputs"]}
     model = load_model(build.model, shapes=shapes, requant=build.manifest["requant"])
-    return for_accelerator(model)
+    # The file is called model.onnx in every build.
+    return for_accelerator(replace(model, name=build.manifest["model"]["name"]))
 
 
 def _default_limit(arguments: argparse.Namespace) -> int | None:
@@ -136,7 +148,8 @@ def _deliver(
 def summarize(record: Mapping[str, Any], *, failed: bool) -> str:
     """A few lines for a person."""
     reference = record["onnxruntime"]
-    lines = [f"{record['inputs']} inputs, engine {record['engine']}"]
+    count = record["inputs"]
+    lines = [f"{counted(count, 'input')}, engine {record['engine']}"]
     if record["cycles"]:
         measured = sorted(set(record["cycles"]))
         lines.append(
@@ -145,24 +158,23 @@ def summarize(record: Mapping[str, Any], *, failed: bool) -> str:
         )
         lines.append(f"differences from golden: {record['mismatches_vs_golden']:,}")
     for output in reference["outputs"]:
-        lines.append(_output_line(output, reference["version"]))
+        lines.append(_output_line(output, reference["version"], count))
     for island in reference["float_islands"]:
         lines.append(
             f"computed in float by ONNX Runtime: '{shorten(island['tensor'])}', "
             f"{island['differing']} of {island['elements']} elements apart given its inputs"
         )
     if "accuracy" in record:
-        lines.append(
-            f"accuracy: {record['accuracy']:.2%}, ONNX Runtime {reference['accuracy']:.2%}"
-        )
+        ours, theirs = (share(x["accuracy"], count) for x in (record, reference))
+        lines.append(f"accuracy: {ours}, ONNX Runtime {theirs}")
     lines.append("FAILED" if failed else "passed")
     return "\n".join(lines)
 
 
-def _output_line(output: Mapping[str, Any], version: str) -> str:
+def _output_line(output: Mapping[str, Any], version: str, inputs: int) -> str:
     steps = "" if output["max_steps"] is None else f", at most {output['max_steps']} steps"
     top1 = output["top1_agreement"]
-    agreement = "" if top1 is None else f"; same class for {top1:.2%} of the inputs"
+    agreement = "" if top1 is None else f"; same class for {share(top1, inputs)} inputs"
     return (
         f"output '{shorten(output['name'])}': {output['differing']:,} of {output['elements']:,} "
         f"elements differ from ONNX Runtime {version}{steps}{agreement}"

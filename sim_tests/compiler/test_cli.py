@@ -49,6 +49,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return message
 
 
+def misused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command whose options the verb itself finds wrong: exit code 2 and a message."""
+    assert cli.main(arguments) == 2
+    message = capsys.readouterr().err
+    return re.sub(r"^ *[\d.]+ s  .*\n", "", message, flags=re.MULTILINE)
+
+
 def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Run a command that must end with exit code 2; the last line of its message."""
     with pytest.raises(SystemExit) as raised:
@@ -158,6 +165,23 @@ def test_differences_from_onnxruntime_end_with_exit_code_1(
     assert "FAILED" in captured.out
     assert "elements differ from ONNX Runtime" in captured.err
     assert (folder / "sim.json").is_file(), "the record tells what differs"
+
+
+def test_the_record_of_a_build_has_the_models_own_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = {
+        "model": {"name": "m_int8", "file": "model.onnx", "sha256": "00"},
+        "inputs": [{"name": "x", "shape": [1, 2, 4, 4]}],
+        "requant": "exact",
+    }
+    report = json.dumps({"cycles": 100, "layers": []}).encode()
+    files = {"model.onnx": (folder / "m.onnx").read_bytes(), "report.json": report}
+    write_build(folder / "b", files, manifest)
+    assert cli.main(["sim", "b", "--inputs", "x.npz", "--engine", "golden"]) == 0
+    record = json.loads((folder / "b" / "sim.json").read_text())
+    assert record["model"]["name"] == "m_int8"
+    assert capsys.readouterr().out.startswith("5 inputs, engine golden\n")
 
 
 def test_a_model_alone_is_no_build(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,17 +315,66 @@ def test_a_folder_that_is_no_build_is_named(
 def test_unknown_target_and_board_list_what_there_is(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert refused(capsys, "m.onnx", "--target", "ecp5").startswith(
+    assert misused(capsys, "m.onnx", "--target", "ecp5").startswith(
         "--target ecp5: no such device family\n  help: choose ice40"
     )
-    assert refused(capsys, "m.onnx", "--target", "ice40", "--board", "fomu") == (
+    assert misused(capsys, "m.onnx", "--target", "ice40", "--board", "fomu") == (
         "--board fomu: no such board\n  help: choose one of icebreaker\n"
     )
 
 
 def test_run_needs_inputs_or_the_selftest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, "run", "b", "--port", "sim") == (
+    assert misused(capsys, "run", "b", "--port", "sim") == (
         "run needs inputs\n  help: add --inputs X.npz, or --selftest\n"
+    )
+
+
+def test_a_first_word_that_is_nothing_is_a_slip_of_a_verb(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert usage_error(capsys, "smi", "b", "--inputs", "x.npz") == (
+        "qcompile: error: no such verb or file: 'smi'; is it 'sim'?"
+    )
+    assert usage_error(capsys, "digits") == "qcompile: error: no such verb or file: 'digits'"
+
+
+def test_unknown_options_come_with_the_usage_of_their_verb(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["run", "b", "--port", "sim", "--layers"])
+    assert raised.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("usage: qcompile run ")
+    assert message.endswith("qcompile run: error: unrecognized arguments: --layers\n")
+
+
+def test_labels_that_are_no_classes_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    network = Network()
+    x = network.input("x", "int8", [1, 2, 4, 4])
+    y = random_conv(network, rng, x, (3, 2, 4, 4), ((0.02, -3, "int8"), (0.05, 5, "int8")))
+    network.output(y, "int8")
+    network.save(folder / "c.onnx")
+    np.savez(folder / "l.npz", x=np.zeros((3, 2, 4, 4), np.int8), y=[1, 2, 3])
+    message = refused(capsys, *golden("--inputs", "l.npz"))
+    assert message.startswith(f"l.npz: labels 'y' go from 1 to 3, but output '{y}' has the classes")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "rich", "numpy"])
+def test_a_package_that_is_missing_is_one_message(folder: Path, package: str) -> None:
+    program = (
+        f"import sys; sys.modules['{package}'] = None\n"
+        "from qcompile.compiler import cli; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, *golden("--inputs", "x.npz")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    message, help = result.stderr.splitlines()[-2:]
+    assert message == f"the package {package} is needed for this and is not installed"
+    assert re.fullmatch(
+        rf"  help: \S+ -m pip install '?{package}\S+; `qcompile doctor` lists .*", help
     )
 
 

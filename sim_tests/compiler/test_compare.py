@@ -45,9 +45,11 @@ def test_records_of_batches_add_up() -> None:
     zero, one = np.zeros((1, 4), np.int8), np.ones((1, 4), np.int8)
     record = compare.compare_layer("a", zero, zero).merge(compare.compare_layer("a", zero, one))
     assert (record.elements, record.mismatches, record.max_steps) == (8, 4, 1)
-    output = compare.compare_output("o", zero, zero, scale=None)
+    output = compare.compare_output("o", zero, zero, scale=None, classes=True)
     total = output.merge(
-        compare.compare_output("o", zero, np.array([[3, 0, 0, 0]], np.int8), scale=None)
+        compare.compare_output(
+            "o", zero, np.array([[3, 0, 0, 0]], np.int8), scale=None, classes=True
+        )
     )
     assert total.to_json() == {
         "name": "o",
@@ -62,10 +64,10 @@ def test_records_of_batches_add_up() -> None:
 def test_steps_of_a_float_output_count_its_scale() -> None:
     ours = np.array([[0.5, 1.0]], np.float32)
     reference = np.array([[0.5, 1.5]], np.float32)
-    record = compare.compare_output("o", ours, reference, scale=0.25)
+    record = compare.compare_output("o", ours, reference, scale=0.25, classes=True)
     assert (record.differing, record.max_steps) == (1, 2)
     assert record.max_rel_diff == pytest.approx(0.5 / 1.5)
-    assert compare.compare_output("o", ours, reference, scale=None).max_steps is None
+    assert compare.compare_output("o", ours, reference, scale=None, classes=True).max_steps is None
 
 
 def test_top1_agrees_with_any_of_tied_maxima() -> None:
@@ -75,21 +77,7 @@ def test_top1_agrees_with_any_of_tied_maxima() -> None:
     assert compare.count_agreeing(ours, reference) == 2
 
 
-def test_an_output_without_a_class_axis_has_no_top1() -> None:
+def test_an_output_without_classes_has_no_top1() -> None:
     picture = np.zeros((2, 3, 4), np.int8)
-    assert compare.count_agreeing(picture, picture) is None
-    record = compare.compare_output("o", picture, picture, scale=None)
+    record = compare.compare_output("o", picture, picture, scale=None, classes=False)
     assert record.to_json()["top1_agreement"] is None
-    single = np.zeros((2, 1), np.int8)
-    assert compare.count_agreeing(single, single) is None
-
-
-def test_unit_axes_do_not_hide_the_classes() -> None:
-    scores = np.array([[[[0]], [[5]]], [[[7]], [[5]]]], np.int8)
-    assert compare.count_correct({"o": scores}, np.array([1, 1])) == 1
-
-
-def test_accuracy_uses_the_first_output_with_classes() -> None:
-    outputs = {"map": np.zeros((2, 4, 4), np.int8), "scores": np.array([[1, 2], [2, 1]], np.int8)}
-    assert compare.count_correct(outputs, np.array([1, 0])) == 2
-    assert compare.count_correct({"map": outputs["map"]}, np.array([1, 0])) is None

