@@ -28,6 +28,7 @@ from qcompile.compiler.frontend.reference_models import (
     PROBE_SHAPE,
     Node,
     ReferenceGraph,
+    copy_external_data,
     expose_tensors,
     read_graph,
     saturation_probe,
@@ -42,8 +43,10 @@ REFERENCE_OPTIONS = {
 }
 WINDOW_POOL = "QLinearAveragePool"
 QUANTIZE = "QuantizeLinear"
-ON_CODES = ("DequantizeLinear", "QuantizeLinear", "QLinear", "QGemm")
+ON_CODES = ("DequantizeLinear", "QuantizeLinear", "QLinear")
 """Starts of operators whose operands or results are codes."""
+QGEMM_SCALE = 7
+"""Input of QGemm that is the scale of its result; float where it is absent."""
 
 PROVIDERS = ["CPUExecutionProvider"]
 
@@ -102,6 +105,7 @@ class Reference:
         with tempfile.TemporaryDirectory(prefix="qcompile-") as folder:
             fused = Path(folder) / "fused.onnx"
             _session(path, "EXTENDED", save=fused)
+            copy_external_data(path, fused)
             self._graph = read_graph(fused)
             if _uses_saturating_kernels(self._graph) and probe_saturation():
                 raise _unusable_machine(path)
@@ -185,13 +189,20 @@ def _float_operators(tensor: str, producer: Mapping[str, Node]) -> tuple[str, ..
     while waiting:
         name = waiting.pop()
         node = producer.get(name)
-        if node is None or name in seen or node.operator.startswith(ON_CODES):
+        if node is None or name in seen or _on_codes(node):
             continue
         seen.add(name)
         if node.operator not in MOVES:
             found.append(f"{node.operator} '{node.name}'")
         waiting.extend(node.inputs)
     return tuple(found)
+
+
+def _on_codes(node: Node) -> bool:
+    """Whether a node ends a float computation; a QGemm without a scale of y is one itself."""
+    if node.operator == "QGemm":
+        return len(node.inputs) > QGEMM_SCALE and bool(node.inputs[QGEMM_SCALE])
+    return node.operator.startswith(ON_CODES)
 
 
 def _uses_saturating_kernels(graph: ReferenceGraph) -> bool:

@@ -42,7 +42,7 @@ def fold_constant(op: Op, constants: Mapping[str, npt.NDArray[Any]]) -> npt.NDAr
     if isinstance(op, ir_float.Cast):
         return x.astype(op.dtype)
     if isinstance(op, ir_float.QuantizeLinear):
-        return _quantize(x, op)
+        return quantize_constant(x, op)
     if isinstance(op, ir_float.Clip | ir_float.Unary):
         return np.asarray(unary_function(op)(x), dtype=x.dtype)
     function = _ARITHMETIC.get(type(op))
@@ -52,7 +52,8 @@ def fold_constant(op: Op, constants: Mapping[str, npt.NDArray[Any]]) -> npt.NDAr
     return None
 
 
-def _quantize(x: npt.NDArray[Any], op: ir_float.QuantizeLinear) -> npt.NDArray[Any]:
+def quantize_constant(x: npt.NDArray[Any], op: ir_float.QuantizeLinear) -> npt.NDArray[Any]:
+    """Codes of a real constant, with one scale or one for each position along an axis."""
     shape = [1] * x.ndim
     if op.scale.ndim:
         shape[op.axis] = -1

@@ -77,10 +77,15 @@ class Expansion:
         return scale.reshape(()) if scale.size == 1 else scale.reshape(-1)
 
     def compute(
-        self, importer: Importer, operands: Sequence[Value], *, opset: int | None = None
+        self,
+        importer: Importer,
+        operands: Sequence[Value],
+        *,
+        opset: int | None = None,
+        output: str | None = None,
     ) -> Value:
         """The float operator, read by its own importer."""
-        made = importer(self.node.inner(operands, self.name("float"), opset=opset))
+        made = importer(self.node.inner(operands, output or self.name("float"), opset=opset))
         self.steps.extend([made] if isinstance(made, tuple) else made)
         return self.steps[-1][1]
 

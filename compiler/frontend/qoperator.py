@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend import arithmetic, binary
+from qcompile.compiler.frontend import arithmetic, binary, selection
 from qcompile.compiler.frontend.expansion import Expansion
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
 from qcompile.compiler.ir import Value
@@ -47,10 +47,11 @@ def qgemm(node: NodeReader) -> Imported:
     b = group.operand((3, 4, 5), "b", channels=0 if transposed else 1)
     alpha = np.float32(node.attribute("alpha", 1.0))
     bias = group.bias(6, alpha * group.scale(1) * group.scale(4))
+    if node.name_of(7) is None:
+        group.compute(arithmetic.gemm, [a, b, *bias], output=node.output)
+        return group.steps
     real = group.compute(arithmetic.gemm, [a, b, *bias])
-    if node.name_of(7) is not None:
-        return group.quantize(real, 7, 8, default=node.value(0).dtype)
-    return group.steps
+    return group.quantize(real, 7, 8, default=node.value(0).dtype)
 
 
 def qlinear_add(node: NodeReader) -> Imported:
@@ -132,10 +133,21 @@ def qlinear_softmax(node: NodeReader) -> Imported:
     return group.quantize(real, 3, 4, default=node.value(0).dtype)
 
 
+def qlinear_concat(node: NodeReader) -> Imported:
+    """QLinearConcat: y's scale and zero point, then every operand with its own."""
+    group = Expansion(node)
+    count, rest = divmod(len(node.node.input) - 2, 3)
+    if count < 1 or rest:
+        raise Refusal("has no operands in groups of three", broken=True)
+    operands = [group.operand((i, i + 1, i + 2), f"x{i // 3}") for i in range(2, 2 + 3 * count, 3)]
+    return group.quantize(group.compute(selection.concat, operands), 0, 1)
+
+
 MICROSOFT: dict[str, Importer] = {
     "QGemm": qgemm,
     "QLinearAdd": qlinear_add,
     "QLinearAveragePool": qlinear_average_pool,
+    "QLinearConcat": qlinear_concat,
     "QLinearGlobalAveragePool": qlinear_global_average_pool,
     "QLinearSigmoid": qlinear_sigmoid,
     "QLinearSoftmax": qlinear_softmax,

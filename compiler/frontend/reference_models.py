@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,16 @@ def read_graph(path: Path) -> ReferenceGraph:
     )
     outputs = tuple(info.name for info in graph.output)
     return ReferenceGraph(nodes=nodes, constant_types=types, outputs=outputs)
+
+
+def copy_external_data(model: Path, rewritten: Path) -> None:
+    """Put the external data that a rewritten model still names beside it."""
+    for tensor in onnx.load(rewritten, load_external_data=False).graph.initializer:
+        for entry in tensor.external_data:
+            source, target = model.parent / entry.value, rewritten.parent / entry.value
+            if entry.key == "location" and source.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
 
 
 def expose_tensors(path: Path, names: Iterable[str]) -> tuple[str, ...]:

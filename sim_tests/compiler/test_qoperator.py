@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qcompile.compiler.compare import compare_layer
+from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.reference import Reference
 from sim_tests.compiler.agreement import assert_equal_everywhere, random_inputs
-from sim_tests.compiler.networks import Network
+from sim_tests.compiler.networks import Network, Parameters
 from sim_tests.compiler.qoperator_networks import (
     MICROSOFT,
     TYPE_PAIRS,
@@ -136,14 +139,101 @@ def test_pool_over_the_image_equals_onnxruntime(
     check(network, tmp_path / "m.onnx", rng, 40)
 
 
+def image_behind_a_conv(
+    network: Network, rng: np.random.Generator, dtype: str
+) -> tuple[str, Parameters]:
+    """Codes [1, 6, 5, 4] that a QLinearConv makes, so that they are on the accelerator."""
+    before, after = (random_parameters(rng, dtype) for _ in range(2))
+    codes = network.input(network.fresh("x"), dtype, (1, 6, 5, 4))
+    w, _ = random_weight(network, rng, (6, 6, 1, 1), dtype)
+    operands = [*tensor(network, codes, before), *w, *tensor(network, "", after)]
+    return network.node("QLinearConv", *operands), after
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_concatenation_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, axis: int
+) -> None:
+    network = Network()
+    images = [image_behind_a_conv(network, rng, dtype) for _ in range(3)]
+    operands = tensor(network, "", images[1][1])  # one operand is not requantized
+    for codes, parameters in images:
+        operands += tensor(network, codes, parameters)
+    single(network, "QLinearConcat", operands, dtype, domain=MICROSOFT, axis=axis)
+    check(network, tmp_path / "m.onnx", rng)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_sigmoid_equals_onnxruntime(tmp_path: Path, rng: np.random.Generator, dtype: str) -> None:
     network = Network()
-    codes = network.input("x", dtype, (1, 6, 5, 4))
-    before = random_parameters(rng, dtype)
-    w, _ = random_weight(network, rng, (6, 6, 1, 1), "uint8" if dtype == "uint8" else "int8")
-    conv = [*tensor(network, codes, before), *w, *tensor(network, "", before)]
-    x = tensor(network, network.node("QLinearConv", *conv), before)
+    x = tensor(network, *image_behind_a_conv(network, rng, dtype))
     y = tensor(network, "", (1 / 256, np.iinfo(dtype).min, dtype))
     single(network, "QLinearSigmoid", [*x, *y], dtype, domain=MICROSOFT)
     check(network, tmp_path / "m.onnx", rng)
+
+
+@pytest.mark.parametrize(("dtype", "axis"), [("uint8", 1), ("int8", 1), ("uint8", -1)])
+@pytest.mark.parametrize("opset", [12, 13])
+def test_softmax_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, axis: int, opset: int
+) -> None:
+    network = Network()
+    before = random_parameters(rng, dtype)
+    a = tensor(network, network.input("x", dtype, (1, 40)), before)
+    b, _ = random_weight(network, rng, (40, 12), dtype, depth=40)
+    logits = network.node("QLinearMatMul", *a, *b, *tensor(network, "", before))
+    y = tensor(network, "", (1 / 256, np.iinfo(dtype).min, dtype))
+    operands = [*tensor(network, logits, before), *y]
+    single(network, "QLinearSoftmax", operands, dtype, domain=MICROSOFT, axis=axis, opset=opset)
+    check(network, tmp_path / "m.onnx", rng, 40)
+
+
+@pytest.mark.parametrize("operator", ["QLinearGlobalAveragePool", "QLinearAveragePool"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_pool_over_an_image_with_channels_last_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, operator: str, dtype: str
+) -> None:
+    network = Network()
+    x = tensor(network, network.input("x", dtype, (1, 5, 4, 6)), random_parameters(rng, dtype))
+    y = tensor(network, "", random_parameters(rng, dtype))
+    attributes: dict[str, Any] = {"channels_last": 1}
+    if operator == "QLinearAveragePool":
+        attributes["kernel_shape"] = [5, 4]
+    single(network, operator, [*x, *y], dtype, domain=MICROSOFT, **attributes)
+    check(network, tmp_path / "m.onnx", rng, 40)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_microsoft_form_of_quantization_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, dtype: str
+) -> None:
+    network = Network()
+    before, after = (random_parameters(rng, dtype) for _ in range(2))
+    real = network.input("x", "float32", (1, 4, 6, 6))
+    codes = network.node("QuantizeLinear", *tensor(network, real, before), domain=MICROSOFT)
+    x = network.node("DequantizeLinear", *tensor(network, codes, before), domain=MICROSOFT)
+    names, _ = random_weight(network, rng, (5, 4, 3, 3), dtype, channels=0)
+    w = network.node("DequantizeLinear", *names, domain=MICROSOFT, axis=0)
+    made = network.node("Conv", x, w)
+    network.node("QuantizeLinear", *tensor(network, made, after), domain=MICROSOFT, output="y")
+    network.output("y", dtype)
+    check(network, tmp_path / "m.onnx", rng)
+
+
+def test_gemm_that_is_quantized_behind_is_at_most_a_step_apart(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = Network()
+    a = tensor(network, network.input("x", "uint8", (1, 24)), random_parameters(rng, "uint8"))
+    b, _ = random_weight(network, rng, (24, 10), "uint8", depth=24)
+    bias = network.constant(rng.integers(-3000, 3000, 10), "int32")
+    real = network.node("QGemm", *a, *b, bias, domain=MICROSOFT)
+    network.output(network.quantize(real, random_parameters(rng, "uint8"), output="y"), "uint8")
+    path = network.save(tmp_path / "m.onnx")
+    model = load_model(path)
+    inputs = random_inputs(model, rng, 200)
+    expected = Reference(path, []).run(inputs).outputs["y"]
+    record = compare_layer("y", run_model(model, inputs)["y"], expected)
+    assert record.max_steps <= 1
+    assert record.mismatches <= 2

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import TensorProto, helper, numpy_helper, save, save_model
 
 from qcompile.compiler.errors import InputError, ModelError
 from qcompile.compiler.frontend.reference_models import PROBE_RESULT, PROBE_SHAPE
 from qcompile.compiler.reference import Reference, options, probe_saturation
+from sim_tests.compiler.networks import Network, random_codes, random_conv
+from sim_tests.compiler.qoperator_networks import MICROSOFT, random_weight, tensor
 
 WEIGHT = np.array([[[[2]]], [[[-3]]]], np.int8)
 
@@ -119,3 +121,32 @@ def test_kws_is_int8_throughout_and_as_accurate_as_documented(shared: Path) -> N
     outputs = reference.run({"input_1": data["x"][:100]}).outputs["Identity"]
     assert reference.islands == ()
     assert (outputs.argmax(axis=1) == data["y"][:100]).mean() == 0.93
+
+
+def test_model_with_external_data_gives_inner_tensors(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = Network()
+    parameters = (0.05, 3, "int8")
+    x = network.input("x", "int8", (1, 4, 6, 6))
+    inner = random_conv(network, rng, x, (4, 4, 3, 3), (parameters, parameters))
+    last = random_conv(network, rng, inner, (4, 4, 3, 3), (parameters, parameters))
+    network.output(last, "int8")
+    whole, parts = tmp_path / "whole.onnx", tmp_path / "parts.onnx"
+    network.save(whole)
+    save_model(
+        network.model(), parts, save_as_external_data=True, location="d.bin", size_threshold=100
+    )
+    inputs = {"x": random_codes(rng, (2, 4, 6, 6), "int8")}
+    expected, run = (Reference(path, [inner]).run(inputs).layers for path in (whole, parts))
+    assert np.array_equal(run[inner], expected[inner])
+
+
+def test_gemm_that_stays_float_is_an_island(tmp_path: Path, rng: np.random.Generator) -> None:
+    network = Network()
+    a = tensor(network, network.input("x", "uint8", (1, 24)), (0.05, 100, "uint8"))
+    b, _ = random_weight(network, rng, (24, 10), "uint8", depth=24)
+    real = network.node("QGemm", *a, *b, "", name="g", domain=MICROSOFT)
+    network.output(network.quantize(real, (0.05, 130, "uint8"), output="y"), "uint8")
+    islands = Reference(network.save(tmp_path / "m.onnx"), []).islands
+    assert [(island.tensor, island.operators) for island in islands] == [("y", ("QGemm 'g'",))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qcompile.compiler import ir_float, ir_quantized
+from qcompile.compiler.frontend.constants import quantize_constant
 from qcompile.compiler.ir import Op, Value
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, per_tensor
@@ -32,6 +33,9 @@ def fold_dequantize(folder: Folder, op: ir_float.DequantizeLinear) -> None:
 def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
     """The end of a group; nothing where the codes stay what they are."""
     source = op.inputs[0]
+    if source in folder.weights:
+        folder.constants[op.name] = quantize_constant(folder.weights[source].real(), op)
+        return
     output = replace(folder.graph.values[op.name], quantization=per_tensor(op))
     folder.values[op.name] = output
     if source in folder.codes:
@@ -48,8 +52,6 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
         _finish(folder, pending, op, output)
     elif source in folder.values:
         _append_quantize(folder, op)
-    elif source in folder.weights or source in folder.constants:
-        raise NotFoldable("quantizes a constant", "store the constant as codes")
 
 
 def _finish(folder: Folder, pending: Pending, op: Op, output: Value) -> None:
