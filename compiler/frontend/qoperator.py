@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend import arithmetic, binary, selection
+from qcompile.compiler.frontend import arithmetic, binary, selection, unary
 from qcompile.compiler.frontend.expansion import Expansion
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
 from qcompile.compiler.ir import Value
@@ -56,10 +56,18 @@ def qgemm(node: NodeReader) -> Imported:
 
 def qlinear_add(node: NodeReader) -> Imported:
     """QLinearAdd: A and B with scale and zero point each, then C's."""
+    return _elementwise(node, binary.add)
+
+
+def qlinear_mul(node: NodeReader) -> Imported:
+    """QLinearMul, as QLinearAdd."""
+    return _elementwise(node, binary.multiply)
+
+
+def _elementwise(node: NodeReader, importer: Importer) -> Imported:
     group = Expansion(node)
     operands = [group.operand((0, 1, 2), "a"), group.operand((3, 4, 5), "b")]
-    real = group.compute(binary.add, operands)
-    return group.quantize(real, 6, 7, default=node.value(0).dtype)
+    return group.quantize(group.compute(importer, operands), 6, 7, default=node.value(0).dtype)
 
 
 def qlinear_pool(node: NodeReader, importer: Importer) -> Imported:
@@ -106,21 +114,17 @@ def qlinear_global_average_pool(node: NodeReader) -> Imported:
 
 def qlinear_sigmoid(node: NodeReader) -> Imported:
     """QLinearSigmoid."""
-    return _unary(node, "Sigmoid")
+    return _unary(node, unary.sigmoid)
 
 
-def _unary(node: NodeReader, function: str, **constants: float) -> Imported:
+def qlinear_leaky_relu(node: NodeReader) -> Imported:
+    """QLinearLeakyRelu."""
+    return _unary(node, unary.leaky_relu)
+
+
+def _unary(node: NodeReader, importer: Importer) -> Imported:
     group = Expansion(node)
-    x = group.operand((0, 1, 2), "x")
-    name = group.name("float")
-    op = ir_float.Unary(
-        inputs=(x.name,),
-        outputs=(name,),
-        origins=(node.origin,),
-        function=function,
-        parameters=tuple(constants.items()),
-    )
-    real = group.add(op, Value(name=name, shape=x.shape, dtype="float32"))
+    real = group.compute(importer, [group.operand((0, 1, 2), "x")])
     return group.quantize(real, 3, 4, default=node.value(0).dtype)
 
 
@@ -149,6 +153,8 @@ MICROSOFT: dict[str, Importer] = {
     "QLinearAveragePool": qlinear_average_pool,
     "QLinearConcat": qlinear_concat,
     "QLinearGlobalAveragePool": qlinear_global_average_pool,
+    "QLinearLeakyRelu": qlinear_leaky_relu,
+    "QLinearMul": qlinear_mul,
     "QLinearSigmoid": qlinear_sigmoid,
     "QLinearSoftmax": qlinear_softmax,
 }

@@ -69,6 +69,11 @@ def without_attributes(node: NodeReader) -> Imported:
     return _unary(node, node.node.op_type)
 
 
+def sigmoid(node: NodeReader) -> Imported:
+    """Sigmoid, of QLinearSigmoid too."""
+    return _unary(node, "Sigmoid")
+
+
 def elu(node: NodeReader) -> Imported:
     """Elu."""
     return _unary(node, "Elu", alpha=node.attribute("alpha", 1.0))

@@ -30,6 +30,17 @@ def check(network: Network, path: Path, rng: np.random.Generator, count: int = 8
     assert_equal_everywhere(path, model, random_inputs(model, rng, count))
 
 
+def image_behind_a_conv(
+    network: Network, rng: np.random.Generator, dtype: str
+) -> tuple[str, Parameters]:
+    """Codes [1, 6, 5, 4] that a QLinearConv makes, so that they are on the accelerator."""
+    before, after = (random_parameters(rng, dtype) for _ in range(2))
+    codes = network.input(network.fresh("x"), dtype, (1, 6, 5, 4))
+    w, _ = random_weight(network, rng, (6, 6, 1, 1), dtype)
+    operands = [*tensor(network, codes, before), *w, *tensor(network, "", after)]
+    return network.node("QLinearConv", *operands), after
+
+
 def test_every_layer_of_a_real_network_equals_onnxruntime(
     shared: Path, rng: np.random.Generator
 ) -> None:
@@ -112,16 +123,36 @@ def test_gemm_equals_onnxruntime(
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
-def test_sum_equals_onnxruntime(tmp_path: Path, rng: np.random.Generator, dtype: str) -> None:
+@pytest.mark.parametrize("operator", ["QLinearAdd", "QLinearMul"])
+def test_operator_of_two_tensors_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, operator: str, dtype: str
+) -> None:
     network = Network()
+    scale = 0.05 if operator == "QLinearAdd" else 0.3
     operands = []
     for name in ("x", "z"):
         codes = network.input(name, dtype, (1, 6, 5, 4))
         operands += tensor(network, codes, random_parameters(rng, dtype))
-    operands += tensor(network, "", random_parameters(rng, dtype))
-    check(
-        single(network, "QLinearAdd", operands, dtype, domain=MICROSOFT), tmp_path / "m.onnx", rng
-    )
+    operands += tensor(network, "", random_parameters(rng, dtype, scale))
+    single(network, operator, operands, dtype, domain=MICROSOFT)
+    check(network, tmp_path / "m.onnx", rng, 40)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("operator", ["QLinearAdd", "QLinearMul"])
+@pytest.mark.parametrize("shape", [(), (1,), (6, 1, 1), (1, 6, 1, 1)])
+def test_operator_of_a_tensor_and_a_constant_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, operator: str, dtype: str, shape: tuple[int, ...]
+) -> None:
+    network = Network()
+    scale = 0.05 if operator == "QLinearAdd" else 0.3
+    x = tensor(network, *image_behind_a_conv(network, rng, dtype))
+    info = np.iinfo(dtype)
+    constant = network.constant(rng.integers(info.min, info.max + 1, shape), dtype)
+    c = tensor(network, constant, random_parameters(rng, dtype))
+    y = tensor(network, "", random_parameters(rng, dtype, scale))
+    single(network, operator, [*x, *c, *y], dtype, domain=MICROSOFT)
+    check(network, tmp_path / "m.onnx", rng, 20)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
@@ -139,17 +170,6 @@ def test_pool_over_the_image_equals_onnxruntime(
     check(network, tmp_path / "m.onnx", rng, 40)
 
 
-def image_behind_a_conv(
-    network: Network, rng: np.random.Generator, dtype: str
-) -> tuple[str, Parameters]:
-    """Codes [1, 6, 5, 4] that a QLinearConv makes, so that they are on the accelerator."""
-    before, after = (random_parameters(rng, dtype) for _ in range(2))
-    codes = network.input(network.fresh("x"), dtype, (1, 6, 5, 4))
-    w, _ = random_weight(network, rng, (6, 6, 1, 1), dtype)
-    operands = [*tensor(network, codes, before), *w, *tensor(network, "", after)]
-    return network.node("QLinearConv", *operands), after
-
-
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 @pytest.mark.parametrize("axis", [1, -1])
 def test_concatenation_equals_onnxruntime(
@@ -161,6 +181,18 @@ def test_concatenation_equals_onnxruntime(
     for codes, parameters in images:
         operands += tensor(network, codes, parameters)
     single(network, "QLinearConcat", operands, dtype, domain=MICROSOFT, axis=axis)
+    check(network, tmp_path / "m.onnx", rng)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("alpha", [0.01, 0.3, 1.5])
+def test_leaky_relu_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, alpha: float
+) -> None:
+    network = Network()
+    x = tensor(network, *image_behind_a_conv(network, rng, dtype))
+    y = tensor(network, "", random_parameters(rng, dtype))
+    single(network, "QLinearLeakyRelu", [*x, *y], dtype, domain=MICROSOFT, alpha=alpha)
     check(network, tmp_path / "m.onnx", rng)
 
 
