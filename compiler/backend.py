@@ -17,8 +17,11 @@ from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.emit_program import Program, emit_program
-from qcompile.compiler.passes.lower import convolution, lower
-from qcompile.compiler.passes.tile import Plan, plan_layer, tile
+from qcompile.compiler.passes.loop_nests import Plan
+from qcompile.compiler.passes.lower import lower
+from qcompile.compiler.passes.lowering.convolution import convolution
+from qcompile.compiler.passes.lowering.cost import estimate
+from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.passes.window_columns import window_columns
 from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
 from qcompile.hw.layouts import (
@@ -53,23 +56,25 @@ class Compiled:
 
 def for_accelerator(model: ir.Model) -> ir.Model:
     """The model with its inputs in the form in which the host sends them."""
-    config = AcceleratorConfig()
 
-    def estimate(graph: ir.Graph, conv: ir.Conv) -> int:
-        return plan_layer(convolution(graph, conv, conv.inputs[0]), config).cycles_estimate
+    def cycles(graph: ir.Graph, conv: ir.Conv) -> int | None:
+        return estimate(convolution(graph, conv, conv.inputs[0]))
 
-    return window_columns(model, estimate)
+    return window_columns(model, cycles)
 
 
 def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:
-    """Lower, tile, allocate, emit, predict. UnsupportedError or CapacityError name the layer."""
+    """Lower, allocate, tile, emit, predict. UnsupportedError or CapacityError name the layer.
+
+    Memory comes first: a picture that is too large for it is often too large for counters too.
+    """
     model = for_accelerator(model)
     graph = model.graph
     layers = lower(graph, requant)
     max_shift = _max_shift(layers) if requant == "exact" else MAX_SHIFTS[0]
     config = AcceleratorConfig(acc_width=_acc_width(layers), max_shift=max_shift, requant=requant)
-    plans = tile(layers, config)
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
+    plans = tile(layers, config)
     program = emit_program(layers, plans, places, config)
     return Compiled(
         model=model,
@@ -142,7 +147,11 @@ def flash_image(compiled: Compiled) -> bytes:
 
 
 def accelerator_map(compiled: Compiled) -> dict[str, object]:
-    """The manifest's `accelerator`: where inputs, outputs and layers lie in memory."""
+    """The manifest's `accelerator`: where inputs, outputs and layers lie in memory.
+
+    `layers` are those whose tensor the model names; it stands when `done` layers of the program
+    have ended. `program_layers` are all names.
+    """
     graph = compiled.model.graph
 
     def place(name: str, key: str, source: str) -> dict[str, object]:
@@ -159,9 +168,11 @@ def accelerator_map(compiled: Compiled) -> dict[str, object]:
         "inputs": [place(name, "value", name) for name in graph.inputs],
         "outputs": [place(name, "value", source) for name, source in outputs],
         "layers": [
-            {"op": layer.operator, **place(layer.output, "name", layer.output)}
-            for layer in compiled.layers
+            {"op": layer.operator, "done": done, **place(layer.output, "name", layer.output)}
+            for done, layer in enumerate(compiled.layers, 1)
+            if not layer.inner
         ],
+        "program_layers": [layer.name for layer in compiled.layers],
     }
 
 

@@ -2,7 +2,7 @@
 
 `job.npz` holds what to do, `result.npz` what came out; environment variable QCOMPILE_JOB names the
 folder. One input after the other: its words into memory, a run, its output words and cycles out.
-With layers, a second run pauses after each one and reads its tensor, which leaves the first run's
+With layers, a second run pauses after each and reads its tensor, which leaves the first run's
 cycles as they are without pauses.
 """
 
@@ -144,7 +144,7 @@ async def run_job(dut: Any) -> None:
         results.append(await bench.outputs(outputs))
         if layers:
             await _load(bench, places, words)
-            tensors.append(await _layer_by_layer(bench, layers))
+            tensors.append(await _layer_by_layer(bench, layers, job["done"].tolist()))
     np.savez(
         folder / "result.npz",
         cycles=np.array(cycles),
@@ -161,12 +161,12 @@ async def _load(bench: Bench, places: Sequence[Region], words: Words) -> None:
         begin += count
 
 
-async def _layer_by_layer(bench: Bench, layers: Sequence[Region]) -> Words:
-    """The words of every layer's tensor, read while the core pauses after it."""
+async def _layer_by_layer(bench: Bench, layers: Sequence[Region], ends: Sequence[int]) -> Words:
+    """The words of every layer's tensor, read while the core pauses after `ends` layers."""
     words = []
-    for index, region in enumerate(layers):
-        await bench.pulse("resume" if index else "start", index + 1)
+    for index, (region, end) in enumerate(zip(layers, ends, strict=True)):
+        await bench.pulse("resume" if index else "start", end)
         done = int(bench.dut.layers_done.value)
-        assert done == index + 1, f"{done} layers are done, not {index + 1}"
+        assert done == end, f"{done} layers are done, not {end}"
         words.append(await bench.read(*region))
     return np.concatenate(words)

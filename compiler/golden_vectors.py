@@ -21,7 +21,8 @@ def golden_vectors(compiled: Compiled) -> bytes:
     """The npz that `runtime.run.self_test` reads.
 
     `input/NAME` and `output/NAME` are int8 codes [vectors, ...] of the accelerator's inputs and
-    outputs, `layer/INDEX` the memory words of a layer's tensor for the first vector.
+    outputs, `layer/INDEX` the memory words of the tensor of the manifest's layer INDEX for the
+    first vector.
     """
     graph = compiled.model.graph
     random = np.random.default_rng(SEED)
@@ -32,7 +33,8 @@ def golden_vectors(compiled: Compiled) -> bytes:
     values = run_graph(graph, inputs)
     arrays: dict[str, npt.NDArray[Any]] = {f"input/{name}": codes for name, codes in inputs.items()}
     arrays |= {f"output/{name}": values[name] for name in graph.outputs}
-    for index, layer in enumerate(compiled.layers):
+    named = [layer for layer in compiled.layers if not layer.inner]
+    for index, layer in enumerate(named):
         shape = compiled.places[layer.output].shape
         arrays[f"layer/{index}"] = pack_tensor(values[layer.output][0].reshape(shape))
     file = io.BytesIO()

@@ -15,6 +15,29 @@ Shape3 = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """The part of a tensor that a layer writes, where it does not write all of it.
+
+    Pixel (y, x) of the layer's channels 4 * g .. 4 * g + 3 lies at pixel
+    (start[0] + y * steps[0], start[1] + x * steps[1]) of the tensor's channels
+    channel + channel_step * g and the three that follow.
+
+    Attributes
+    ----------
+    shape : Shape3
+        The whole tensor's.
+    channel, channel_step : int
+        Multiples of 4.
+    """
+
+    shape: Shape3
+    channel: int = 0
+    channel_step: int = 4
+    start: tuple[int, int] = (0, 0)
+    steps: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """A convolution (dense or depthwise) with what the drain path does to its sums.
 
@@ -23,16 +46,33 @@ class Layer:
     kind : "dense" or "depthwise"
     operator : str
         What the user calls it: Conv, AveragePool, Add, ...
+    name : str
+        By which reports call it: the output's name, with a suffix where the layer is `inner`.
     input, output, residual : str
         Value names; `residual` is None without a residual operand.
+    input_shape, output_shape : Shape3
+        The whole input tensor, and what this layer makes.
+    input_channel, input_channel_step : int
+        First input channel that the weights are for, and by how many it moves on from one group of
+        four output channels to the next; multiples of 4.
+    region : Region or None
+        Where the layer's part of the output tensor lies; None: it makes all of it.
+    residual_channel : int
+        Channel of the residual tensor that is added to the output *tensor's* channel 0, a multiple
+        of 4; the two have the same height and width.
+    inner : bool
+        The model has no tensor for what stands at `output` after this layer.
     weight : int8
         [copies, out, in, kh, kw] or [copies, channels, kh, kw]; the copies of a tap add up to the
-        tap's weight (more than one where some w - zero_point needs nine bits).
+        tap's weight (more than one where some w - zero_point needs nine bits). `in` counts from
+        `input_channel` on.
     bias : int64 [out]
         With -input_zero_point * sum(weight) folded in; fits int32.
     mantissa, shift : int64 [out]
+    strides, pads : ints
+        May be negative or zero where a layer only copies: a window then starts inside the tensor.
     pad_code : int
-        The input's zero point.
+        What reads beyond the tensor give: the input's zero point.
     """
 
     kind: Literal["dense", "depthwise"]
@@ -59,6 +99,16 @@ class Layer:
     table: Int8Array | None
     add_tables: AddTables | None
     macs: int
+    input_channel: int = 0
+    input_channel_step: int = 0
+    region: Region | None = None
+    residual_channel: int = 0
+    inner: bool = False
+
+    @property
+    def tensor_shape(self) -> Shape3:
+        """Shape of the whole output tensor."""
+        return self.region.shape if self.region else self.output_shape
 
     @property
     def copies(self) -> int:

@@ -78,13 +78,14 @@ class VerilatorEngine:
                 inputs=_regions(memory["inputs"]),
                 outputs=_regions(memory["outputs"]),
                 layers=_regions(wanted),
+                done=np.array([place["done"] for place in wanted], dtype=np.int64),
                 program_address=np.array(IMAGE_OFFSET + IMAGE_HEADER_BYTES),
             )
             self._simulate(folder)
             result = np.load(folder / "result.npz")
             tensors = _unpack(result["layers"], wanted) if layers else {}
             tensors |= _unpack(result["outputs"], memory["outputs"])
-            names = [str(place["name"]) for place in memory["layers"]]
+            names = memory["program_layers"]
             return EngineRun(
                 tensors=tensors,
                 cycles=tuple(result["cycles"].tolist()),

@@ -27,12 +27,16 @@ AGAIN = "compile the model again, and copy the whole directory"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a tensor lies in the accelerator's memory; `shape` is channels, height, width."""
+    """Where a tensor lies in the accelerator's memory; `shape` is channels, height, width.
+
+    A layer's stands there when `done` layers of the program have ended.
+    """
 
     name: str
     address: int
     shape: tuple[int, int, int]
     words: int
+    done: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ class Artifact:
     prologue, epilogue : tuples of dicts
         Host operations, for `runtime.host_ops`.
     accelerator_inputs, accelerator_outputs, layers : tuples of Place
-        Layers in the order of the program.
+        Layers whose tensor the model names, in the order of the program.
     header : ImageHeader
         Of the build's flash image.
     clock_hz : int
@@ -155,6 +159,7 @@ def _place(entry: Mapping[str, Any], key: str) -> Place:
         address=int(entry["address"]),
         shape=(channels, height, width),
         words=int(entry["words"]),
+        done=int(entry["done"]) if key == "name" else 0,
     )
 
 

@@ -118,14 +118,14 @@ def dump_layers(
     write_codes(board, artifact, codes)
     for index, place in enumerate(artifact.layers):
         if index == 0:
-            board.start(PROGRAM_ADDRESS, stop_after=1)
+            board.start(PROGRAM_ADDRESS, stop_after=place.done)
         else:
-            board.resume(stop_after=index + 1)
+            board.resume(stop_after=place.done)
         status = board.finished(board.wait(RUN_SECONDS))
-        if status.layers != index + 1:
+        if status.layers != place.done:
             raise BoardError(
                 f"{board.name}: the accelerator paused after {status.layers} layers,"
-                f" not {index + 1}",
+                f" not {place.done}",
                 help="program the board again: qcompile flash DIR",
             )
         if not on_layer(index, board.read_memory(place.address, place.words)):

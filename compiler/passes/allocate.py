@@ -44,7 +44,8 @@ def allocate(
 ) -> Mapping[str, Placement]:
     """Placements of all tensors, largest first into the lowest free offset of their bank.
 
-    Banks: an output lies in the other bank than its layer's input. Graph inputs live from the
+    Banks: an output lies in the other bank than its layer's input, so a tensor of several layers
+    needs inputs of one bank (ValueError otherwise; `lower` sees to it). Graph inputs live from the
     start and, so that a second run needs no new input, outputs until the end. Raises
     CapacityError, naming the tensor, with needed and available bytes.
     """
@@ -74,12 +75,13 @@ def _lives(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[str
     last: dict[str, int] = dict.fromkeys(inputs, 0)
     for index, layer in enumerate(layers):
         shapes.setdefault(layer.input, layer.input_shape)
-        shapes[layer.output] = layer.output_shape
-        bank[layer.output] = 1 - bank[layer.input]
-        first[layer.output] = last[layer.output] = index
-        last[layer.input] = index
+        shapes[layer.output] = layer.tensor_shape
+        if bank.setdefault(layer.output, 1 - bank[layer.input]) == bank[layer.input]:
+            raise ValueError(f"'{layer.name}' would write the bank that it reads")
+        first.setdefault(layer.output, index)
+        last[layer.output] = last[layer.input] = index
         if layer.residual is not None:
-            shapes.setdefault(layer.residual, layer.output_shape)
+            shapes.setdefault(layer.residual, layer.tensor_shape)
             last[layer.residual] = index
     for name in outputs:
         last[name] = len(layers)

@@ -9,10 +9,10 @@ import numpy as np
 
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement
-from qcompile.compiler.passes.tile import Plan
+from qcompile.compiler.passes.loop_nests import Plan
 from qcompile.hw import program
 from qcompile.hw.config import AcceleratorConfig
-from qcompile.hw.layouts import BANK_ADDRESS_BITS
+from qcompile.hw.layouts import BANK_ADDRESS_BITS, WORD_CHANNELS
 from qcompile.hw.program import Flag, LayerDescriptor, PacketKind, Step
 from qcompile.hw.weight_fifo import BLOCK_WORDS
 
@@ -36,12 +36,14 @@ def emit_program(
     """Descriptor, then constants and weights group by group, layer after layer.
 
     Tables wait until the layer before has ended, so the first group goes in front of them where
-    the weight FIFO holds it.
+    the weight FIFO holds it. A table that the hardware already holds is not sent again.
     """
     room = config.weight_depth - BLOCK_WORDS + 1
     stream = _Stream()
+    loaded: dict[int, list[int]] = {}  # by header: what each table of the hardware holds
     for layer, plan in zip(layers, plans, strict=True):
-        tables = _tables(layer)
+        tables = [table for table in _tables(layer) if loaded.get(table[0]) != table]
+        loaded |= {table[0]: table for table in tables}
         early = 1 if tables and plan.weights.shape[1] <= room else 0
         for group in range(early):
             _group(stream, layer, plan, group)
@@ -118,7 +120,9 @@ def descriptor(layer: Layer, plan: Plan, places: Mapping[str, Placement]) -> Lay
         residual = places[layer.residual]
         if residual.bank:
             flags.add(Flag.RESIDUAL_BANK)
-        residual_offset = (residual.offset - target.offset) % (1 << BANK_ADDRESS_BITS)
+        height, width = residual.shape[1:]
+        first = residual.offset + layer.residual_channel // WORD_CHANNELS * height * width
+        residual_offset = (first - target.offset) % (1 << BANK_ADDRESS_BITS)
     start = plan.start
     return LayerDescriptor(
         counts=plan.counts,
@@ -128,7 +132,7 @@ def descriptor(layer: Layer, plan: Plan, places: Mapping[str, Placement]) -> Lay
         o_bound=plan.o_bound,
         pad_code=layer.pad_code,
         rows_last=plan.rows_last,
-        write_start=target.offset,
+        write_start=target.offset + plan.write_start,
         write_row=plan.write_row,
         write_position=plan.write_position,
         write_group=plan.write_group,

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from qcompile.compiler import ir
 
-Estimate = Callable[[ir.Graph, ir.Conv], int]
-"""Cycles of a convolution in a graph."""
+Estimate = Callable[[ir.Graph, ir.Conv], int | None]
+"""Cycles of a convolution in a graph; None where it does not fit."""
 
 
 def window_columns(model: ir.Model, estimate: Estimate) -> ir.Model:
@@ -24,7 +24,8 @@ def window_columns(model: ir.Model, estimate: Estimate) -> ir.Model:
         if candidate is None:
             continue
         rewritten, before, after = candidate
-        if estimate(rewritten.graph, after) < estimate(model.graph, before):
+        now, then = estimate(model.graph, before), estimate(rewritten.graph, after)
+        if then is not None and (now is None or then < now):
             model = rewritten
     return model
 

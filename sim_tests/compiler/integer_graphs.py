@@ -84,10 +84,12 @@ class IntegerGraph:
         dilations: Pair = (1, 1),
         pads: Pads = (0, 0, 0, 0),
         nine_bits: bool = False,
+        group: int = 1,
     ) -> str:
         """A convolution, depthwise where `out` is 0; `nine_bits` weights reach -255..255."""
         channels = self.values[x].shape[1]
-        inner, group, out = (channels, 1, out) if out else (1, channels, channels)
+        group, out = (group, out) if out else (channels, channels)
+        inner = channels // group
         limit = 255 if nine_bits else 127
         terms = inner * kernel[0] * kernel[1]
         weight = self.rng.integers(-limit, limit + 1, (out, inner, *kernel)).astype(np.int16)

@@ -151,9 +151,13 @@ def test_map_and_usage_name_every_tensor_where_it_lies(rng: np.random.Generator)
             {"value": a, "address": high, "shape": [6, 2, 2], "words": 8},
         ],
         "layers": [
-            {"op": "Conv", "name": a, "address": high, "shape": [6, 2, 2], "words": 8},
-            {"op": "AveragePool", "name": b, "address": low, "shape": [6, 1, 1], "words": 2},
+            {"op": "Conv", "done": 1, "name": a, "address": high, "shape": [6, 2, 2], "words": 8},
+            {
+                **{"op": "AveragePool", "done": 2, "name": b},
+                **{"address": low, "shape": [6, 1, 1], "words": 2},
+            },
         ],
+        "program_layers": [a, b],
     }
     usage = memory_usage(compiled)
     assert usage["bank_0_bytes"] + usage["bank_1_bytes"] == 4 * (16 + 8)

@@ -72,7 +72,7 @@ def written_out(op: Conv, x: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
     return acc
 
 
-@pytest.mark.parametrize("group", [1, 6])
+@pytest.mark.parametrize("group", [1, 2, 3, 6])
 @pytest.mark.parametrize("dilations", [(1, 1), (2, 3)])
 def test_accumulators_are_the_sums_of_the_definition(
     rng: np.random.Generator, group: int, dilations: tuple[int, int]

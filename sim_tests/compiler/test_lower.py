@@ -10,14 +10,11 @@ import numpy as np
 import pytest
 
 from qcompile.compiler import ir
-from qcompile.compiler.add_tables import add_codes
 from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.golden.interpreter import run_op
-from qcompile.compiler.golden.numerics import requantize
-from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.lower import lower
 from sim_tests.compiler.integer_graphs import IntegerGraph
-from sim_tests.compiler.test_tile import convolve
+from sim_tests.compiler.layer_runs import run_layer, run_layers
 
 
 def with_op(graph: ir.Graph, index: int, **changes: Any) -> ir.Graph:
@@ -32,34 +29,6 @@ def with_requant(graph: ir.Graph, index: int, **changes: Any) -> ir.Graph:
     op = graph.ops[index]
     assert isinstance(op, ir.Conv | ir.AveragePool)
     return with_op(graph, index, requant=replace(op.requant, **changes))
-
-
-def run_layer(layer: Layer, codes: ir.Int8Array, residual: ir.Int8Array) -> ir.Int8Array:
-    """A layer by its definition: sums, requantization, sum of two tables, table."""
-    requant = ir.Requant(
-        mode="exact",
-        mantissa=layer.mantissa,
-        shift=layer.shift,
-        zero_point=layer.zero_point,
-        low=layer.low,
-        high=layer.high,
-        zero_point_inside=layer.zero_point_inside,
-    )
-    sums = convolve(layer, codes) + layer.bias[:, np.newaxis, np.newaxis]
-    result = requantize(sums, requant, axis=0)
-    if layer.add_tables is not None:
-        table = add_codes(layer.add_tables.a, layer.add_tables.b)
-        result = table[result.astype(int) + 128, residual.astype(int) + 128]
-    if layer.table is not None:
-        result = layer.table[result.astype(int) + 128]
-    return result
-
-
-def run_layers(layers: tuple[Layer, ...], codes: dict[str, ir.Int8Array]) -> None:
-    """Adds every layer's tensor [channels, height, width] to `codes`."""
-    for layer in layers:
-        residual = codes[layer.residual or layer.input]
-        codes[layer.output] = run_layer(layer, codes[layer.input], residual)
 
 
 def test_layers_compute_what_golden_computes(rng: np.random.Generator) -> None:
@@ -131,7 +100,7 @@ def test_channels_that_cannot_change_get_small_constants(rng: np.random.Generato
     assert layer.mantissa.tolist() == [1 << 23] * 4
     assert layer.shift.tolist() == [24] * 4
     codes = rng.integers(-128, 128, (2, 1, 1)).astype(np.int8)
-    assert run_layer(layer, codes, codes).reshape(-1).tolist() == [90, 3, 3, 3]
+    assert run_layer(layer, codes).reshape(-1).tolist() == [90, 3, 3, 3]
 
 
 def test_an_add_joins_its_later_producer_and_takes_the_other_operand_as_residual(
@@ -215,16 +184,14 @@ def refused(graph: ir.Graph, *lines: str) -> None:
 def test_all_problems_are_reported_at_once(rng: np.random.Generator) -> None:
     g = IntegerGraph(rng)
     x = g.input(4, 2, 3)
-    grouped = g.conv(x, 4)
-    shaped = g.reshape(grouped, (1, 24, 1, 1))
-    graph = with_op(g.graph(shaped), 0, weight=np.ones((4, 2, 1, 1), np.int16), group=2)
+    shaped = g.reshape(g.conv(x, 4), (1, 24, 1, 1))
+    deep = g.reshape(x, (1, 4, 1, 2, 3))
     refused(
-        graph,
-        "'y1': convolution with group=2",
-        "  input channels 4, output channels 4",
-        "  help: use group=1 or a depthwise convolution (group = input = output channels)",
+        g.graph(shaped, deep),
         "'shaped2': reshape of [4, 2, 3] to [24, 1, 1] inside the network",
         "  help: reshape only tensors of 1 x 1 pixels, or in front of a fully connected layer",
+        "'shaped3': a tensor of rank 5 does not fit the memory layout",
+        "  help: use tensors of shape [1, channels, height, width] or [1, features]",
     )
 
 

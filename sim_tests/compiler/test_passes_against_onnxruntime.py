@@ -49,6 +49,8 @@ CONVOLUTIONS: list[tuple[tuple[int, int, int, int], int, dict[str, Any]]] = [
     ((4, 3, 1, 1), 3, {"auto_pad": "SAME_LOWER", "strides": [4, 5]}),
     ((6, 1, 3, 3), 6, {"group": 6, "pads": [1, 1, 1, 1], "strides": [2, 2]}),
     ((6, 1, 5, 3), 6, {"group": 6, "auto_pad": "SAME_UPPER", "dilations": [1, 1]}),
+    ((12, 1, 3, 3), 6, {"group": 6, "pads": [1, 1, 1, 1], "strides": [2, 1]}),
+    ((4, 3, 3, 2), 6, {"group": 2, "pads": [1, 0, 1, 1]}),
     ((7, 1, 10, 4), 1, {"strides": [2, 2], "pads": [4, 1, 5, 1]}),
 ]
 

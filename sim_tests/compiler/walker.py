@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler.layers import Layer
-from qcompile.compiler.passes.tile import Plan
+from qcompile.compiler.passes.loop_nests import Plan
 from qcompile.hw.layouts import pack_tensor
 
 ROWS = 4
+UNWRITTEN = np.iinfo(np.int64).min
 Int64Array = npt.NDArray[np.int64]
 
 
@@ -43,11 +44,15 @@ class Reader:
 
 
 def walk(layer: Layer, plan: Plan, codes: npt.NDArray[np.int8]) -> Int64Array:
-    """Sums of products [out, height, width] of int8 [in, height, width], as the plan goes."""
+    """The output tensor, sums of products [channels, height, width], as the plan writes it.
+
+    Elements that no word is written for are `UNWRITTEN`, and so are a written word's lanes behind
+    the layer's last channel.
+    """
     reader = Reader(layer, plan, codes)
-    groups, height, width = -(-layer.output_shape[0] // 4), *layer.output_shape[1:]
-    target = np.full((groups * height * width, 4), np.iinfo(np.int64).min)
-    address = 0
+    groups, height, width = -(-layer.tensor_shape[0] // 4), *layer.tensor_shape[1:]
+    target = np.full((groups * height * width, 4), UNWRITTEN)
+    address = plan.write_start
     for group in range(plan.groups):
         weights = plan.weights[group].astype(np.int64)
         for position in range(plan.counts[5]):
@@ -55,7 +60,8 @@ def walk(layer: Layer, plan: Plan, codes: npt.NDArray[np.int8]) -> Int64Array:
                 sums = _tile(plan, reader, weights)
                 last = tile == plan.counts[4] - 1
                 for row in range(plan.rows_last if last else ROWS):
-                    target[address] = sums[row]
+                    used = min(4, layer.output_shape[0] - 4 * group)
+                    target[address, :used] = sums[row, :used]
                     ends = last and row == plan.rows_last - 1
                     if not ends:
                         address += plan.write_row
@@ -64,7 +70,7 @@ def walk(layer: Layer, plan: Plan, codes: npt.NDArray[np.int8]) -> Int64Array:
                     else:
                         address += plan.write_group
     by_group = target.reshape(groups, height, width, 4)
-    return by_group.transpose(0, 3, 1, 2).reshape(-1, height, width)[: layer.output_shape[0]]
+    return by_group.transpose(0, 3, 1, 2).reshape(-1, height, width)[: layer.tensor_shape[0]]
 
 
 def _tile(plan: Plan, reader: Reader, weights: Int64Array) -> Int64Array:

@@ -66,6 +66,13 @@ def residuals(g: IntegerGraph) -> tuple[str, ...]:
     return (g.add(other, other), g.add(a, b))
 
 
+def groups(g: IntegerGraph) -> tuple[str, ...]:
+    """Blocks with moving windows, several layers for one tensor, a channel multiplier."""
+    x = g.conv(g.input(16, 5, 6), 16, (3, 2), pads=(1, 0, 1, 1), group=2)
+    y = g.conv(x, 16, (1, 3), group=8)
+    return (g.conv(y, 32, (3, 3), pads=(1, 1, 1, 1), group=16), g.conv(x, 8, group=4))
+
+
 def tables(g: IntegerGraph) -> tuple[str, ...]:
     """Tables behind a convolution, behind a sum, and alone."""
     x = g.input(4, 4, 5)
@@ -99,7 +106,7 @@ def long(g: IntegerGraph) -> tuple[str, ...]:
 
 
 GRAPHS: tuple[Make, ...] = (
-    *(dense, depthwise, pointwise, pools, residuals, tables),
+    *(dense, depthwise, pointwise, pools, residuals, groups, tables),
     *(fully_connected, narrow, wide, long),
 )
 
@@ -183,7 +190,9 @@ def test_a_pause_after_every_layer_shows_its_tensor_and_changes_nothing(
             last = index == len(layers) - 1
             assert run.state in ((State.DONE, State.PAUSED) if last else (State.PAUSED,))
             assert run.layers_done == index + 1
-            subject.check(layer.output, next(results))
+            words = next(results)
+            if not layer.inner:
+                subject.check(layer.output, words)
 
 
 def test_a_second_start_repeats_result_and_cycles(

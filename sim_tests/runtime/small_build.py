@@ -40,6 +40,7 @@ def manifest() -> dict[str, Any]:
             "address": small_board.COPY_ADDRESS + index * LAYER_WORDS,
             "shape": [4, 8, 8],
             "words": LAYER_WORDS,
+            "done": index + 1,
         }
         for index in range(4)
     ]

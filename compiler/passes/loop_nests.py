@@ -1,0 +1,344 @@
+"""Every way to walk a layer: mode, row axis, loop nest, weight order.
+
+A plan is everything about a layer's program except where its tensors lie. Two modes exist
+(docs/architecture.md section 2); rows run along W, along H, or, for 1 x 1 kernels, along all
+pixels of the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from qcompile.compiler.ir import Int8Array
+from qcompile.compiler.layers import Layer, Region
+from qcompile.hw.layouts import WORD_CHANNELS
+from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS, Step
+
+NO_BOUND = (1 << COORDINATE_BITS) - 1
+ROWS = 4
+VALUES_PER_ROW = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One spatial axis as the loop nest sees it; addresses count words."""
+
+    size: int
+    out: int
+    kernel: int
+    stride: int
+    dilation: int
+    pad: int
+    address: int
+    out_address: int
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether no coordinate of padding, modulo the counter, is one of the tensor.
+
+        Rows beyond the output may read anything: they are dropped.
+        """
+        coordinates = 1 << COORDINATE_BITS
+        last = (self.out - 1) * self.stride
+        smallest = min(0, last) - self.pad
+        largest = max(0, last) + (self.kernel - 1) * self.dilation - self.pad
+        return self.size - coordinates <= smallest and largest < coordinates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How the array walks one layer; addresses are relative to the tensors' first words.
+
+    The output's are in the whole tensor of `Layer.tensor_shape`.
+
+    `weights` is int8 [groups, words, 4] in the order in which the array takes them. With
+    `shared_weights` all groups are alike and the first one's words serve them all.
+    """
+
+    broadcast: bool
+    row_axis: str
+    counts: tuple[int, ...]
+    deltas: tuple[Step, ...]
+    start: Step
+    p_bound: int
+    o_bound: int
+    rows_last: int
+    write_start: int
+    write_row: int
+    write_position: int
+    write_group: int
+    weights: Int8Array
+    shared_weights: bool
+
+    @property
+    def tile_reads(self) -> int:
+        """Reads (cycles) of one tile."""
+        return prod(self.counts[:4])
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of one channel group."""
+        return self.counts[4] * self.counts[5]
+
+    @property
+    def groups(self) -> int:
+        """Output channel groups."""
+        return self.counts[6]
+
+    @property
+    def rows_written(self) -> int:
+        """Words that one channel group writes."""
+        return ((self.counts[4] - 1) * ROWS + self.rows_last) * self.counts[5]
+
+    @property
+    def cycles_estimate(self) -> int:
+        """Cycles of the array or of the drain, whichever is busier, per layer."""
+        dropped = self.tiles * ROWS - self.rows_written
+        drain = self.rows_written * VALUES_PER_ROW + dropped
+        return self.groups * max(self.tiles * self.tile_reads, drain)
+
+
+def candidates(layer: Layer) -> Iterator[Plan]:
+    """Every way to walk the layer."""
+    vertical, horizontal = _axes(layer)
+    pairs = [("w", horizontal, vertical), ("h", vertical, horizontal)]
+    if _is_flat(layer):
+        pixels = layer.input_shape[1] * layer.input_shape[2]
+        flat = Axis(
+            size=pixels, out=pixels, kernel=1, stride=1, dilation=1, pad=0, address=1, out_address=1
+        )
+        point = Axis(size=1, out=1, kernel=1, stride=1, dilation=1, pad=0, address=0, out_address=0)
+        pairs = [("flat", flat, point)]
+    for name, p, o in pairs:
+        if name != "flat" and not (p.is_countable and o.is_countable):
+            continue
+        if layer.kind == "dense":
+            yield from _dense(layer, name, p, o)
+        else:
+            yield from _depthwise_rotate(layer, name, p, o)
+            if p.stride == 1 and p.dilation == 1:
+                yield from _depthwise_broadcast(layer, name, p, o)
+
+
+def _is_flat(layer: Layer) -> bool:
+    """Whether output pixel i depends on input pixel i alone."""
+    pixels = layer.input_shape[1:]
+    whole = layer.output_shape[1:] == pixels == layer.tensor_shape[1:]
+    copied = layer.kernel == (1, 1) and layer.strides == (1, 1) and not any(layer.pads)
+    return copied and whole
+
+
+def _axes(layer: Layer) -> tuple[Axis, Axis]:
+    _, height, width = layer.input_shape
+    _, out_height, out_width = layer.output_shape
+    steps = layer.region.steps if layer.region else (1, 1)
+    kernel, strides, dilations, pads = layer.kernel, layer.strides, layer.dilations, layer.pads
+    vertical = Axis(
+        size=height,
+        out=out_height,
+        kernel=kernel[0],
+        stride=strides[0] if out_height > 1 else 1,
+        dilation=dilations[0],
+        pad=pads[0],
+        address=width,
+        out_address=steps[0] * layer.tensor_shape[2],
+    )
+    horizontal = Axis(
+        size=width,
+        out=out_width,
+        kernel=kernel[1],
+        stride=strides[1] if out_width > 1 else 1,
+        dilation=dilations[1],
+        pad=pads[1],
+        address=1,
+        out_address=steps[1],
+    )
+    return vertical, horizontal
+
+
+def _by_axis(weight: Int8Array, row_axis: str) -> Int8Array:
+    """[..., kh, kw] -> [..., O taps, P taps]."""
+    return weight.swapaxes(-1, -2) if row_axis == "h" else weight
+
+
+def _pad_channels(weight: Int8Array, axis: int, multiple: int = VALUES_PER_ROW) -> Int8Array:
+    widths = [(0, 0)] * weight.ndim
+    widths[axis] = (0, -weight.shape[axis] % multiple)
+    return np.pad(weight, widths)
+
+
+def _dense(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
+    """Rotate mode: word j of an activation word meets byte (column + j) mod 4."""
+    weight = _pad_channels(_pad_channels(_by_axis(layer.weight, name), 1), 2)
+    split_words = 1
+    if p.kernel == 1:  # more channel words than the loop counts
+        split_words = -(-weight.shape[2] // (VALUES_PER_ROW << COUNT_BITS[1]))
+        weight = _pad_channels(weight, 2, VALUES_PER_ROW * split_words)
+    copies, out, in_, o_taps, p_taps = weight.shape
+    # [copies, groups, column, channel word, byte, O tap, P tap]
+    split = weight.reshape(copies, out // 4, 4, in_ // 4, 4, o_taps, p_taps)
+    rotated = np.stack(
+        [np.stack([split[:, :, c, :, (c + j) % 4] for c in range(4)], -1) for j in range(4)], -2
+    )
+    # [copies, groups, channel word, O tap, P tap, j, column], then copies innermost of the loops
+    loops = rotated.transpose(1, 3, 4, 2, 0, 5, 6)
+    trips = [in_ // 4, p.kernel, o.kernel]
+    pixels = layer.input_shape[1] * layer.input_shape[2]
+    steps = [
+        _step(pixels, 0, 0),
+        _step(p.dilation * p.address, p.dilation, 0),
+        _step(o.dilation * o.address, 0, o.dilation),
+    ]
+    if split_words > 1:  # the row axis has one tap: its loop walks blocks of channel words
+        trips[0], trips[1] = trips[0] // split_words, split_words
+        steps[1] = _step(pixels * trips[0], 0, 0)
+    if copies > 1:
+        if 1 not in trips:
+            return  # no loop is free to walk the copies
+        slot = trips.index(1)
+        trips[slot], steps[slot] = copies, _step(0, 0, 0)
+        loops = np.moveaxis(loops, 4, (4, 2, 1)[slot])
+    yield _plan(
+        layer,
+        name,
+        p,
+        o,
+        broadcast=False,
+        inner=(ROWS, *trips),
+        steps=[_step(p.stride * p.address, p.stride, 0), *steps],
+        group_step=layer.input_channel_step // WORD_CHANNELS * pixels,
+        weights=loops.reshape(out // 4, -1, 4),
+    )
+
+
+def _depthwise_words(layer: Layer, name: str) -> Int8Array:
+    """[groups, O taps, copies, P taps, column]"""
+    weight = _pad_channels(_by_axis(layer.weight, name), 1)
+    copies, channels, o_taps, p_taps = weight.shape
+    split = weight.reshape(copies, channels // 4, 4, o_taps, p_taps)
+    return split.transpose(1, 3, 0, 4, 2)
+
+
+def _depthwise_rotate(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
+    """One read a row and tap; the weight word is followed by three of zeros."""
+    words = _depthwise_words(layer, name)
+    groups, o_taps, copies, p_taps, _ = words.shape
+    spaced = np.zeros((groups, o_taps, p_taps, copies, ROWS, 4), np.int8)
+    spaced[..., 0, :] = words.transpose(0, 1, 3, 2, 4)
+    yield _plan(
+        layer,
+        name,
+        p,
+        o,
+        broadcast=False,
+        inner=(ROWS, copies, p_taps, o_taps),
+        steps=[
+            _step(p.stride * p.address, p.stride, 0),
+            _step(0, 0, 0),
+            _step(p.dilation * p.address, p.dilation, 0),
+            _step(o.dilation * o.address, 0, o.dilation),
+        ],
+        group_step=layer.input_shape[1] * layer.input_shape[2],
+        weights=spaced.reshape(groups, -1, 4),
+    )
+
+
+def _depthwise_broadcast(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
+    """Every pixel goes to all rows while the taps hop past it; trailing zeros end a pass."""
+    words = _depthwise_words(layer, name)
+    groups, o_taps, copies, p_taps, _ = words.shape
+    reads = max(ROWS, p_taps + min(ROWS, p.out) - 1)
+    padded = np.zeros((groups, o_taps, copies, reads, 4), np.int8)
+    padded[..., :p_taps, :] = words
+    yield _plan(
+        layer,
+        name,
+        p,
+        o,
+        broadcast=True,
+        inner=(reads, copies, 1, o_taps),
+        steps=[
+            _step(p.address, 1, 0),
+            _step(0, 0, 0),
+            _step(0, 0, 0),
+            _step(o.dilation * o.address, 0, o.dilation),
+        ],
+        group_step=layer.input_shape[1] * layer.input_shape[2],
+        weights=padded.reshape(groups, -1, 4),
+    )
+
+
+def _step(address: int, p: int, o: int) -> Step:
+    return Step(address=address, p=p, o=o)
+
+
+def _plan(
+    layer: Layer,
+    name: str,
+    p: Axis,
+    o: Axis,
+    *,
+    broadcast: bool,
+    inner: tuple[int, ...],
+    steps: list[Step],
+    group_step: int,
+    weights: Int8Array,
+) -> Plan:
+    """Adds the outer loops, and turns steps (what a trip adds) into deltas (what is added then)."""
+    tiles = -(-p.out // ROWS)
+    counts = (*inner, tiles, o.out, weights.shape[0])
+    steps = [
+        *steps,
+        _step(ROWS * p.stride * p.address, ROWS * p.stride, 0),
+        _step(o.stride * o.address, 0, o.stride),
+        _step(group_step, 0, 0),
+    ]
+    last_row = (p.out - 1) * p.out_address
+    write_start, write_group = _group_writes(layer)
+    first_channel = (
+        layer.input_channel // WORD_CHANNELS * layer.input_shape[1] * layer.input_shape[2]
+    )
+    return Plan(
+        broadcast=broadcast,
+        row_axis=name,
+        counts=counts,
+        deltas=_deltas(counts, steps),
+        start=_step(first_channel - p.pad * p.address - o.pad * o.address, -p.pad, -o.pad),
+        p_bound=NO_BOUND if name == "flat" else p.size - 1,
+        o_bound=NO_BOUND if name == "flat" else o.size - 1,
+        rows_last=p.out - (tiles - 1) * ROWS,
+        write_start=write_start,
+        write_row=p.out_address,
+        write_position=o.out_address - last_row,
+        write_group=write_group - last_row - (o.out - 1) * o.out_address,
+        weights=weights,
+        shared_weights=bool((weights == weights[:1]).all()) and weights.shape[0] > 1,
+    )
+
+
+def _group_writes(layer: Layer) -> tuple[int, int]:
+    """First word of the output tensor that is written, and words from a group to the next."""
+    _, height, width = layer.tensor_shape
+    region = layer.region or Region(shape=layer.tensor_shape)
+    first = region.start[0] * width + region.start[1]
+    return (
+        region.channel // WORD_CHANNELS * height * width + first,
+        region.channel_step // WORD_CHANNELS * height * width,
+    )
+
+
+def _deltas(counts: tuple[int, ...], steps: list[Step]) -> tuple[Step, ...]:
+    deltas = []
+    back = _step(0, 0, 0)
+    for level in range(LEVELS):
+        step = steps[level]
+        deltas.append(_step(step.address - back.address, step.p - back.p, step.o - back.o))
+        trips = counts[level] - 1
+        back = _step(
+            back.address + trips * step.address, back.p + trips * step.p, back.o + trips * step.o
+        )
+    return tuple(deltas)

@@ -1,0 +1,1 @@
+"""Integer operations as layers: a file for each kind of operation, used by `passes.lower`."""

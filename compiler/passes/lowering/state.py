@@ -1,0 +1,33 @@
+"""What the lowering of a graph has made so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from qcompile.compiler import ir
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.lowering.layer import Mode
+
+
+@dataclass(slots=True)
+class Lowering:
+    """Layers in execution order; `alias` names the tensor in memory of a reshaped value."""
+
+    graph: ir.Graph
+    mode: Mode
+    uses: Counter[str]
+    layers: list[Layer] = field(default_factory=list)
+    alias: dict[str, str] = field(default_factory=dict)
+
+    def source(self, name: str) -> str:
+        """The tensor in memory of a value."""
+        return self.alias.get(name, name)
+
+    def producer(self, name: str) -> int | None:
+        """Index of the one layer that makes `name`, if nothing else reads it and it may take in
+        a table; None otherwise."""
+        makers = [index for index, layer in enumerate(self.layers) if layer.output == name]
+        if len(makers) != 1 or self.uses[name] != 1 or self.layers[makers[0]].table is not None:
+            return None
+        return makers[0]

@@ -1,0 +1,64 @@
+"""lowering: layers of every kind of operation compute what golden computes, on every plan."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qcompile.compiler import ir
+from qcompile.compiler.golden.interpreter import run_graph
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.lower import lower
+from qcompile.compiler.passes.lowering.convolution import grouped_forms
+from qcompile.compiler.passes.lowering.cost import estimate
+from sim_tests.compiler.integer_graphs import IntegerGraph
+from sim_tests.compiler.layer_runs import check_all_plans, run_layers
+
+
+def check(g: IntegerGraph, graph: ir.Graph, layers: tuple[Layer, ...]) -> None:
+    """Every tensor that the model names is golden's; every plan computes its layer."""
+    codes = g.codes()
+    expected = run_graph(graph, codes)
+    found = {name: array[0] for name, array in codes.items()}
+    run_layers(layers, found)
+    for layer in layers:
+        assert check_all_plans(layer, 1) >= 1
+        if not layer.inner:
+            wanted = expected[layer.output][0]
+            np.testing.assert_array_equal(
+                found[layer.output].reshape(wanted.shape), wanted, layer.name
+            )
+
+
+@pytest.mark.parametrize(
+    ("channels", "out", "group"),
+    [(6, 12, 6), (3, 12, 3), (5, 15, 5), (8, 8, 4), (8, 16, 2), (12, 6, 3), (16, 16, 2), (6, 4, 2)],
+)
+def test_every_form_of_groups_computes_what_golden_computes(
+    rng: np.random.Generator, channels: int, out: int, group: int
+) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(channels, 5, 6)
+    y = g.conv(x, out, (3, 2), strides=(1, 2), pads=(1, 0, 1, 1), group=group)
+    graph = g.graph(y)
+    (op,) = graph.ops
+    assert isinstance(op, ir.Conv)
+    forms = grouped_forms(graph, op, x)
+    assert len(forms) == (3 if channels == group else 2)
+    for form in forms:
+        check(g, graph, form)
+    check(g, graph, lower(graph))
+
+
+def test_a_channel_multiplier_takes_the_cheapest_form(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    y = g.conv(g.input(16, 14, 14), 32, (3, 3), pads=(1, 1, 1, 1), group=16)
+    graph = g.graph(y)
+    (op,) = graph.ops
+    assert isinstance(op, ir.Conv)
+    costs = [estimate(form) for form in grouped_forms(graph, op, "x0")]
+    found = lower(graph)
+    assert estimate(found) == min(cost for cost in costs if cost is not None)
+    assert sum(layer.macs for layer in found) == 32 * 14 * 14 * 9
+    assert [layer.inner for layer in found] == [True] * (len(found) - 1) + [False]
+    assert found[-1].name == y
