@@ -52,9 +52,10 @@ PROVIDERS = ["CPUExecutionProvider"]
 
 MOVES = frozenset(
     {
-        *("ArgMax", "Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad"),
-        *("QuantizeLinear", "DequantizeLinear", "Reshape", "Slice", "Split", "Squeeze", "Tile"),
-        *("Transpose", "Unsqueeze"),
+        *("ArgMax", "Cast", "Concat", "DepthToSpace", "DequantizeLinear", "Expand", "Flatten"),
+        *("Gather", "GlobalMaxPool", "Identity", "MaxPool", "Pad", "QuantizeLinear", "ReduceMax"),
+        *("Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose"),
+        *("Unsqueeze", "Upsample"),
     }
 )
 """Operators that compute nothing: codes stay what they are, or are converted exactly."""

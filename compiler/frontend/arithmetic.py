@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
-from qcompile.compiler.frontend.windows import Window, read_window, window_counts
+from qcompile.compiler.frontend.node_reader import (
+    Imported,
+    Importer,
+    NodeReader,
+    Refusal,
+    resolved_axis,
+)
+from qcompile.compiler.frontend.windows import Window, read_window
 from qcompile.compiler.ir import Op, Reshape, Value
 
 
@@ -143,94 +152,42 @@ def _product(
     return op, Value(name=node.output, shape=shape, dtype="float32")
 
 
-def average_pool(node: NodeReader) -> Imported:
-    """AveragePool in which every window has the same divisor."""
-    x, channels, image = _image_input(node)
-    kernel = tuple(int(k) for k in node.attribute("kernel_shape", []))
-    if len(kernel) != 2 or min(kernel) < 1:
-        raise Refusal(f"kernel_shape={list(kernel)} is not supported", help="a 2-D kernel")
-    window = read_window(node, image, (kernel[0], kernel[1]))
-    if window.dilations != (1, 1):
-        raise Refusal(f"dilations={list(window.dilations)} is not supported", help="use [1, 1]")
-    _refuse_partial_windows(node, window, image)
-    counts = window_counts(window, image)
-    if node.attribute("count_include_pad", 0):
-        counts = {kernel[0] * kernel[1]}
-    if len(counts) != 1:
-        raise Refusal(
-            f"pads={list(window.pads)} gives windows of {min(counts)} to {max(counts)} values",
-            help="use no pads or count_include_pad=1, so that every window has the same divisor",
-        )
-    op = ir_float.FloatAveragePool(
-        inputs=(x.name,),
-        outputs=(node.output,),
-        origins=(node.origin,),
-        kernel=window.kernel,
-        strides=window.strides,
-        pads=window.pads,
-        divisor=counts.pop(),
-        whole_image=window.kernel == image and not any(window.pads),
-    )
-    shape = (x.shape[0], channels, *window.output_size(*image))
-    return op, Value(name=node.output, shape=shape, dtype="float32")
-
-
-def _refuse_partial_windows(node: NodeReader, window: Window, image: tuple[int, int]) -> None:
-    """Refuse ceil_mode where it would add a window that reaches over the padded edge."""
-    if not node.attribute("ceil_mode", 0):
-        return
-    top, left, bottom, right = window.pads
-    rest = (
-        (image[0] + top + bottom - window.kernel[0]) % window.strides[0],
-        (image[1] + left + right - window.kernel[1]) % window.strides[1],
-    )
-    if any(rest):
-        raise Refusal(
-            "ceil_mode=1 with windows that reach over the edge is not supported",
-            help="use ceil_mode=0 or explicit pads",
-        )
-
-
-def global_average_pool(node: NodeReader) -> Imported:
-    """GlobalAveragePool."""
-    x, channels, image = _image_input(node)
-    op = ir_float.FloatAveragePool(
-        inputs=(x.name,),
-        outputs=(node.output,),
-        origins=(node.origin,),
-        kernel=image,
-        strides=(1, 1),
-        pads=(0, 0, 0, 0),
-        divisor=image[0] * image[1],
-        whole_image=True,
-    )
-    return op, Value(name=node.output, shape=(x.shape[0], channels, 1, 1), dtype="float32")
-
-
 def softmax(node: NodeReader) -> Imported:
-    """Softmax along one axis; before opset 13 it flattens the axes behind, which must be 1."""
+    """Softmax along one axis; before opset 13 along all axes from one on, made one."""
     x = node.float_input(0)
     rank = len(x.shape)
-    axis = int(node.attribute("axis", -1 if node.opset >= 13 else 1))
-    if not -rank <= axis < rank:
-        raise Refusal(f"axis={axis} is not an axis of {list(x.shape)}", broken=True)
-    axis %= rank
-    if node.opset < 13 and any(d != 1 for d in x.shape[axis + 1 :]):
-        raise Refusal(
-            f"axis={axis} of {list(x.shape)} in opset {node.opset} spans several axes",
-            help="flatten the input first",
-        )
-    op = ir_float.Softmax(
-        inputs=(x.name,), outputs=(node.output,), origins=(node.origin,), axis=axis
+    axis = resolved_axis(int(node.attribute("axis", -1 if node.opset >= 13 else 1)), rank)
+    if node.opset < 13 and axis == 0 and rank > 1 and x.shape[0] == 1:
+        axis = 1  # the same numbers, and the batch stays apart
+    together = x.shape[axis:] if node.opset < 13 else x.shape[axis : axis + 1]
+    if math.prod(together) == x.shape[axis]:
+        value = Value(name=node.output, shape=x.shape, dtype="float32")
+        return _softmax(node, x.name, value, axis), value
+    names = (f"{node.output}:flat", f"{node.output}:shares")
+    shape = (*x.shape[:axis], math.prod(together))
+    flat, shares = (Value(name=name, shape=shape, dtype="float32") for name in names)
+    return [
+        (_reshape(node, x.name, flat), flat),
+        (_softmax(node, flat.name, shares, axis), shares),
+        (_reshape(node, shares.name, value := replace(x, name=node.output)), value),
+    ]
+
+
+def _softmax(node: NodeReader, source: str, value: Value, axis: int) -> ir_float.Softmax:
+    return ir_float.Softmax(
+        inputs=(source,), outputs=(value.name,), origins=(node.origin,), axis=axis
     )
-    return op, Value(name=node.output, shape=x.shape, dtype="float32")
+
+
+def _reshape(node: NodeReader, source: str, value: Value) -> Reshape:
+    return Reshape(
+        inputs=(source,), outputs=(value.name,), origins=(node.origin,), shape=value.shape
+    )
 
 
 IMPORTERS: dict[str, Importer] = {
-    "AveragePool": average_pool,
     "Conv": conv,
     "Gemm": gemm,
-    "GlobalAveragePool": global_average_pool,
     "MatMul": matmul,
     "Softmax": softmax,
 }

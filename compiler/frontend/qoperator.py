@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend import arithmetic, binary, selection, unary
+from qcompile.compiler.frontend import arithmetic, binary, pools, selection, unary
 from qcompile.compiler.frontend.expansion import Expansion
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
 from qcompile.compiler.ir import Value
@@ -104,12 +104,12 @@ def _transposed(
 
 def qlinear_average_pool(node: NodeReader) -> Imported:
     """QLinearAveragePool."""
-    return qlinear_pool(node, arithmetic.average_pool)
+    return qlinear_pool(node, pools.average_pool)
 
 
 def qlinear_global_average_pool(node: NodeReader) -> Imported:
     """QLinearGlobalAveragePool."""
-    return qlinear_pool(node, arithmetic.global_average_pool)
+    return qlinear_pool(node, pools.global_average_pool)
 
 
 def qlinear_sigmoid(node: NodeReader) -> Imported:

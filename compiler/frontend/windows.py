@@ -34,11 +34,17 @@ class Window:
 
 
 def read_window(
-    node: NodeReader, image: tuple[int, int], kernel: tuple[int, int], *, line: bool = False
+    node: NodeReader,
+    image: tuple[int, int],
+    kernel: tuple[int, int],
+    *,
+    line: bool = False,
+    ceil: bool = False,
 ) -> Window:
     """The node's window over an image of height and width `image`.
 
-    With `line` the node has one axis, the image's width; the height is 1.
+    With `line` the node has one axis, the image's width; the height is 1. `ceil` is a pool's
+    ceil_mode: the last window may reach over the edge, which the pads then cover.
     """
     strides = _pair(node, "strides", line)
     dilations = _pair(node, "dilations", line)
@@ -59,15 +65,9 @@ def read_window(
     else:
         raise Refusal(f"auto_pad={auto_pad} is unknown", broken=True)
     window = Window(kernel=kernel, strides=strides, dilations=dilations, pads=resolved)
-    if min(window.output_size(*image)) < 1:
-        raise Refusal(f"kernel {list(kernel)} is larger than its padded input", broken=True)
-    if max(window.output_size(*image)) > MAX_WINDOWS:
-        raise Refusal(f"makes {max(window.output_size(*image)):,} windows", broken=True)
-    if any(pad >= span for pad, span in zip(resolved, window.spans() * 2, strict=True)):
-        raise Refusal(
-            f"pads={list(resolved)} reach a whole kernel {list(kernel)} beyond the image",
-            help="pad less than the kernel",
-        )
+    if ceil:
+        window = _with_last_window(window, image)
+    _check(window, image)
     return window
 
 
@@ -91,6 +91,36 @@ def _pads(node: NodeReader, line: bool) -> tuple[int, int, int, int]:
     return (0, pads[0], 0, pads[1]) if line else (pads[0], pads[1], pads[2], pads[3])
 
 
+def _check(window: Window, image: tuple[int, int]) -> None:
+    if min(window.output_size(*image)) < 1:
+        kernel = list(window.kernel)
+        raise Refusal(f"kernel {kernel} is larger than its padded input", broken=True)
+    if max(window.output_size(*image)) > MAX_WINDOWS:
+        raise Refusal(f"makes {max(window.output_size(*image)):,} windows", broken=True)
+    if any(pad >= span for pad, span in zip(window.pads, window.spans() * 2, strict=True)):
+        raise Refusal(
+            f"pads={list(window.pads)} reach a whole kernel {list(window.kernel)} beyond the image",
+            help="pad less than the kernel",
+        )
+
+
+def _with_last_window(window: Window, image: tuple[int, int]) -> Window:
+    """Pads enlarged for a window that begins inside the padded image and ends beyond it."""
+    pads = list(window.pads)
+    for axis in range(2):
+        beyond = image[axis] + pads[axis]  # where windows that see nothing begin
+        whole = beyond + pads[2 + axis] - window.spans()[axis]
+        more = -whole % window.strides[axis]
+        if whole >= 0 and whole + more < beyond:
+            pads[2 + axis] += more
+    return Window(
+        kernel=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=(pads[0], pads[1], pads[2], pads[3]),
+    )
+
+
 def _same_pads(window: Window, image: tuple[int, int], *, upper: bool) -> tuple[int, int, int, int]:
     before, after = [], []
     for size, stride, span in zip(image, window.strides, window.spans(), strict=True):
@@ -100,19 +130,3 @@ def _same_pads(window: Window, image: tuple[int, int], *, upper: bool) -> tuple[
         before.append(small if upper else large)
         after.append(large if upper else small)
     return before[0], before[1], after[0], after[1]
-
-
-def window_counts(window: Window, image: tuple[int, int]) -> set[int]:
-    """The numbers of in-bounds taps that occur among the windows."""
-    per_axis = []
-    outputs = window.output_size(*image)
-    for axis in range(2):
-        counts = set()
-        for position in range(outputs[axis]):
-            start = position * window.strides[axis] - window.pads[axis]
-            step = window.dilations[axis]
-            first = max(0, -(start // step))  # taps are start + i * step, 0 <= i < kernel
-            beyond = min(window.kernel[axis], -((start - image[axis]) // step))
-            counts.add(max(0, beyond - first))
-        per_axis.append(counts)
-    return {down * across for down in per_axis[0] for across in per_axis[1]}

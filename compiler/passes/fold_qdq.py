@@ -19,7 +19,7 @@ from typing import Any
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.ir import Graph, Op, Reshape
+from qcompile.compiler.ir import Graph, MaxPool, Op, Reshape
 from qcompile.compiler.passes.fold.code_clips import clips_before_quantize
 from qcompile.compiler.passes.fold.elementwise import fold_elementwise, fold_unary
 from qcompile.compiler.passes.fold.folder import (
@@ -29,7 +29,7 @@ from qcompile.compiler.passes.fold.folder import (
     spread_quantization,
 )
 from qcompile.compiler.passes.fold.groups import NotFoldable
-from qcompile.compiler.passes.fold.moves import fold_concat, fold_move
+from qcompile.compiler.passes.fold.moves import fold_arg_max, fold_concat, fold_move
 from qcompile.compiler.passes.fold.multiply import fold_multiply
 from qcompile.compiler.passes.fold.pools import fold_average_pool
 from qcompile.compiler.passes.fold.quantization import (
@@ -40,6 +40,8 @@ from qcompile.compiler.passes.fold.quantization import (
 from qcompile.compiler.passes.tidy import without_dead_ops
 
 FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
+    MaxPool: fold_move,
+    ir_float.ArgMax: fold_arg_max,
     ir_float.Cast: Folder.keep,
     ir_float.Clip: fold_unary,
     ir_float.Concat: fold_concat,

@@ -89,7 +89,7 @@ class _Fuser:
                 return ir.Binary(
                     inputs=op.inputs, outputs=op.outputs, origins=op.origins, table=op.table
                 )
-            case ir.Constant() | ir.Lookup() | ir.Reshape() | ir.Select():
+            case ir.Constant() | ir.Lookup() | ir.MaxPool() | ir.Reshape() | ir.Select():
                 return op
             case _:
                 raise AssertionError(f"split_host leaves no {type(op).__name__}")

@@ -26,6 +26,7 @@ from qcompile.compiler.ir import (
     Int16Array,
     Int64Array,
     Lookup,
+    MaxPool,
     Op,
     Origin,
     Reshape,
@@ -40,7 +41,9 @@ from qcompile.compiler.ir_quantized import (
 )
 from qcompile.compiler.passes.tidy import without_idle_moves
 
-LAYERS = QuantizedConv | QuantizedMatMul | QuantizedAveragePool | QuantizedBinary | Constant
+LAYERS = (
+    QuantizedConv | QuantizedMatMul | QuantizedAveragePool | QuantizedBinary | MaxPool | Constant
+)
 
 ONNX_SHAPE = ":onnx"
 """Suffix of a layer's result in its ONNX shape."""

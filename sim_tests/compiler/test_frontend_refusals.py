@@ -356,7 +356,7 @@ def test_dynamic_quantization_is_refused_by_name(tmp_path: Path) -> None:
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     network = Network()
     x = network.dequantize(network.input("x", "int8", (1, 4, 8, 8)), INT8)
-    pooled = network.node("MaxPool", x, name="p", output="p_out", kernel_shape=[2, 2])
+    pooled = network.node("LpPool", x, name="p", output="p_out", kernel_shape=[2, 2])
     codes = network.quantize(pooled, INT8, output="p_codes")
     float_weight = network.constant(np.ones((4, 4, 1, 1)), "float32", "w")
     real = network.node(
@@ -367,7 +367,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         network.save(tmp_path / "m.onnx"),
         UnsupportedError,
         "m.onnx: 2 problems",
-        "  m.onnx: MaxPool 'p' (node 1): the operator is not supported",
+        "  m.onnx: LpPool 'p' (node 1): the operator is not supported",
         "    input 'dequantizelinear3' float32[1,4,8,8]",
         "    help: docs/operators.md lists the operators that are supported",
         "  m.onnx: Conv 'c' (node 4): weight 'w' is a float constant",

@@ -10,9 +10,15 @@ import numpy.typing as npt
 
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.ir import Graph, Op, Quantization, Reshape, Select, Value
-from qcompile.compiler.ir_float import Transpose
-from qcompile.compiler.passes.fold.groups import MOVES, Finish, NotFoldable, Pending, Weight
+from qcompile.compiler.ir import Graph, Op, Quantization, Value
+from qcompile.compiler.passes.fold.groups import (
+    MOVES,
+    CodeMove,
+    Finish,
+    NotFoldable,
+    Pending,
+    Weight,
+)
 
 NOT_QUANTIZED = (
     "quantize the whole model: QuantizeLinear and DequantizeLinear around every operator "
@@ -110,7 +116,7 @@ class Folder:
                 "give QuantizeLinear and DequantizeLinear of one tensor the same parameters",
             )
 
-    def move_codes(self, op: Reshape | Transpose | Select, codes: Sequence[Value]) -> None:
+    def move_codes(self, op: CodeMove, codes: Sequence[Value]) -> None:
         """A move of codes with equal parameters: the result stands for the float `op.name`."""
         moved = op.name + MOVED_CODES
         shape = self.graph.values[op.name].shape
@@ -136,14 +142,10 @@ class Folder:
             self._dequantize(name, self.codes.get(name))
         elif pending.op is None and pending.after and not pending.moves:
             self.keep(pending.after[-1])
-        elif isinstance(pending.op, ir_float.Softmax) and not pending.after:
-            source = self.real(pending.op.inputs[0])
-            self.ops.append(replace(pending.op, inputs=(source,)))
-            self.values[name] = self.graph.values[name]
-        elif pending.op is None and not pending.after:
-            self._move_real(name, pending)
-        else:
+        elif pending.after or not (pending.op is None or isinstance(pending.op, ir_float.Softmax)):
             self.refuse_float_result(name)
+        else:
+            self._compute_real(name, pending)
         return name
 
     def _dequantize(self, name: str, code: str | None) -> None:
@@ -152,12 +154,19 @@ class Folder:
             self.ops.append(ir_quantized.Dequantize(inputs=(code,), outputs=(name,)))
             self.values[name] = self.graph.values[name]
 
-    def _move_real(self, name: str, pending: Pending) -> None:
-        """Moves whose fill is no code: they act on the real numbers of the codes."""
-        code = pending.inputs[0]
-        source = f"{name}:real"
-        self.ops.append(ir_quantized.Dequantize(inputs=(code.name,), outputs=(source,)))
-        self.values[source] = replace(code, name=source, dtype="float32", quantization=None)
+    def _compute_real(self, name: str, pending: Pending) -> None:
+        """A Softmax, or codes, and the moves behind: the host does them in float."""
+        first = name if not pending.moves else f"{name}:real"
+        if isinstance(pending.op, ir_float.Softmax):
+            source = self.real(pending.op.inputs[0])
+            self.ops.append(replace(pending.op, inputs=(source,), outputs=(first,)))
+            shape = self.graph.values[pending.op.name].shape
+        else:
+            code = pending.inputs[0]
+            self.ops.append(ir_quantized.Dequantize(inputs=(code.name,), outputs=(first,)))
+            shape = code.shape
+        self.values[first] = Value(name=first, shape=shape, dtype="float32")
+        source = first
         for number, (move, shape) in enumerate(pending.moves, start=1):
             result = name if number == len(pending.moves) else f"{name}:real{number}"
             self.ops.append(replace(move, inputs=(source,), outputs=(result,)))

@@ -13,13 +13,26 @@ from qcompile.compiler import ir_float
 from qcompile.compiler.golden.float_rules import code_range
 from qcompile.compiler.golden.float_rules import quantize_linear as quantize_codes
 from qcompile.compiler.golden.unary import UnaryOp, unary_function
-from qcompile.compiler.ir import Int64Array, Op, Origin, Quantization, Reshape, Select, Value
+from qcompile.compiler.ir import (
+    Int64Array,
+    MaxPool,
+    Op,
+    Origin,
+    Quantization,
+    Reshape,
+    Select,
+    Value,
+)
 
 FloatArray = npt.NDArray[np.float32]
 
-Move = Reshape | ir_float.Transpose | ir_float.Select
-MOVES = (Reshape, ir_float.Transpose, Select)
-"""Operations that move values and compute nothing, of the float and of the quantized level."""
+Move = Reshape | ir_float.Transpose | ir_float.Select | MaxPool
+MOVES = (Reshape, ir_float.Transpose, Select, MaxPool)
+"""Operations that only choose among values, of the float and of the quantized level."""
+
+
+CodeMove = Reshape | ir_float.Transpose | Select | MaxPool
+"""The same operations on codes."""
 
 
 class NotFoldable(Exception):
@@ -98,6 +111,13 @@ class Pending:
 
     def followed_by(self, function: UnaryOp) -> Pending:
         """The same with one more function behind it, which what fills a selection passes too."""
+        if not isinstance(function, ir_float.Clip):
+            for move, _ in self.moves:
+                if isinstance(move, MaxPool):  # it commutes with functions that never fall
+                    raise NotFoldable(
+                        f"{function.function} reads the float result of {move.origins[0].operator}",
+                        f"add QuantizeLinear and DequantizeLinear in front of {function.function}",
+                    )
         origins = (*self.origins, *function.origins)
         moves = tuple((_filled_with(move, function), shape) for move, shape in self.moves)
         return replace(self, after=(*self.after, function), moves=moves, origins=origins)

@@ -1,4 +1,4 @@
-"""Folds what moves values and computes nothing: it acts on codes, or on a constant's codes.
+"""Folds what moves values, or takes the largest: it acts on codes, or on a constant's codes.
 
 A move of a float result joins the group that makes it: the group's QuantizeLinear acts in front of
 the move, which gives the same codes in the same places. A Concat makes all its operands end in its
@@ -14,9 +14,10 @@ import numpy as np
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.golden.float_rules import dequantize_linear, quantize_linear
-from qcompile.compiler.ir import Int32Array, Op, Origin, Reshape, Select, Value
-from qcompile.compiler.passes.fold.folder import Folder
+from qcompile.compiler.ir import Int32Array, MaxPool, Op, Origin, Reshape, Select, Value
+from qcompile.compiler.passes.fold.folder import NOT_QUANTIZED, Folder
 from qcompile.compiler.passes.fold.groups import (
+    CodeMove,
     Move,
     NotFoldable,
     Pending,
@@ -30,19 +31,21 @@ Shape = tuple[int, ...]
 UNMOVED = ":unmoved"
 """Suffix of a group's codes in front of the moves that follow it."""
 
+CODES = ("int8", "uint8")
+
 PART = ":part"
 """Suffix, with a number, of a Concat's operand that gets the scale of the result."""
 
 
 def fold_move(folder: Folder, op: Move) -> None:
-    """Reshape, Transpose and selections."""
+    """Reshape, Transpose, selections and MaxPool."""
     source = op.inputs[0]
     if source in folder.weights:
         folder.weights[op.name] = moved_weight(folder.weights[source], op)
     elif source in folder.codes and _keeps_codes(op, folder.values[folder.codes[source]]):
         code = folder.values[folder.codes[source]]
         folder.move_codes(code_move(op, code), [code])
-    elif _is_real(folder, source):
+    elif _is_real(folder, source) or _keeps_softmax(folder, op):
         folder.keep(_kept(folder, op))
     else:
         pending = _as_pending(folder, source)
@@ -54,11 +57,14 @@ def fold_move(folder: Folder, op: Move) -> None:
 
 def _is_real(folder: Folder, name: str) -> bool:
     """Whether a tensor exists outside groups: the model's own, or what the host computes."""
-    if name in folder.codes:
-        return False
-    pending = folder.pending.get(name)
-    softmax = pending is not None and isinstance(pending.op, ir_float.Softmax)
-    return folder.alias.get(name, name) in folder.values or softmax
+    return name not in folder.codes and folder.alias.get(name, name) in folder.values
+
+
+def _keeps_softmax(folder: Folder, op: Move) -> bool:
+    """Whether a move leaves the Softmax before it in float, as in ONNX Runtime."""
+    pending = folder.pending.get(op.inputs[0])
+    is_softmax = pending is not None and isinstance(pending.op, ir_float.Softmax)
+    return is_softmax and not isinstance(op, Reshape | ir_float.Transpose)
 
 
 def _as_pending(folder: Folder, name: str) -> Pending | None:
@@ -80,7 +86,7 @@ def _keeps_codes(op: Move, codes: Value) -> bool:
     )
 
 
-def code_move(op: Move, codes: Value) -> Reshape | ir_float.Transpose | Select:
+def code_move(op: Move, codes: Value) -> CodeMove:
     """The same move of codes."""
     if not isinstance(op, ir_float.Select):
         return op
@@ -91,8 +97,10 @@ def code_move(op: Move, codes: Value) -> Reshape | ir_float.Transpose | Select:
 
 def _kept(folder: Folder, op: Move) -> Op:
     """A move of a real tensor; one of codes without a scale fills with a code."""
+    if isinstance(op, MaxPool) and folder.graph.values[op.name].dtype not in CODES:
+        raise NotFoldable(f"operand '{op.inputs[0]}' is not a quantized activation", NOT_QUANTIZED)
     dtype = folder.graph.values[op.name].dtype
-    if isinstance(op, ir_float.Select) and dtype in ("int8", "uint8"):
+    if isinstance(op, ir_float.Select) and dtype in CODES:
         return _select(op, int(op.fill) - _offset(dtype) if np.any(op.index < 0) else 0)
     return op
 
@@ -112,7 +120,7 @@ def moved_weight(weight: Weight, op: Move) -> Weight:
     if isinstance(op, ir_float.Transpose):
         axis = op.permutation.index(weight.axis) if weight.scale.ndim else 0
         return replace(weight, codes=weight.codes.transpose(op.permutation), axis=axis)
-    if isinstance(op, ir_float.Select):
+    if isinstance(op, ir_float.Select | MaxPool):
         raise NotFoldable("selects from a quantized constant", "store the result as a constant")
     axis = 0
     if weight.scale.ndim:
@@ -127,6 +135,18 @@ def _kept_axis(before: Shape, after: Shape, axis: int) -> int:
         if size == before[axis] and int(np.prod(after[:place])) == ahead:
             return place
     raise NotFoldable("reshapes a constant with several scales", "store it in its final shape")
+
+
+def fold_arg_max(folder: Folder, op: ir_float.ArgMax) -> None:
+    """The largest code is the largest number."""
+    source = op.inputs[0]
+    if source not in folder.codes:
+        if not _is_real(folder, source):
+            folder.code_operand(source)
+        folder.keep(op)
+        return
+    folder.values[op.name] = folder.graph.values[op.name]
+    folder.ops.append(replace(op, inputs=(folder.codes[source],)))
 
 
 # ------------------------------------------------------------------ groups with moves behind them
@@ -239,6 +259,11 @@ def _concat(
     names: list[str] = []
     for number, (part, shape) in enumerate(zip(parts, shapes, strict=True)):
         for function in pending.after:
+            if isinstance(function, ir_float.Arithmetic) and function.constant.size > 1:
+                raise NotFoldable(
+                    f"{function.origins[0].operator} reads the float result of Concat",
+                    "add QuantizeLinear and DequantizeLinear behind the Concat",
+                )
             part = part.followed_by(function)
         if is_output(part, output) and not part.moves:
             names.append(part.inputs[0].name)

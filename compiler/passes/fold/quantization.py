@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.frontend.constants import quantize_constant
-from qcompile.compiler.ir import Op, Value
+from qcompile.compiler.ir import Op, Origin, Value
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, per_tensor
 from qcompile.compiler.passes.fold.moves import finish_group
@@ -46,8 +46,8 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
             return
         folder.pending[source] = Pending(op=None, inputs=(code,), finish=finish_table)
     pending = folder.pending.get(source)
-    if pending is not None and isinstance(pending.op, ir_float.Softmax):
-        _quantize_softmax(folder, pending, op, output)
+    if pending is not None and _is_float_softmax(pending, output):
+        _append_quantize(folder, op)
     elif pending is not None:
         _finish(folder, pending, op, output)
     elif source in folder.values:
@@ -72,29 +72,21 @@ def _append_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
 def fold_softmax(folder: Folder, op: ir_float.Softmax) -> None:
     """A Softmax of codes may end in a QuantizeLinear; another one is the host's."""
     if op.inputs[0] in folder.codes:
-        folder.wait(op, op.inputs[0], finish=_no_group)
+        folder.wait(op, op.inputs[0], finish=_softmax)
     else:
         folder.keep(op)
 
 
-def _no_group(pending: Pending, output: Value, origins: object) -> Op:
-    raise AssertionError("fold_quantize ends a Softmax by itself")
-
-
-def _quantize_softmax(
-    folder: Folder, pending: Pending, op: ir_float.QuantizeLinear, output: Value
-) -> None:
+def _is_float_softmax(pending: Pending, output: Value) -> bool:
     """ONNX Runtime has an integer Softmax only where both types are the same."""
-    x = pending.inputs[0]
-    softmax = pending.op
-    if isinstance(softmax, ir_float.Softmax) and x.dtype == output.dtype and not pending.after:
-        folder.ops.append(
-            ir_quantized.QuantizedSoftmax(
-                inputs=(x.name,),
-                outputs=(output.name,),
-                origins=(*pending.origins, *op.origins),
-                axis=softmax.axis,
-            )
-        )
-        return
-    _append_quantize(folder, op)
+    if not isinstance(pending.op, ir_float.Softmax):
+        return False
+    return bool(pending.after) or pending.inputs[0].dtype != output.dtype
+
+
+def _softmax(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
+    op = pending.op
+    assert isinstance(op, ir_float.Softmax)
+    return ir_quantized.QuantizedSoftmax(
+        inputs=(pending.inputs[0].name,), outputs=(output.name,), origins=origins, axis=op.axis
+    )

@@ -1,0 +1,325 @@
+"""Importers of operators that reduce windows, axes or whole images to one value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.frontend.node_reader import (
+    Imported,
+    Importer,
+    NodeReader,
+    Refusal,
+    resolved_axis,
+)
+from qcompile.compiler.frontend.selection import numbered
+from qcompile.compiler.frontend.windows import Window, read_window
+from qcompile.compiler.ir import MaxPool, Op, Reshape, Value
+
+Image = tuple[int, int]
+CODES = ("int8", "uint8")
+
+
+class _Steps:
+    """The operations that one node becomes; the last one makes the node's output.
+
+    Lines [1, channels, length] are images of height 1 in between.
+    """
+
+    def __init__(self, node: NodeReader, *, codes: bool = False) -> None:
+        self.node = node
+        self.steps: list[tuple[Op, Value]] = []
+        x = node.value(0)
+        if not codes or x.dtype not in CODES:
+            x = node.float_input(0)
+        self.source = x
+        self.x = x
+
+    def image(self) -> Image:
+        """Height and width of the input, which becomes an image if it is a line."""
+        shape = self.source.shape
+        if len(shape) not in (3, 4):
+            raise Refusal(
+                f"input '{self.source.name}' has {len(shape)} dimensions",
+                help="only images [1, channels, height, width] and lines [1, channels, length]",
+            )
+        if len(shape) == 3:
+            self.x = self.reshape(self.x, (*shape[:2], 1, shape[2]), "image")
+        return self.x.shape[2], self.x.shape[3]
+
+    def name(self, suffix: str) -> str:
+        """Name of a value between."""
+        return f"{self.node.output}:{suffix}"
+
+    def add(self, op: Op, shape: tuple[int, ...]) -> Value:
+        """One more operation and its value."""
+        value = Value(name=op.name, shape=shape, dtype=self.source.dtype)
+        self.steps.append((op, value))
+        return value
+
+    def reshape(self, x: Value, shape: tuple[int, ...], suffix: str) -> Value:
+        """A value in another shape; without a suffix it is the node's output."""
+        name = self.name(suffix) if suffix else self.node.output
+        op = Reshape(inputs=(x.name,), outputs=(name,), origins=(self.node.origin,), shape=shape)
+        return self.add(op, shape)
+
+    def pooled(self, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...] | None]:
+        """Name of the pool's result, and the shape that the node's output has behind it."""
+        if len(self.source.shape) == 3:
+            return self.name("pooled"), (*shape[:2], shape[3])
+        return self.node.output, None
+
+    def finish(self, value: Value, shape: tuple[int, ...] | None) -> Imported:
+        """All steps, with a Reshape to the output's shape where it is another one."""
+        if shape is not None:
+            self.reshape(value, shape, "")
+        return self.steps
+
+
+def _window(steps: _Steps, image: Image, *, ceil: bool) -> Window:
+    node = steps.node
+    axes = len(steps.source.shape) - 2
+    kernel = [int(k) for k in node.attribute("kernel_shape", [], kind=list)]
+    if len(kernel) != axes or min(kernel) < 1:
+        raise Refusal(f"kernel_shape={kernel} is not supported", help=f"a {axes}-D kernel")
+    sizes = (kernel[0], kernel[1]) if axes == 2 else (1, kernel[0])
+    return read_window(node, image, sizes, line=axes == 1, ceil=ceil)
+
+
+def max_pool(node: NodeReader) -> Imported:
+    """MaxPool of real numbers or of codes; the places of the maxima are not supported."""
+    steps = _Steps(node, codes=True)
+    node.attribute("storage_order", 0)  # speaks of the second output only
+    image = steps.image()
+    window = _window(steps, image, ceil=bool(node.attribute("ceil_mode", 0)))
+    name, final = steps.pooled((*steps.x.shape[:2], *window.output_size(*image)))
+    return steps.finish(_max(steps, name, window), final)
+
+
+def global_max_pool(node: NodeReader) -> Imported:
+    """GlobalMaxPool."""
+    steps = _Steps(node)
+    image = steps.image()
+    name, final = steps.pooled((*steps.x.shape[:2], 1, 1))
+    return steps.finish(_max(steps, name, _whole(image)), final)
+
+
+def _whole(image: Image) -> Window:
+    return Window(kernel=image, strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0))
+
+
+def _max(steps: _Steps, name: str, window: Window) -> Value:
+    x = steps.x
+    op = MaxPool(
+        inputs=(x.name,),
+        outputs=(name,),
+        origins=(steps.node.origin,),
+        kernel=window.kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=window.pads,
+    )
+    return steps.add(op, (*x.shape[:2], *window.output_size(x.shape[2], x.shape[3])))
+
+
+# ------------------------------------------------------------------ AveragePool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """Windows along one axis that hold equally many values, one stride apart."""
+
+    start: int
+    count: int
+    size: int
+
+
+def average_pool(node: NodeReader) -> Imported:
+    """AveragePool; windows of different sizes at the edges are pools of their own."""
+    steps = _Steps(node)
+    image = steps.image()
+    window = _window(steps, image, ceil=bool(node.attribute("ceil_mode", 0)))
+    if window.dilations != (1, 1):
+        raise Refusal(f"dilations={list(window.dilations)} is not supported", help="use [1, 1]")
+    shape = (*steps.x.shape[:2], *window.output_size(*image))
+    name, final = steps.pooled(shape)
+    if node.attribute("count_include_pad", 0):
+        return steps.finish(_mean(steps, name, window, math.prod(window.kernel)), final)
+    rows, columns = (_runs(window, axis, image[axis]) for axis in (0, 1))
+    if len({row.size * column.size for row in rows for column in columns}) == 1:
+        return steps.finish(_mean(steps, name, window, rows[0].size * columns[0].size), final)
+    return steps.finish(_by_parts(steps, name, window, rows, columns), final)
+
+
+def _runs(window: Window, axis: int, length: int) -> list[_Run]:
+    """The windows along one axis, cut off at the edges, in runs of equal sizes."""
+    stride, kernel = window.strides[axis], window.kernel[axis]
+    count = window.output_size(length, length)[axis]
+    runs: list[_Run] = []
+    for position in range(count):
+        first = position * stride - window.pads[axis]
+        start, end = max(first, 0), min(first + kernel, length)
+        last = runs[-1] if runs else None
+        size = end - start
+        if last and last.size == size and start == last.start + last.count * stride:
+            runs[-1] = _Run(start=last.start, count=last.count + 1, size=size)
+        else:
+            runs.append(_Run(start=start, count=1, size=size))
+    return runs
+
+
+def _mean(steps: _Steps, name: str, window: Window, divisor: int, x: Value | None = None) -> Value:
+    x = x or steps.x
+    image = x.shape[2], x.shape[3]
+    op = ir_float.FloatAveragePool(
+        inputs=(x.name,),
+        outputs=(name,),
+        origins=(steps.node.origin,),
+        kernel=window.kernel,
+        strides=window.strides,
+        pads=window.pads,
+        divisor=divisor,
+        whole_image=x is steps.x and window.kernel == image and not any(window.pads),
+    )
+    return steps.add(op, (*x.shape[:2], *window.output_size(*image)))
+
+
+def _by_parts(
+    steps: _Steps, name: str, window: Window, rows: list[_Run], columns: list[_Run]
+) -> Value:
+    """A pool for each part of the image whose windows have one size, then joined."""
+    lines = []
+    for i, row in enumerate(rows):
+        parts = [
+            _part(steps, window, (row, column), f"{i}:{j}") for j, column in enumerate(columns)
+        ]
+        lines.append(_joined(steps, parts, 3, steps.name(f"row{i}")))
+    return _joined(steps, lines, 2, name)
+
+
+def _part(steps: _Steps, window: Window, runs: tuple[_Run, _Run], suffix: str) -> Value:
+    spans = [
+        slice(run.start, run.start + (run.count - 1) * stride + run.size)
+        for run, stride in zip(runs, window.strides, strict=True)
+    ]
+    index = np.ascontiguousarray(numbered(steps.x)[:, :, spans[0], spans[1]])
+    select = ir_float.Select(
+        inputs=(steps.x.name,),
+        outputs=(steps.name(f"taps{suffix}"),),
+        origins=(steps.node.origin,),
+        index=index,
+    )
+    x = steps.add(select, index.shape)
+    kernel = (runs[0].size, runs[1].size)
+    part = Window(kernel=kernel, strides=window.strides, dilations=(1, 1), pads=(0, 0, 0, 0))
+    return _mean(steps, steps.name(f"mean{suffix}"), part, math.prod(kernel), x)
+
+
+def _joined(steps: _Steps, parts: list[Value], axis: int, name: str) -> Value:
+    op = ir_float.Concat(
+        inputs=tuple(part.name for part in parts),
+        outputs=(name,),
+        origins=(steps.node.origin,),
+        axis=axis,
+    )
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    return steps.add(op, tuple(shape))
+
+
+def global_average_pool(node: NodeReader) -> Imported:
+    """GlobalAveragePool."""
+    steps = _Steps(node)
+    image = steps.image()
+    name, final = steps.pooled((*steps.x.shape[:2], 1, 1))
+    return steps.finish(_mean(steps, name, _whole(image), math.prod(image)), final)
+
+
+# ------------------------------------------------------------------ reductions of axes
+
+
+def reduce_max(node: NodeReader) -> Imported:
+    """ReduceMax over any axes but the batch."""
+    steps = _Steps(node, codes=True)
+    return _reduced(steps, mean=False)
+
+
+def reduce_mean(node: NodeReader) -> Imported:
+    """ReduceMean over any axes but the batch, as GlobalAveragePool."""
+    return _reduced(_Steps(node), mean=True)
+
+
+def _axes(node: NodeReader, rank: int) -> list[int]:
+    axes = node.attribute("axes", kind=list) if node.opset < 18 else node.integers(1, "axes")
+    if not axes and node.attribute("noop_with_empty_axes", 0):
+        raise Refusal("reduces no axis", help="remove the operator")
+    listed = range(rank) if not axes else [resolved_axis(int(axis), rank) for axis in axes]
+    return sorted(set(listed))
+
+
+def _reduced(steps: _Steps, *, mean: bool) -> Imported:
+    """Kept axes become channels and reduced ones the rows of a pool's only window."""
+    node, x = steps.node, steps.source
+    rank = len(x.shape)
+    listed = _axes(node, rank)
+    axes = [axis for axis in listed if axis != 0]  # the batch has length 1
+    if not axes or x.shape[0] != 1:
+        raise Refusal(f"reduces axes {listed} of {list(x.shape)}", help="keep axis 0, the batch")
+    kept = [axis for axis in range(rank) if axis not in axes]
+    window = math.prod(x.shape[axis] for axis in axes)
+    image = (1, x.elements // window, window, 1)
+    moved = _transposed(steps, [*kept, *axes])
+    steps.x = steps.reshape(moved, image, "image")
+    pool = Window(kernel=(window, 1), strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0))
+    shape = [1 if axis in listed else d for axis, d in enumerate(x.shape)]
+    if not node.attribute("keepdims", 1):
+        shape = [d for axis, d in enumerate(x.shape) if axis not in listed]
+    if mean:
+        value = _mean(steps, steps.name("pooled"), pool, window)
+        return steps.finish(value, tuple(shape))
+    return steps.finish(_max(steps, steps.name("pooled"), pool), tuple(shape))
+
+
+def _transposed(steps: _Steps, permutation: list[int]) -> Value:
+    x = steps.source
+    if permutation == sorted(permutation):
+        return x
+    op = ir_float.Transpose(
+        inputs=(x.name,),
+        outputs=(steps.name("moved"),),
+        origins=(steps.node.origin,),
+        permutation=tuple(permutation),
+    )
+    return steps.add(op, tuple(x.shape[axis] for axis in permutation))
+
+
+def arg_max(node: NodeReader) -> Imported:
+    """ArgMax of real numbers or of codes, on the host."""
+    x = node.value(0)
+    axis = resolved_axis(int(node.attribute("axis", 0)), len(x.shape))
+    keepdims = bool(node.attribute("keepdims", 1))
+    op = ir_float.ArgMax(
+        inputs=(x.name,),
+        outputs=(node.output,),
+        origins=(node.origin,),
+        axis=axis,
+        keepdims=keepdims,
+        select_last_index=bool(node.attribute("select_last_index", 0)),
+    )
+    shape = list(x.shape)
+    shape[axis : axis + 1] = [1] if keepdims else []
+    return op, Value(name=node.output, shape=tuple(shape), dtype="int64")
+
+
+IMPORTERS: dict[str, Importer] = {
+    "ArgMax": arg_max,
+    "AveragePool": average_pool,
+    "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
+    "MaxPool": max_pool,
+    "ReduceMax": reduce_max,
+    "ReduceMean": reduce_mean,
+}
