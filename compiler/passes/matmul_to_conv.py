@@ -69,6 +69,7 @@ class _Rewriter:
         self.values = dict(graph.values)
         self.makers = {name: op for op in graph.ops for name in op.outputs}
         self.vectors: set[str] = set()  # results that are [1, N, 1, 1] now
+        self.images: set[str] = set()  # results that are [1, A, B, C] now, in the same order
         self.computed: set[str] = set()  # values that depend on a layer of the accelerator
         self.ops: list[Op] = []
 
@@ -80,6 +81,8 @@ class _Rewriter:
         elif isinstance(op, QuantizedBinary | Lookup) and self._on_vectors(op):
             self.ops.append(replace(op, inputs=tuple(self._image(name) for name in op.inputs)))
             self._make_vector(op.name)
+        elif isinstance(op, QuantizedBinary | Lookup) and self._needs_images(op):
+            self._on_images(op)
         else:
             self.ops.append(replace(op, inputs=tuple(self._onnx(name) for name in op.inputs)))
 
@@ -175,6 +178,26 @@ class _Rewriter:
         is_layer = name in self.vectors or (len(value.shape) == 4 and name in self.computed)
         return (name if is_layer else None), order.reshape(-1)
 
+    def _needs_images(self, op: Op) -> bool:
+        """Whether a layer's elements stand in two, three or, all alike, in more dimensions."""
+        shapes = [self.graph.values[name].shape for name in op.inputs]
+        ranks = {len(shape) for shape in shapes if math.prod(shape) > 1}
+        alike = len({shape for shape in shapes if math.prod(shape) > 1}) <= 1
+        return op.name in self.computed and ranks != {4} and (alike or max(ranks) < 4)
+
+    def _on_images(self, op: QuantizedBinary | Lookup) -> None:
+        """Elements in their order as [1, A, B, C], so that operands broadcast as they did."""
+        result = self.graph.values[op.name]
+        rank = len(result.shape)
+        operands = []
+        for name in op.inputs:
+            shape = self.graph.values[name].shape
+            image = _image_shape((1,) * (rank - len(shape)) + shape)
+            operands.append(self._reshaped(name, f"{name}{IMAGE_SHAPE}{rank}", image, op.origins))
+        self.values[op.name] = replace(result, shape=_image_shape(result.shape))
+        self.images.add(op.name)
+        self._add(replace(op, inputs=tuple(operands)))
+
     def _make_vector(self, name: str) -> None:
         value = self.graph.values[name]
         self.values[name] = replace(value, shape=(1, value.elements, 1, 1))
@@ -182,7 +205,7 @@ class _Rewriter:
 
     def _onnx(self, name: str) -> str:
         """A value in its ONNX shape."""
-        if name not in self.vectors:
+        if name not in self.vectors and name not in self.images:
             return name
         shape = self.graph.values[name].shape
         return self._reshaped(name, name + ONNX_SHAPE, shape)
@@ -200,12 +223,24 @@ class _Rewriter:
         if name not in self.values:
             value: Value = replace(self.values[source], name=name, shape=shape)
             self.values[name] = value
-            self._add(Reshape(inputs=(source,), outputs=(name,), origins=origins, shape=shape))
+            maker = self.makers.get(source)
+            if isinstance(maker, Constant):
+                self._add(replace(maker, outputs=(name,), data=maker.data.reshape(shape)))
+            else:
+                self._add(Reshape(inputs=(source,), outputs=(name,), origins=origins, shape=shape))
         return name
 
     def result(self) -> Graph:
         outputs = tuple(self._onnx(name) for name in self.graph.outputs)
         return replace(self.graph, outputs=outputs, values=self.values, ops=tuple(self.ops))
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Two dimensions are channels; of three the last is the width; more share it."""
+    batch, channels, *rest = shape + (1,) * (3 - len(shape))
+    if len(rest) == 1:
+        return batch, channels, 1, rest[0]
+    return batch, channels, rest[0], math.prod(rest[1:])
 
 
 def _conv(

@@ -23,6 +23,8 @@ from sim_tests.compiler.qoperator_networks import (
     tensor,
 )
 
+ACTIVATION = (0.05, 3, "int8")
+
 
 def check(network: Network, path: Path, rng: np.random.Generator, *, islands: int = 0) -> None:
     """Equal in every element; an island at most one step apart."""
@@ -213,3 +215,41 @@ def test_products_of_the_pixels_of_an_image_leave_it_where_it_is(
     model = load_model(path)
     assert [type(op).__name__ for op in model.graph.ops] == ["Conv", "Conv", "Conv"]
     assert_equal_everywhere(path, model, random_inputs(model, rng, 8))
+
+
+def codes_of(network: Network, real: str) -> str:
+    """Quantized and dequantized again, with the parameters of every activation below."""
+    return network.dequantize(network.quantize(real, ACTIVATION), ACTIVATION)
+
+
+def constant_matrix(network: Network, rng: np.random.Generator, *shape: int) -> str:
+    return network.node(
+        "DequantizeLinear", *random_weight(network, rng, shape, "int8", zero_point=0)[0]
+    )
+
+
+@pytest.mark.parametrize("last", ["MatMul", "Sigmoid", "Mul"])
+def test_mixer_of_tokens_and_channels_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, last: str
+) -> None:
+    network = Network()
+    x = network.dequantize(network.input("x", "int8", (1, 4, 6, 5)), ACTIVATION)
+    image = codes_of(network, network.node("Conv", x, constant_matrix(network, rng, 8, 4, 1, 1)))
+    channels = network.node("Reshape", image, network.constant([1, 8, 30], "int64"))
+    mixed = codes_of(
+        network, network.node("MatMul", channels, constant_matrix(network, rng, 30, 30))
+    )
+    mixed = codes_of(network, network.node("Add", mixed, channels))
+    tokens = network.node("Transpose", mixed, perm=[0, 2, 1])
+    made = codes_of(network, network.node("MatMul", tokens, constant_matrix(network, rng, 8, 8)))
+    real = {
+        "MatMul": lambda: network.node("MatMul", made, constant_matrix(network, rng, 8, 3)),
+        "Sigmoid": lambda: network.node("Sigmoid", made),
+        "Mul": lambda: network.node(
+            "Mul",
+            codes_of(network, network.node("Sigmoid", made)),
+            network.weight(rng.integers(-128, 128, 8).astype(np.int8), 0.02),
+        ),
+    }[last]()
+    network.output(network.quantize(real, (0.01, 4, "int8"), output="y"), "int8")
+    check(network, tmp_path / "m.onnx", rng)
