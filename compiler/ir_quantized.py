@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.golden.unary import UnaryOp
 from qcompile.compiler.ir import Int8Array, Int16Array, Int64Array, Op
 
 FloatArray = npt.NDArray[np.float32]
@@ -21,7 +22,8 @@ FloatArray = npt.NDArray[np.float32]
 class QuantizedConv(Op):
     """Convolution; `weight` int16 [O, C / group, kh, kw], its zero point subtracted.
 
-    `acc_scale` float32 [O] is the real value of 1 in the sums of products and in `bias`.
+    `acc_scale` float32 [O] is the real value of 1 in the sums of products and in `bias`. `steps`
+    are float operators on the sums' real values, with constants [] or [O].
     """
 
     weight: Int16Array
@@ -33,11 +35,12 @@ class QuantizedConv(Op):
     group: int
     low: int
     high: int
+    steps: tuple[UnaryOp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedMatMul(Op):
-    """Matrix product; `weight` int16 [K, N], its zero point subtracted; `acc_scale` as in Conv.
+    """Matrix product; `weight` int16 [K, N], its zero point subtracted; the rest as in Conv.
 
     The input is vectors of K as rows [..., R, K]; or as columns [..., K, R] with `columns`, and so
     is the result.
@@ -49,6 +52,19 @@ class QuantizedMatMul(Op):
     columns: bool
     low: int
     high: int
+    steps: tuple[UnaryOp, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatProduct(Op):
+    """Matrix product of codes with a real result, rows [..., K] to [..., N], for the host.
+
+    float32(sum of (x - zero point) * weight) * acc_scale; members as in QuantizedMatMul.
+    """
+
+    weight: Int16Array
+    acc_scale: FloatArray
+    bias: Int64Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ x86-64, Softmax in the last bit included.
 | Cast | dtype | as ONNX's Cast: to an integer by truncation toward zero |
 | Clip | low, high (null: no bound) | float32 clamp |
 | DequantizeLinear | scale, zero_point | float32(code - zero_point) * scale |
+| FloatProduct | weight (int16, base64), outputs, zero_point, scale, bias | see `float_product` |
 | Function | name, its constants | one of `float_functions.FUNCTIONS` |
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's type] |
 | Offset | offset, dtype | value + offset: uint8 codes to int8 with -128, and back with 128 |
@@ -26,6 +27,7 @@ x86-64, Softmax in the last bit included.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +70,7 @@ def _functions() -> dict[str, Callable[..., Array]]:
         "Cast": lambda x, a: x.astype(np.dtype(a["dtype"])),
         "Clip": lambda x, a: np.clip(x, _bound(a["low"]), _bound(a["high"])),
         "DequantizeLinear": lambda x, a: dequantize_linear(x, a["scale"], a["zero_point"]),
+        "FloatProduct": float_product,
         "Function": _function,
         "Lookup": lambda x, a: _table(a)[x.astype(np.int64) - np.iinfo(x.dtype).min],
         "Offset": lambda x, a: (x.astype(np.int64) + a["offset"]).astype(np.dtype(a["dtype"])),
@@ -88,6 +91,19 @@ def _arithmetic(x: Array, attributes: Attributes) -> Array:
     operands = (constant, x) if attributes["constant_first"] else (x, constant)
     with np.errstate(all="ignore"):
         return np.asarray(ARITHMETIC[attributes["function"]](*operands), dtype=np.float32)
+
+
+def float_product(x: Array, attributes: Attributes) -> FloatArray:
+    """Codes [N, ..., K] times a matrix: float32(sum of (x - zero_point) * weight + bias) * scale.
+
+    As ONNX Runtime's MatMulIntegerToFloat and QGemm; `scale` and `bias` have an entry a column.
+    """
+    weight = np.frombuffer(base64.b64decode(attributes["weight"]), dtype="<i2")
+    matrix = weight.astype(np.float64).reshape(-1, attributes["outputs"])
+    centred = x.astype(np.float64) - attributes["zero_point"]  # whole numbers: exact in any order
+    acc = centred @ matrix + np.asarray(attributes["bias"], dtype=np.float64)
+    scale = np.asarray(attributes["scale"], dtype=np.float32)
+    return np.asarray(acc.astype(np.float32) * scale, dtype=np.float32)
 
 
 def _function(x: Array, attributes: Attributes) -> Array:

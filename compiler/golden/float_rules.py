@@ -32,12 +32,16 @@ def code_range(dtype: str) -> tuple[int, int]:
 
 
 def quantize_linear(x: FloatArray, quantization: Quantization, dtype: str) -> Int64Array:
-    """QuantizeLinear: rint(clip(x / scale, low - zp, high - zp)) + zp, the division in float32."""
+    """QuantizeLinear: rint(clip(x / scale, low - zp, high - zp)) + zp, the division in float32.
+
+    What is not a number becomes the lowest code, as on x86.
+    """
     low, high = code_range(dtype)
     zero_point = quantization.zero_point
     with np.errstate(over="ignore"):
         ratio = x.astype(np.float32) / np.float32(quantization.scale)
-    whole = np.rint(np.clip(ratio, np.float32(low - zero_point), np.float32(high - zero_point)))
+    least, most = np.float32(low - zero_point), np.float32(high - zero_point)
+    whole = np.rint(np.clip(np.where(np.isnan(ratio), least, ratio), least, most))
     return np.asarray(whole, dtype=np.int64) + zero_point
 
 

@@ -29,6 +29,7 @@ from qcompile.compiler.golden.numerics import (
     scale_to_mantissa,
     scale_to_shift,
 )
+from qcompile.compiler.passes.fit_requant import FloatSteps, fit, without_steps
 
 Mode = Literal["exact", "shift"]
 
@@ -95,6 +96,10 @@ class _Fuser:
                 raise AssertionError(f"split_host leaves no {type(op).__name__}")
 
     def _conv(self, op: ir_quantized.QuantizedConv) -> ir.Op | None:
+        fitted = self._fitted(op) if op.steps else (op, None)
+        if fitted is None:
+            return None
+        op, requant = fitted
         x, y = self.values[op.inputs[0]], self.values[op.name]
         zero_point = _quantization(x).zero_point
         low, high = code_range(x.dtype)
@@ -108,8 +113,9 @@ class _Fuser:
                 "check the bias: a dead channel should have the bias 0",
             )
             return None
-        scale = combined_scale(1.0, op.acc_scale, _quantization(y).scale)
-        requant = self._requant(op, scale, op.low, op.high, inside=False)
+        if requant is None:
+            scale = combined_scale(1.0, op.acc_scale, _quantization(y).scale)
+            requant = self._requant(op, scale, op.low, op.high, inside=False)
         if requant is None:
             return None
         return ir.Conv(
@@ -125,6 +131,44 @@ class _Fuser:
             group=op.group,
             requant=requant,
         )
+
+    def _fitted(
+        self, op: ir_quantized.QuantizedConv
+    ) -> tuple[ir_quantized.QuantizedConv, ir.Requant | None] | None:
+        """A layer without float operators behind its sums; None after a problem."""
+        x, y = self.values[op.inputs[0]], self.values[op.name]
+        zero_point = _quantization(x).zero_point
+        low, high = code_range(x.dtype)
+        steps = FloatSteps(
+            acc_scale=op.acc_scale,
+            steps=op.steps,
+            quantization=_quantization(y),
+            dtype=y.dtype,
+            low=op.low,
+            high=op.high,
+        )
+        if self.mode == "shift":
+            return without_steps(op, steps), None
+        found = fit(steps, op.weight, op.bias, (low - zero_point, high - zero_point))
+        if found.steps_off > 1:
+            self._refuse(
+                op,
+                f"the float operators behind it would be {found.steps_off} steps off",
+                "add QuantizeLinear and DequantizeLinear between the operators",
+            )
+            return None
+        moved = _moved(y.dtype)
+        requant = ir.Requant(
+            mode="exact",
+            mantissa=found.mantissa,
+            shift=found.shift,
+            zero_point=_quantization(y).zero_point - moved,
+            low=op.low - moved,
+            high=op.high - moved,
+        )
+        factor = found.factor.reshape(-1, 1, 1, 1)
+        weight = (op.weight.astype(np.int64) * factor).astype(np.int16)
+        return replace(op, weight=weight, bias=found.bias, steps=()), requant
 
     def _average_pool(self, op: ir_quantized.QuantizedAveragePool) -> ir.Op | None:
         x, y = self.values[op.inputs[0]], self.values[op.name]

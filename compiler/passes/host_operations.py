@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.ir import Graph, Lookup, Op, Quantization, Reshape, Select, Value
@@ -92,6 +95,18 @@ def _arithmetic(op: ir_float.Arithmetic, x: Value, y: Value) -> Attributes:
     }
 
 
+def _float_product(op: ir_quantized.FloatProduct, x: Value, y: Value) -> Attributes:
+    """The weights as base64 of little-endian int16, because JSON lists of them are long."""
+    weight = np.ascontiguousarray(op.weight.astype("<i2"))
+    return {
+        "weight": base64.b64encode(weight.tobytes()).decode(),
+        "outputs": int(op.weight.shape[1]),
+        "zero_point": _quantization(x).zero_point,
+        "scale": [float(scale) for scale in op.acc_scale],
+        "bias": op.bias.tolist(),
+    }
+
+
 def _function(op: ir_float.Unary, x: Value, y: Value) -> Attributes:
     return {"name": op.function, **dict(op.parameters)}
 
@@ -109,6 +124,7 @@ OPERATIONS: dict[type[Op], tuple[str, Callable[[Any, Value, Value], Attributes]]
     ir_float.Transpose: ("Transpose", lambda op, x, y: {"permutation": list(op.permutation)}),
     ir_float.Unary: ("Function", _function),
     ir_quantized.Dequantize: ("DequantizeLinear", _dequantize),
+    ir_quantized.FloatProduct: ("FloatProduct", _float_product),
     ir_quantized.Quantize: ("QuantizeLinear", _quantize),
     ir_quantized.QuantizedSoftmax: ("QLinearSoftmax", _softmax),
 }

@@ -261,4 +261,5 @@ def _conv(
         group=1,
         low=op.low,
         high=op.high,
+        steps=op.steps,
     )

@@ -20,6 +20,7 @@ Scales are float32 values (a JSON number that float32 holds exactly), dtypes are
 | Cast | dtype | ONNX Cast: to an integer by truncation toward zero |
 | Offset | offset, dtype | value + offset as dtype: uint8 codes to int8 (-128) and back |
 | Arithmetic | function, constant, shape, constant_first | Add, Sub, Mul, Div or Prelu, float32 |
+| FloatProduct | weight, outputs, zero_point, scale, bias | real product of code vectors |
 | Function | name, its constants | one of `runtime.float_functions.FUNCTIONS` |
 | Clip | low, high (null: no bound) | float32 clamp; a Relu is low 0 |
 | QuantizeLinear | scale, zero_point, dtype | rint(clip(x / scale, low - zp, high - zp)) + zp |

@@ -83,3 +83,27 @@ def test_float_network_agrees_up_to_the_ties_of_its_pool_of_windows(
     pool = compare_layer(layers[9], codes[layers[9]], run.layers[layers[9]])
     assert pool.max_steps <= 1
     assert pool.mismatches < 0.01 * pool.elements
+
+
+NARROW = {
+    "qonnx_kws_mlp_w3a3_v07_qcdq": "kws_finn400",
+    "qonnx_TFC_2W2A_qcdq": "mnist2k",
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_networks_of_two_and_three_bits_equal_onnxruntime(shared: Path, name: str) -> None:
+    path = shared / "models" / f"{name}.onnx"
+    model = load_model(path)
+    data = np.load(shared / "data" / f"{NARROW[name]}.npz")["x"].astype(np.float32)
+    shape = model.inputs[0].shape[1:]
+    x = data.reshape(len(data), *shape) / (255 if "mnist" in NARROW[name] else 1)
+    inputs = {"global_in": x[:400].astype(np.float32)}
+    layers = [op.name for op in model.graph.ops]
+    assert len(layers) == 3
+    run = Reference(path, layers).run(inputs)
+    entered = run_host_ops(model.prologue, inputs)
+    codes = run_graph(model.graph, {name: entered[name] for name in model.graph.inputs})
+    for layer in layers:  # sums of codes, and real numbers between them and the next codes
+        assert compare_layer(layer, codes[layer], run.layers[layer]).mismatches == 0
+    assert np.array_equal(run_model(model, inputs)["global_out"], run.outputs["global_out"])

@@ -48,6 +48,7 @@ CHAINS: dict[str, list[Step]] = {
     "sigmoid": [("Sigmoid", {})],
     "softsign": [("Softsign", {})],
     "sqrt": [("Abs", {}), ("Sqrt", {})],
+    "sqrt of negative numbers": [("Sqrt", {})],
     "tanh": [("Tanh", {})],
 }
 

@@ -140,8 +140,12 @@ class Folder:
         pending = None if name in self.codes else self.pending.get(name)
         if pending is None:
             self._dequantize(name, self.codes.get(name))
-        elif pending.op is None and pending.after and not pending.moves:
+        elif (pending.op is None or pending.as_float) and pending.after and not pending.moves:
             self.keep(pending.after[-1])
+        elif pending.as_float is not None and not pending.moves:
+            for op, value in pending.as_float(pending, self.graph.values[name]):
+                self.ops.append(op)
+                self.values[value.name] = value
         elif pending.after or not (pending.op is None or isinstance(pending.op, ir_float.Softmax)):
             self.refuse_float_result(name)
         else:

@@ -96,7 +96,7 @@ class Pending:
     are the functions of one value that follow, in their order. An elementwise operator of two
     values has `operands`, each a group or a constant. `moves` follow too,
     each with the shape that it makes; functions of one value do not care where a value stands, so
-    the group ends in codes that are moved behind it.
+    the group ends in codes that are moved behind it. `as_float` makes a real result for the host.
     """
 
     op: Op | None
@@ -108,6 +108,7 @@ class Pending:
     after: tuple[UnaryOp, ...] = ()
     moves: tuple[tuple[Move, tuple[int, ...]], ...] = ()
     origins: tuple[Origin, ...] = ()
+    as_float: Callable[[Pending, Value], list[tuple[Op, Value]]] | None = None
 
     def followed_by(self, function: UnaryOp) -> Pending:
         """The same with one more function behind it, which what fills a selection passes too."""

@@ -22,12 +22,16 @@ from qcompile.compiler.passes.fold.groups import (
     Weight,
     quantization_of,
 )
+from qcompile.compiler.passes.fold.layer_steps import split_steps
 
 BIAS_SCALE_TOLERANCE = 1e-6
 """Relative difference from input scale * weight scale up to which a bias scale is rounding.
 
 ONNX Runtime's integer kernels never read the bias scale; beyond this the model means another bias.
 """
+
+PRODUCT = ":product"
+"""Suffix of a real product in front of its bias."""
 
 Bias = Weight | FloatArray
 
@@ -46,7 +50,14 @@ def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul)
         finish = _conv
     else:
         finish = _columns_product if columns else _rows_product
-    pending = Pending(op=op, inputs=(x,), finish=finish, weight=weight, origins=op.origins)
+    pending = Pending(
+        op=op,
+        inputs=(x,),
+        finish=finish,
+        weight=weight,
+        origins=op.origins,
+        as_float=_float_product if finish is _rows_product else None,
+    )
     for name in biases:
         shape = folder.graph.values[name].shape
         pending = _with_bias(
@@ -86,13 +97,18 @@ def add_bias(folder: Folder, op: ir_float.FloatAdd, source: str, constant: str) 
     folder.pending[op.name] = replace(pending, origins=origins)
 
 
+def _channel_axis(pending: Pending, rank: int) -> int:
+    """The axis of a layer's result along which each weight row makes its values."""
+    if isinstance(pending.op, ir_float.FloatMatMul):
+        return rank - (2 if pending.finish is _columns_product else 1)
+    return 1
+
+
 def _with_bias(folder: Folder, pending: Pending, name: str, bias: tuple[int, ...]) -> Pending:
     """A layer with a constant, of shape `bias` beside the result's, that has a value a channel."""
     assert pending.op is not None, "a layer has an operator"
     shape = folder.graph.values[pending.op.name].shape
-    channel = 1
-    if isinstance(pending.op, ir_float.FloatMatMul):
-        channel = len(shape) - (2 if pending.finish is _columns_product else 1)
+    channel = _channel_axis(pending, len(shape))
     aligned = (1,) * (len(shape) - len(bias)) + bias
     if len(aligned) != len(shape) or any(
         d != 1 and (i != channel or d != shape[i]) for i, d in enumerate(aligned)
@@ -133,6 +149,7 @@ def _conv(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
     assert isinstance(op, ir_float.FloatConv)
     assert pending.weight is not None, "fold_qdq gives every convolution its weight"
     weight, weight_scale = pending.weight.centred(0)
+    pending, steps = split_steps(pending, output.shape, _channel_axis(pending, len(output.shape)))
     acc_scale = np.float32(quantization_of(pending.inputs[0]).scale) * weight_scale
     low, high = pending.clamp(output)
     return ir_quantized.QuantizedConv(
@@ -148,6 +165,7 @@ def _conv(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
         group=op.group,
         low=low,
         high=high,
+        steps=steps,
     )
 
 
@@ -159,7 +177,34 @@ def _columns_product(pending: Pending, output: Value, origins: tuple[Origin, ...
     return _product(pending, output, origins, columns=True)
 
 
-def _product(pending: Pending, output: Value, origins: tuple[Origin, ...], *, columns: bool) -> Op:
+def _float_product(pending: Pending, output: Value) -> list[tuple[Op, Value]]:
+    """A product whose result is real, as ONNX Runtime's MatMulIntegerToFloat and QGemm.
+
+    A bias of int32 codes joins the sums, one of real numbers their real value.
+    """
+    bias = pending.bias
+    if isinstance(bias, np.ndarray):
+        product = replace(output, name=output.name + PRODUCT)
+        made = _float_product(replace(pending, bias=None), product)
+        add = ir_float.Arithmetic(
+            inputs=(product.name,), outputs=(output.name,), function="Add", constant=bias
+        )
+        return [*made, (add, output)]
+    layer = _product(pending, replace(output, dtype="int8"), pending.origins, columns=False)
+    product_op = ir_quantized.FloatProduct(
+        inputs=layer.inputs,
+        outputs=(output.name,),
+        origins=layer.origins,
+        weight=layer.weight,
+        acc_scale=layer.acc_scale,
+        bias=layer.bias,
+    )
+    return [(product_op, output)]
+
+
+def _product(
+    pending: Pending, output: Value, origins: tuple[Origin, ...], *, columns: bool
+) -> ir_quantized.QuantizedMatMul:
     op = pending.op
     assert isinstance(op, ir_float.FloatMatMul)
     assert pending.weight is not None, "fold_qdq gives every MatMul its weight"
@@ -170,6 +215,7 @@ def _product(pending: Pending, output: Value, origins: tuple[Origin, ...], *, co
         )
     weight, weight_scale = pending.weight.centred(len(shape) - (2 if columns else 1))
     weight = weight.reshape(shape[-2:])
+    pending, steps = split_steps(pending, output.shape, _channel_axis(pending, len(output.shape)))
     # ONNX Runtime's QGemm multiplies alpha and the scales in this order, in float32.
     scale = np.float32(op.alpha) * np.float32(quantization_of(pending.inputs[0]).scale)
     acc_scale = np.abs(scale) * weight_scale
@@ -185,4 +231,5 @@ def _product(pending: Pending, output: Value, origins: tuple[Origin, ...], *, co
         columns=columns,
         low=low,
         high=high,
+        steps=steps,
     )

@@ -1,0 +1,72 @@
+"""Float operators between a layer's sums and its QuantizeLinear: batch normalization, scaling."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from qcompile.compiler import ir_float
+from qcompile.compiler.golden.unary import UnaryOp
+from qcompile.compiler.passes.fold.groups import NotFoldable, Pending
+
+
+def split_steps(
+    pending: Pending, shape: tuple[int, ...], channel: int
+) -> tuple[Pending, tuple[UnaryOp, ...]]:
+    """The group with its sums and the clamps of its codes alone, and the operators between them.
+
+    `shape` is that of the layer's result and `channel` the axis of its output channels. A bias of
+    real numbers in front of other operators is the first of them.
+    """
+    last = max(
+        (i for i, step in enumerate(pending.after) if not isinstance(step, ir_float.Clip)),
+        default=-1,
+    )
+    if last < 0:
+        return pending, ()
+    steps = tuple(_by_channel(step, shape, channel) for step in pending.after[: last + 1])
+    if isinstance(pending.bias, np.ndarray) and not _has_factors(pending):
+        bias = ir_float.Arithmetic(
+            inputs=(), outputs=(), function="Add", constant=pending.bias.reshape(-1)
+        )
+        steps = (bias, *steps)
+        pending = replace(pending, bias=None)
+    return replace(pending, after=pending.after[last + 1 :]), steps
+
+
+def _has_factors(pending: Pending) -> bool:
+    op = pending.op
+    return isinstance(op, ir_float.FloatMatMul) and not op.alpha == op.beta == 1
+
+
+def _by_channel(step: UnaryOp, shape: tuple[int, ...], channel: int) -> UnaryOp:
+    """A function that rises or falls with its value, its constants [] or [channels]."""
+    if isinstance(step, ir_float.Clip):
+        return step
+    linear = isinstance(step, ir_float.Unary) and step.function == "Neg"
+    if isinstance(step, ir_float.Arithmetic):
+        linear = step.function != "Prelu" and (step.function != "Div" or not step.constant_first)
+    if not linear:
+        operator = step.origins[0].operator
+        raise NotFoldable(
+            f"{operator} reads the float result",
+            f"add QuantizeLinear and DequantizeLinear in front of {operator}",
+        )
+    if isinstance(step, ir_float.Unary):
+        return step
+    if not np.all(np.isfinite(step.constant)):
+        raise NotFoldable(
+            f"{step.origins[0].operator} has a constant that is not finite",
+            "train or export the model again",
+        )
+    if not step.constant.ndim:
+        return step
+    aligned = (1,) * (len(shape) - step.constant.ndim) + step.constant.shape
+    if any(d != 1 and i != channel for i, d in enumerate(aligned)):
+        raise NotFoldable(
+            f"{step.origins[0].operator} has a constant {list(step.constant.shape)} for "
+            f"{list(shape)}",
+            "use one value for each output channel",
+        )
+    return replace(step, constant=step.constant.reshape(-1))
