@@ -49,6 +49,16 @@ def add_codes(a: Int32Array, b: Int32Array, *, low: int = -128, high: int = 127)
     return np.clip(rounded, low, high).astype(np.int8)
 
 
+def sum_tables(offset: int) -> AddTables:
+    """Tables for a + b + offset, saturated; `b` is the same for all offsets. |offset| <= 256."""
+    codes = np.arange(CODES) - CODES // 2
+    return AddTables(
+        a=((codes + offset << ADD_FRACTION) + HALF).astype(np.int32),
+        b=(codes << ADD_FRACTION).astype(np.int32),
+        differing=np.zeros((0, 2), np.int64),
+    )
+
+
 def solve_add_tables(table: Int8Array, *, low: int = -128, high: int = 127) -> AddTables:
     """Tables whose sum gives `table` for every pair of codes.
 

@@ -9,7 +9,8 @@ from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedEr
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.lowering.convolution import average_pool, convolution
 from qcompile.compiler.passes.lowering.fuse import fuse_add, fuse_lookup
-from qcompile.compiler.passes.lowering.layer import Mode, shape3
+from qcompile.compiler.passes.lowering.layer import Mode, operator_of, shape3
+from qcompile.compiler.passes.lowering.max_pool import max_pool
 from qcompile.compiler.passes.lowering.state import Lowering
 
 
@@ -39,28 +40,47 @@ def _uses(graph: ir.Graph) -> Counter[str]:
 
 
 def _lower_op(state: Lowering, op: ir.Op) -> None:
-    source = state.source(op.inputs[0])
     match op:
         case ir.Conv():
-            state.layers += convolution(state.graph, op, source)
+            state.layers += convolution(state.graph, op, state.source(op.inputs[0]))
         case ir.AveragePool():
-            state.layers.append(average_pool(state.graph, op, source))
+            state.layers.append(average_pool(state.graph, op, state.source(op.inputs[0])))
+        case ir.MaxPool():
+            max_pool(state, op)
         case ir.Binary():
+            _check_operands(state, op)
             fuse_add(state, op)
         case ir.Lookup():
             fuse_lookup(state, op)
         case ir.Reshape():
-            state.alias[op.outputs[0]] = _reshape(state.graph, op, source)
+            state.alias[op.outputs[0]] = _reshape(state, op)
+        case ir.Constant():
+            pass  # its reader decides
         case _:
             raise UnsupportedError(f"'{op.name}': {type(op).__name__} has no hardware form")
 
 
-def _reshape(graph: ir.Graph, op: ir.Reshape, source: str) -> str:
+def _check_operands(state: Lowering, op: ir.Binary) -> None:
+    shapes = [list(state.graph.values[name].shape) for name in op.inputs]
+    constants = {other.name for other in state.graph.ops if isinstance(other, ir.Constant)}
+    if shapes[0] == shapes[1] and not constants & set(op.inputs):
+        return
+    raise UnsupportedError(
+        f"'{op.name}': {operator_of(op)} with a constant or smaller operand has no hardware form",
+        context=[
+            f"{'constant' if name in constants else 'operand'} '{name}' {shape}"
+            for name, shape in zip(op.inputs, shapes, strict=True)
+        ],
+        help="fold constants into the layers beside, and give both operands one shape",
+    )
+
+
+def _reshape(state: Lowering, op: ir.Reshape) -> str:
     """The same tensor in memory: words are [channel group][pixel], so pixels may be rearranged."""
-    before, after = shape3(graph, op.inputs[0]), shape3(graph, op.outputs[0])
+    before, after = (shape3(state.graph, name) for name in (op.inputs[0], op.outputs[0]))
     if before[0] != after[0] or before[1] * before[2] != after[1] * after[2]:
         raise UnsupportedError(
             f"'{op.name}': reshape of {list(before)} to {list(after)} inside the network",
             help="reshape only tensors of 1 x 1 pixels, or in front of a fully connected layer",
         )
-    return source
+    return state.source(op.inputs[0])

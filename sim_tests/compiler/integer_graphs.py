@@ -135,6 +135,30 @@ class IntegerGraph:
         )
         return y
 
+    def max_pool(
+        self,
+        x: str,
+        kernel: Pair,
+        *,
+        strides: Pair = (1, 1),
+        dilations: Pair = (1, 1),
+        pads: Pads = (0, 0, 0, 0),
+    ) -> str:
+        """Maximum over windows."""
+        spans = (dilations[0] * (kernel[0] - 1) + 1, dilations[1] * (kernel[1] - 1) + 1)
+        y = self._window(x, self.values[x].shape[1], spans, strides, pads)
+        self.ops.append(
+            ir.MaxPool(
+                inputs=(x,),
+                outputs=(y,),
+                kernel=kernel,
+                strides=strides,
+                dilations=dilations,
+                pads=pads,
+            )
+        )
+        return y
+
     def add(self, a: str, b: str) -> str:
         """The residual sum of two tensors, with the float rule's table."""
         y = self._value("sum", self.values[a].shape)

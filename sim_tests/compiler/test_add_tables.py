@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from qcompile.compiler.add_tables import LARGEST, add_codes, solve_add_tables
+from qcompile.compiler.add_tables import LARGEST, add_codes, solve_add_tables, sum_tables
 from qcompile.compiler.golden.float_rules import add_table
 from qcompile.compiler.ir import Quantization
 
@@ -105,3 +105,13 @@ def real_additions(path: Path) -> list[list[Quantization]]:
             ]
         )
     return found
+
+
+@pytest.mark.parametrize("offset", [-127, 0, 128])
+def test_sums_with_an_offset_are_exact_for_all_pairs(offset: int) -> None:
+    codes = np.arange(-128, 128)
+    wanted = np.clip(codes[:, np.newaxis] + codes + offset, -128, 127)
+    tables = sum_tables(offset)
+    np.testing.assert_array_equal(add_codes(tables.a, tables.b), wanted)
+    assert not solve_add_tables(wanted.astype(np.int8)).differing.size
+    assert max(np.abs(tables.a).max(), np.abs(tables.b).max()) < 1 << 23

@@ -62,3 +62,59 @@ def test_a_channel_multiplier_takes_the_cheapest_form(rng: np.random.Generator) 
     assert sum(layer.macs for layer in found) == 32 * 14 * 14 * 9
     assert [layer.inner for layer in found] == [True] * (len(found) - 1) + [False]
     assert found[-1].name == y
+
+
+@pytest.mark.parametrize("height", [1, 9])
+@pytest.mark.parametrize(
+    ("width", "kernel", "strides", "dilations", "pads"),
+    [
+        (8, (1, 2), (1, 2), (1, 1), (0, 0, 0, 0)),
+        (7, (1, 3), (1, 2), (1, 1), (0, 1, 0, 1)),
+        (9, (1, 2), (1, 1), (1, 3), (0, 2, 0, 0)),
+        (9, (1, 1), (1, 2), (1, 1), (0, 0, 0, 0)),
+        (9, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0)),
+        (9, (1, 9), (1, 1), (1, 1), (0, 0, 0, 0)),
+        (9, (1, 5), (1, 1), (1, 1), (0, 2, 0, 2)),
+        (5, (1, 7), (1, 4), (1, 1), (0, 1, 0, 2)),
+    ],
+)
+def test_max_pools_compute_what_golden_computes(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    pads: tuple[int, int, int, int],
+) -> None:
+    """Along the width alone, along the height alone, along both."""
+    g = IntegerGraph(rng)
+    if height > 1:
+        kernel, strides, dilations = (2, kernel[1]), (2, strides[1]), (1, dilations[1])
+        pads = (1, pads[1], 0, pads[3])
+    y = g.max_pool(
+        g.input(5, height, width), kernel, strides=strides, dilations=dilations, pads=pads
+    )
+    x = g.input(3, width, height)
+    turned = [(size[1], size[0]) for size in (kernel, strides, dilations)]
+    other = (pads[1], pads[0], pads[3], pads[2])
+    z = g.max_pool(x, turned[0], strides=turned[1], dilations=turned[2], pads=other)
+    graph = g.graph(y, z)
+    check(g, graph, lower(graph))
+
+
+def test_a_table_joins_the_last_layer_of_a_pool(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    y = g.lookup(g.max_pool(g.input(4, 4, 4), (2, 2), strides=(2, 2)))
+    graph = g.graph(y)
+    layers = lower(graph)
+    check(g, graph, layers)
+    assert layers[-1].table is not None and layers[-1].residual is not None
+    assert [layer.name for layer in layers if not layer.inner] == [y]
+
+
+def test_a_pool_over_a_line_is_halved(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    g.max_pool(g.input(4, 1, 49), (1, 49))
+    # 49, 25, 13, 7, 4, 2, 1: a copy and two sums each.
+    assert len(lower(g.graph("y1"))) == 18

@@ -55,6 +55,14 @@ def pools(g: IntegerGraph) -> tuple[str, ...]:
     return (g.pool(x, (g.values[x].shape[2], g.values[x].shape[3])),)
 
 
+def maxima(g: IntegerGraph) -> tuple[str, ...]:
+    """Windows of maxima: strided, padded, doubled, halved; a table behind them."""
+    x = g.input(6, 9, 8)
+    y = g.max_pool(x, (3, 2), strides=(2, 2), pads=(1, 0, 1, 0))
+    z = g.lookup(g.max_pool(x, (5, 1), pads=(2, 0, 2, 0)))
+    return (y, z, g.max_pool(z, (9, 8)))
+
+
 def residuals(g: IntegerGraph) -> tuple[str, ...]:
     """Residual words in the written bank and in the one that the feeder reads; sum as a copy."""
     x = g.input(6, 5, 6)
@@ -106,7 +114,7 @@ def long(g: IntegerGraph) -> tuple[str, ...]:
 
 
 GRAPHS: tuple[Make, ...] = (
-    *(dense, depthwise, pointwise, pools, residuals, groups, tables),
+    *(dense, depthwise, pointwise, pools, maxima, residuals, groups, tables),
     *(fully_connected, narrow, wide, long),
 )
 

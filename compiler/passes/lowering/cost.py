@@ -13,6 +13,10 @@ WEIGHT_CYCLES = 8
 """Of one weight word in the program stream."""
 LAYER_CYCLES = 200
 """Descriptor, and the wait for the layer before."""
+TABLE_CYCLES = 2048
+"""One table of the residual adder in the program stream."""
+ROW_CYCLES = 24
+"""Of a written word with a residual operand; the cycle model has them exactly."""
 
 
 def estimate(layers: Sequence[Layer]) -> int | None:
@@ -26,6 +30,8 @@ def estimate(layers: Sequence[Layer]) -> int | None:
             return None
         words = plan.weights.shape[1] * (1 if plan.shared_weights else plan.groups)
         total += max(plan.cycles_estimate, words * WEIGHT_CYCLES) + LAYER_CYCLES
+        if layer.residual is not None:
+            total += TABLE_CYCLES + plan.rows_written * plan.groups * ROW_CYCLES
     return total
 
 
