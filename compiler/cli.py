@@ -53,7 +53,7 @@ examples:
 examples:
   qcompile sim build/model --inputs x.npz
   qcompile sim build/model --inputs x.npz --limit 1 --layers
-  qcompile sim model.onnx --inputs x.npz --engine golden -o accuracy.json
+  qcompile sim model.onnx --inputs x.npz --engine golden -o build/accuracy.json
 
 x.npz: numpy.savez('x.npz', x=array[N, ...], y=labels[N]); the labels are optional.""",
     "run": """\
