@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompile.compiler.errors import InputError
+from qcompile.runtime.artifact import manifest_digest
 
 MANIFEST = "manifest.json"
 OWN_FILES = frozenset(
@@ -98,7 +99,8 @@ def write_build(folder: Path, files: Mapping[str, bytes], manifest: Mapping[str,
                 )
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        (beside / MANIFEST).write_text(to_json({**manifest, "parts": parts}))
+        record = {**manifest, "parts": parts}
+        (beside / MANIFEST).write_text(to_json({**record, "digest": manifest_digest(record)}))
 
 
 def _held_parts(folder: Path) -> frozenset[str]:
@@ -169,9 +171,15 @@ def _exchange(beside: Path, folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write a single file beside its place and rename it."""
+    """Write a single file beside its place and rename it; a link's target is what is replaced."""
     data = content.encode() if isinstance(content, str) else content
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            raise InputError(
+                f"{path}: is no plain file, and is not replaced",
+                help="choose another place with -o",
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -215,6 +223,8 @@ def open_build(folder: Path) -> Build:
     parts = manifest.get("parts")
     if not isinstance(parts, dict) or not isinstance(manifest.get("model"), dict):
         raise InputError(f"{folder / MANIFEST}: is not complete", help=again)
+    if manifest.get("digest") != manifest_digest(manifest):
+        raise InputError(f"{folder / MANIFEST}: was changed after compiling", help=again)
     for name, digest in parts.items():
         path = folder / name
         if not path.is_file():
@@ -227,7 +237,7 @@ def open_build(folder: Path) -> Build:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read ({error})", help="compile the model again") from (
             error
         )

@@ -20,7 +20,7 @@ from types import FrameType
 
 from qcompile.compiler.errors import QcompileError, UsageError
 from qcompile.compiler.requirements import missing_package
-from qcompile.runtime.options import parse_numbers, positive
+from qcompile.runtime.options import parse_numbers, positive, shown
 
 VERBS = ("compile", "sim", "run", "flash", "doctor", "targets")
 WRONG_USAGE = 2
@@ -72,11 +72,13 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    arguments = _parse(sys.argv[1:] if argv is None else argv)
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
+        arguments = _parse(sys.argv[1:] if argv is None else argv)
         verb = importlib.import_module(f"qcompile.compiler.commands.{arguments.verb}")
-        return int(verb.run(arguments))
+        code = int(verb.run(arguments))
+        sys.stdout.flush()
+        return code
     except QcompileError as error:
         print(error.render(), file=sys.stderr)
         return WRONG_USAGE if isinstance(error, UsageError) else 1
@@ -89,9 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away, as `| head` does; nothing may be flushed any more.
-        with contextlib.suppress(OSError):
+    except OSError as error:
+        # A reader that went away, as `| head` does, is no error; a full disk is.
+        if not isinstance(error, BrokenPipeError):
+            print(f"{error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nothing may be flushed any more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     finally:
@@ -286,10 +290,13 @@ def _add_flash(parser: argparse.ArgumentParser) -> None:
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """`NAME=1,3,224,224` of --shape."""
     name, equals, sizes = text.rpartition("=")
-    parts = sizes.split(",")
-    if not equals or not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=1,3,224,224")
-    return name, tuple(int(part) for part in parts)
+    try:
+        shape = tuple(positive(part) for part in sizes.split(","))
+    except argparse.ArgumentTypeError:
+        shape = ()
+    if not equals or not name or not shape:
+        raise argparse.ArgumentTypeError(f"'{shown(text)}' is not of the form NAME=1,3,224,224")
+    return name, shape
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ from qcompile.compiler.frontend.reference_models import (
     PROBE_SHAPE,
     Node,
     ReferenceGraph,
-    copy_external_data,
     expose_tensors,
     read_graph,
     saturation_probe,
+    self_contained,
 )
 
 Array = npt.NDArray[Any]
@@ -48,6 +48,8 @@ ON_CODES = ("DequantizeLinear", "QuantizeLinear", "QLinear")
 QGEMM_SCALE = 7
 """Input of QGemm that is the scale of its result; float where it is absent."""
 
+FATAL = 4
+"""ONNX Runtime's log level above its errors."""
 PROVIDERS = ["CPUExecutionProvider"]
 
 MOVES = frozenset(
@@ -73,12 +75,13 @@ class Island:
 class ReferenceRun:
     """What ONNX Runtime computes for N inputs: arrays [N, ...] by tensor name.
 
-    `default_outputs` are those of a session without our two options, for information; `layers`
-    are the inner tensors that were asked for and that ONNX Runtime has.
+    `default_outputs` are those of a session without our two options, for information, None where
+    ONNX Runtime does not run the model so; `layers` are
+    the inner tensors that were asked for and that ONNX Runtime has.
     """
 
     outputs: Tensors
-    default_outputs: Tensors
+    default_outputs: Tensors | None
     layers: Tensors
 
 
@@ -103,27 +106,46 @@ class Reference:
     """
 
     def __init__(self, path: Path, layers: Sequence[str], windows: Sequence[str] = ()) -> None:
-        with tempfile.TemporaryDirectory(prefix="qcompile-") as folder:
-            fused = Path(folder) / "fused.onnx"
+        with tempfile.TemporaryDirectory(prefix="qcompile-") as name:
+            folder = Path(name)
+            (folder / "whole").mkdir()
+            path = self_contained(path, folder / "whole")
+            fused = folder / "fused.onnx"
             _session(path, "EXTENDED", save=fused)
-            copy_external_data(path, fused)
             self._graph = read_graph(fused)
             if _uses_saturating_kernels(self._graph) and probe_saturation():
                 raise _unusable_machine(path)
             self.islands = (*find_islands(self._graph), *_pools(self._graph, windows))
             self._names = expose_tensors(fused, layers)
             self._inner = _session(fused, "OFF") if self._names else None
-        self._session = _session(path, "ALL")
-        self._default_session = _session(path, "ALL", reference=False)
+            self._session = _session(path, "ALL")
+            self._default_session = _default_session(path)
+        self._name = path.name
 
     def run(self, inputs: Mapping[str, Array], *, inner: bool = True) -> ReferenceRun:
         """Run N inputs; the inner tensors only with `inner`."""
         wanted = inner and self._inner is not None
         return ReferenceRun(
-            outputs=_run(self._session, inputs),
-            default_outputs=_run(self._default_session, inputs),
-            layers=_run(self._inner, inputs, self._names) if wanted and self._inner else {},
+            outputs=self._run(self._session, inputs),
+            default_outputs=self._run_default(inputs),
+            layers=self._run(self._inner, inputs, self._names) if wanted and self._inner else {},
         )
+
+    def _run(
+        self, session: ort.InferenceSession, inputs: Mapping[str, Array], names: Sequence[str] = ()
+    ) -> Tensors:
+        try:
+            return _run(session, inputs, names)
+        except Exception as error:  # ONNX Runtime's classes share no base below Exception
+            raise _refused(self._name, error) from error
+
+    def _run_default(self, inputs: Mapping[str, Array]) -> Tensors | None:
+        if self._default_session is None:
+            return None
+        try:
+            return _run(self._default_session, inputs)
+        except Exception:  # for information only
+            return None
 
     def downstream(self, islands: Sequence[Island]) -> frozenset[str]:
         """The islands' own tensors and all that ONNX Runtime computes from them."""
@@ -241,7 +263,7 @@ def _session(
     settings = ort.SessionOptions()
     settings.graph_optimization_level = levels[level]
     settings.intra_op_num_threads = 1
-    settings.log_severity_level = 3  # errors only: a saved model causes a warning each time
+    settings.log_severity_level = FATAL  # errors come as exceptions, and are told once
     if save is not None:
         settings.optimized_model_filepath = str(save)
     if reference:
@@ -250,12 +272,20 @@ def _session(
     try:
         return ort.InferenceSession(str(path), settings, providers=PROVIDERS)
     except Exception as error:  # ONNX Runtime's classes share no base below Exception
-        raise _refused(path, error) from error
+        raise _refused(path.name, error) from error
 
 
-def _refused(path: Path, error: Exception) -> ModelError:
+def _default_session(path: Path) -> ort.InferenceSession | None:
+    """A session as a user would open it; None where ONNX Runtime refuses the model so."""
+    try:
+        return _session(path, "ALL", reference=False)
+    except ModelError:
+        return None
+
+
+def _refused(name: str, error: Exception) -> ModelError:
     return ModelError(
-        f"{path.name}: ONNX Runtime {version()} does not run this model",
+        f"{name}: ONNX Runtime {version()} does not run this model",
         context=(str(error).strip().splitlines()[0],),
         help="check it with onnx.checker.check_model",
     )
@@ -267,8 +297,10 @@ def _run(
     """Run inputs one by one, as the model's batch is 1; results joined along the first axis."""
     wanted = list(names) or [output.name for output in session.get_outputs()]
     count = len(next(iter(inputs.values())))
+    options = ort.RunOptions()
+    options.log_severity_level = FATAL
     rows: list[Sequence[Any]] = [
-        session.run(wanted, {name: tensor[i : i + 1] for name, tensor in inputs.items()})
+        session.run(wanted, {name: tensor[i : i + 1] for name, tensor in inputs.items()}, options)
         for i in range(count)
     ]
     return {name: _join([row[j] for row in rows]) for j, name in enumerate(wanted)}

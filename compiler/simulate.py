@@ -184,7 +184,9 @@ def _compare_outputs(
     for value in model.outputs:
         name, output, scale = value.name, outputs[value.name], output_scale(model, value.name)
         classes = count_classes(value.shape, inputs) is not None
-        theirs = ((run.outputs, tally.outputs), (run.default_outputs, tally.default_outputs))
+        theirs = [(run.outputs, tally.outputs)]
+        if run.default_outputs is not None:
+            theirs.append((run.default_outputs, tally.default_outputs))
         for expected, records in theirs:
             record = compare.compare_output(
                 name, output, expected[name], scale=scale, classes=classes
@@ -193,11 +195,9 @@ def _compare_outputs(
     known = find_classes({value.name: value.shape for value in model.outputs}, inputs)
     if labels is None or known is None:
         return
-    runs: dict[str, Mapping[str, Array]] = {
-        "ours": outputs,
-        "reference": run.outputs,
-        "default": run.default_outputs,
-    }
+    runs: dict[str, Mapping[str, Array]] = {"ours": outputs, "reference": run.outputs}
+    if run.default_outputs is not None:
+        runs["default"] = run.default_outputs
     for name, tensors in runs.items():
         correct = int((chosen_classes(tensors[known.output]) == labels).sum())
         tally.correct[name] = tally.correct.get(name, 0) + correct

@@ -73,12 +73,12 @@ def _reference_record(
         "float_islands": [_island_record(x, tally) for x in islands],
         "default_session": {
             "saturating_kernels": reference.probe_saturation(),
-            "outputs": [output.to_json() for output in tally.default_outputs.values()],
+            "outputs": [output.to_json() for output in tally.default_outputs.values()] or None,
         },
     }
     if accuracy:
         record["accuracy"] = accuracy["reference"]
-        record["default_session"]["accuracy"] = accuracy["default"]
+        record["default_session"]["accuracy"] = accuracy.get("default")
     return record
 
 

@@ -7,6 +7,7 @@ manifest.json and flash.bin, and golden.npz for a self-test.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Artifact:
     header : ImageHeader
         Of the build's flash image.
     clock_hz : int
+    note : str or None
+        Something to be said aloud of the build.
     """
 
     folder: Path
@@ -73,6 +76,7 @@ class Artifact:
     layers: tuple[Place, ...]
     header: layouts.ImageHeader
     clock_hz: int
+    note: str | None
 
     @property
     def classes(self) -> Classes | None:
@@ -90,6 +94,8 @@ class Artifact:
 def open_artifact(folder: Path) -> Artifact:
     """Read a build directory; BoardError where it is none, or a part was changed."""
     manifest = _read_manifest(folder)
+    if manifest.get("digest") != manifest_digest(manifest):
+        raise BoardError(f"{folder / MANIFEST}: was changed after compiling", help=AGAIN)
     try:
         _check_parts(folder, manifest["parts"])
         return _from_manifest(folder, manifest)
@@ -97,6 +103,26 @@ def open_artifact(folder: Path) -> Artifact:
         raise BoardError(
             f"{folder / MANIFEST}: is not complete ({type(error).__name__}: {error})", help=AGAIN
         ) from error
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """sha256 of a manifest's content without its own `digest`, as sorted JSON without blanks."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+
+
+def version_note(manifest: Mapping[str, Any]) -> str | None:
+    """What to say of a build of another version of qcompile; None of one of this version."""
+    try:
+        installed = importlib.metadata.version("qcompile")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    written = manifest.get("qcompile")
+    if written == installed:
+        return None
+    return f"the build is of qcompile {written}, and this is {installed}"
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -107,7 +133,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: is no build directory: it has no {MANIFEST}",
             help="give the folder that compile wrote",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BoardError(f"{folder / MANIFEST}: cannot be read ({error})", help=AGAIN) from error
     if not isinstance(manifest, dict):
         raise BoardError(f"{folder / MANIFEST}: is no JSON object", help=AGAIN)
@@ -137,6 +163,7 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         layers=tuple(_place(entry, "name") for entry in accelerator["layers"]),
         header=_image_header(folder, manifest),
         clock_hz=int(manifest["clock_hz"]),
+        note=version_note(manifest),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     artifact = open_artifact(arguments.build)
+    if artifact.note is not None:
+        print(f"note: {artifact.note}", file=sys.stderr)
     samples = None if arguments.selftest else _samples(arguments, artifact)
     transport = SerialTransport(arguments.port)
     try:
@@ -132,9 +135,16 @@ def _self_test(board: Board, artifact: Artifact, *, as_json: bool) -> int:
 
 def write_outputs(path: Path, result: RunResult) -> None:
     """The outputs as npz, written beside and renamed."""
+    path = path.resolve()  # a link's target is what is replaced
+    if path.exists() and not path.is_file():
+        raise BoardError(f"{path}: is no plain file, and is not replaced", help="choose another")
     partial = path.with_name(f".{path.name}.partial.npz")
     try:
-        np.savez(partial, **result.outputs)  # type: ignore[arg-type]  # stubs: names are free
+        # Not numpy.savez: names of outputs would meet its own parameters.
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name, array in result.outputs.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
         partial.replace(path)
     except OSError as error:
         raise BoardError(f"{path}: cannot be written ({error})", help="choose another") from error

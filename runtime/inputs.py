@@ -10,7 +10,6 @@ quantized with the model's own scale and zero point, and with `mean` and `std` a
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ import numpy.typing as npt
 from qcompile.runtime.host_ops import quantize_linear
 
 Array = npt.NDArray[Any]
-DAMAGE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error)
 
 
 class InputsError(ValueError):
@@ -117,11 +115,12 @@ def load_samples(
 
 def _open(path: Path) -> zipfile.ZipFile:
     save = "write it with numpy.savez('inputs.npz', x=array)"
-    if not path.is_file():
-        raise InputsError(f"{path}: no such file", help="--inputs takes an npz file; " + save)
     try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "no such file"
+            raise InputsError(f"{path}: {what}", help="--inputs takes an npz file; " + save)
         return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise InputsError(f"{path}: not an npz file ({error})", help=save) from error
 
 
@@ -141,7 +140,7 @@ def _headers(path: Path, archive: zipfile.ZipFile) -> dict[str, Header]:
 def _member(path: Path, archive: zipfile.ZipFile, member: str) -> IO[bytes]:
     try:
         return archive.open(member)
-    except (*DAMAGE, RuntimeError) as error:
+    except Exception as error:  # zipfile's and its decompressors' have no common base
         raise _damaged(path, member, error) from error
 
 
@@ -158,7 +157,7 @@ def _read_header(path: Path, member: str, file: IO[bytes]) -> Header:
         version = np.lib.format.read_magic(file)
         reader = readers.get(version, np.lib.format.read_array_header_2_0)
         shape, _, dtype = reader(file)
-    except DAMAGE as error:
+    except Exception as error:  # numpy evaluates the header's text: it fails in many ways
         raise _damaged(path, member, error) from error
     return tuple(shape), dtype
 
@@ -167,7 +166,7 @@ def _read(path: Path, archive: zipfile.ZipFile, key: str) -> Array:
     with _member(path, archive, f"{key}.npy") as file:
         try:
             array = np.lib.format.read_array(file, allow_pickle=False)
-        except (*DAMAGE, MemoryError) as error:
+        except Exception as error:  # as above, and data that is too short or too much
             raise _damaged(path, key, error) from error
     return np.asarray(array)
 
@@ -181,7 +180,9 @@ def _find(
     if len(specs) == 1 and "x" in headers:
         return "x"
     listed = ", ".join(f"'{key}' {describe(*header)}" for key, header in headers.items())
-    names = f"'{spec.name}'" + (" or 'x'" if len(specs) == 1 else "")
+    names = " or ".join(
+        f"'{name}'" for name in {spec.name: 0} | ({"x": 0} if len(specs) == 1 else {})
+    )
     raise InputsError(
         f"{path}: no array for the model's input '{spec.name}' {spec}; "
         f"the file holds {listed or 'nothing'}",

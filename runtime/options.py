@@ -6,10 +6,15 @@ import argparse
 
 
 def positive(text: str) -> int:
-    """A whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    """A whole number of 1 or more, of at most 12 digits."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12 and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"'{shown(text)}' is not a whole number of 1 or more")
     return int(text)
+
+
+def shown(text: str) -> str:
+    """What a message repeats of a word of the user's."""
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def parse_numbers(text: str) -> tuple[float, ...]:
@@ -18,5 +23,5 @@ def parse_numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"'{text}' is not a number or a list such as 0.48,0.45,0.4"
+            f"'{shown(text)}' is not a number or a list such as 0.48,0.45,0.4"
         ) from None

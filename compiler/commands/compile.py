@@ -11,7 +11,7 @@ from typing import Any
 
 from qcompile.compiler import artifact, backend, hardware, report
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import UsageError
+from qcompile.compiler.errors import InputError, UsageError
 from qcompile.compiler.frontend.loader import load_model_file
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.ir import Value
@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         folder = arguments.output or Path("build") / model.name
         artifact.check_destination(folder, model.sha256, force=arguments.force)
+        copies = _model_files(arguments.model)
         if requant == "shift":
             exact = load_model(arguments.model, shapes=dict(arguments.shape))
             progress.note(shift_cost(exact.graph, model.graph).text())
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             files |= placed.files
         progress.step("write the build directory")
         record = report.to_record(_figures(compiled, board, placed))
-        files |= _model_files(arguments.model)
+        files |= copies
         files |= {
             "flash.bin": backend.flash_image(compiled),
             "golden.npz": golden_vectors(compiled),
@@ -87,9 +88,16 @@ def _board(arguments: argparse.Namespace) -> Board:
 def _model_files(path: Path) -> dict[str, bytes]:
     """The model and its external data, by their paths relative to the model."""
     external = load_model_file(path).external
-    root = path.parent.resolve()
+    root = path.resolve().parent  # of the file itself, not of a link to it
     files = {MODEL: path.read_bytes()}
-    files |= {file.resolve().relative_to(root).as_posix(): file.read_bytes() for file in external}
+    for file in external:
+        name = file.resolve().relative_to(root).as_posix()
+        if name.partition("/")[0] in artifact.OWN_FILES:
+            raise InputError(
+                f"{path.name}: its external data lies in '{name}', which is a name of the build's",
+                help="save the model again with another location for its data",
+            )
+        files[name] = file.read_bytes()
     return files
 
 

@@ -26,6 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("run needs inputs", help="add --inputs X.npz, or --selftest")
     with runtime_errors():
         artifact = open_artifact(arguments.build)
+        if artifact.note is not None:
+            Progress().note(artifact.note)
         samples = None if arguments.selftest else _samples(arguments, artifact)
         with _connected(arguments, artifact) as transport:
             board = Board(transport, name=arguments.port)

@@ -17,6 +17,7 @@ from qcompile.compiler.ir import Model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.report import shorten
 from qcompile.compiler.simulate import Engine, Simulation, reference_of, simulate
+from qcompile.runtime.artifact import version_note
 from qcompile.runtime.classes import counted, find_classes, fit_labels, share
 from qcompile.runtime.inputs import Samples
 
@@ -79,7 +80,11 @@ def _open(arguments: argparse.Namespace) -> artifact.Build | None:
                 f"{subject}: --shape and --requant were chosen when it was compiled",
                 help="leave them away, or compile again",
             )
-        return artifact.open_build(subject)
+        build = artifact.open_build(subject)
+        note = version_note(build.manifest)
+        if note is not None:
+            Progress().note(note)
+        return build
     if not subject.exists():
         raise InputError(
             f"{subject}: no such file or folder", help="give what compile wrote, or an .onnx file"

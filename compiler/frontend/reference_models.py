@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 PROBE_SHAPE = (64, 16)
 PROBE_RESULT = 127
@@ -66,6 +66,21 @@ def saturation_probe() -> bytes:
     return bytes(model.SerializeToString())
 
 
+def self_contained(path: Path, folder: Path) -> Path:
+    """The model itself, or, where it has external data, a copy in `folder` with all data inside.
+
+    A fused model that ONNX Runtime writes to another folder does not find the data's files.
+    """
+    model = onnx.load(path, load_external_data=False)
+    tensors = [attribute.t for node in model.graph.node for attribute in node.attribute]
+    if not any(uses_external_data(tensor) for tensor in (*model.graph.initializer, *tensors)):
+        return path
+    load_external_data_for_model(model, str(path.resolve().parent))
+    copy = folder / path.name
+    onnx.save(model, copy)
+    return copy
+
+
 def read_graph(path: Path) -> ReferenceGraph:
     """Nodes and constants of an optimized model that ONNX Runtime wrote."""
     graph = onnx.load(path, load_external_data=False).graph
@@ -86,20 +101,10 @@ def read_graph(path: Path) -> ReferenceGraph:
     return ReferenceGraph(nodes=nodes, constant_types=types, outputs=outputs)
 
 
-def copy_external_data(model: Path, rewritten: Path) -> None:
-    """Put the external data that a rewritten model still names beside it."""
-    for tensor in onnx.load(rewritten, load_external_data=False).graph.initializer:
-        for entry in tensor.external_data:
-            source, target = model.parent / entry.value, rewritten.parent / entry.value
-            if entry.key == "location" and source.is_file() and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, target)
-
-
 def expose_tensors(path: Path, names: Iterable[str]) -> tuple[str, ...]:
     """Rewrite the model at `path` so that the inner tensors `names` are outputs too.
 
-    Returns the names that the model has. Its file name stays, so that external data is found.
+    Returns the names that the model has.
     """
     model = onnx.load(path, load_external_data=False)
     produced = {name for node in model.graph.node for name in node.output}

@@ -203,6 +203,34 @@ def test_a_single_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert refusal(artifact.write_file, blocked, "x").startswith(f"{blocked}: cannot be written: ")
 
 
+@pytest.mark.parametrize("name", ["fifo", "link"])
+def test_what_is_no_plain_file_is_never_replaced(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    assert refusal(artifact.write_file, tmp_path / name, "x") == (
+        f"{tmp_path}/fifo: is no plain file, and is not replaced\n"
+        "  help: choose another place with -o"
+    )
+    assert (tmp_path / "fifo").is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "link"]
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("sim.json")
+    artifact.write_file(tmp_path / "link", "x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "sim.json").read_text() == "x"
+
+
+def test_an_edited_manifest_is_named(tmp_path: Path) -> None:
+    artifact.write_build(tmp_path / "m", FILES, {**manifest(), "clock_hz": 24})
+    path = tmp_path / "m" / "manifest.json"
+    path.write_text(path.read_text().replace("24", "25"))
+    assert refusal(artifact.open_build, tmp_path / "m") == (
+        f"{path}: was changed after compiling\n  help: compile the model again"
+    )
+
+
 def test_json_with_nan_is_our_bug() -> None:
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
         artifact.to_json({"x": float("nan")})

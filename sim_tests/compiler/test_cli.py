@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, load, save
+from onnx import TensorProto, helper, load, save, save_model
 
 from qcompile.compiler import cli
 from qcompile.compiler.artifact import write_build
@@ -390,6 +390,49 @@ def test_wrong_usage_ends_with_exit_code_2(
     )
     assert usage_error(capsys, *golden("--inputs", "x.npz", "--mean", "a,b")).endswith(
         "argument --mean: 'a,b' is not a number or a list such as 0.48,0.45,0.4"
+    )
+
+
+@pytest.mark.parametrize("where", ["model", "inputs", "output"])
+def test_a_path_that_is_too_long_is_one_message(
+    folder: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    long = "n" * 300
+    commands = {
+        "model": (f"{long}.onnx", "--target", "ice40"),
+        "inputs": golden("--inputs", long),
+        "output": golden("--inputs", "x.npz", "-o", long),
+    }
+    assert cli.main(commands[where]) == 1
+    message = capsys.readouterr().err
+    assert "File name too long" in message
+    assert "Traceback" not in message
+
+
+def test_a_full_disk_is_one_message() -> None:
+    command = f"{QCOMPILE} targets > /dev/full"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "output: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", ["accelerator.v", "model.onnx", "top.v/w.bin"])
+def test_external_data_named_as_a_part_of_the_build_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    model = load(folder / "m.onnx")
+    (folder / "src" / name).parent.mkdir(parents=True)
+    save_model(
+        model,
+        folder / "src" / "net.onnx",
+        save_as_external_data=True,
+        location=name,
+        size_threshold=0,
+    )
+    message = refused(capsys, "src/net.onnx", "--target", "ice40", "-o", "b")
+    assert message == (
+        f"net.onnx: its external data lies in '{name}', which is a name of the build's\n"
+        "  help: save the model again with another location for its data\n"
     )
 
 

@@ -119,6 +119,50 @@ def test_an_input_called_y_is_no_label(tmp_path: Path) -> None:
     assert samples.labels is None
 
 
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    assert refuse(tmp_path, CODES).startswith(f"{tmp_path.name}: is a folder\n")
+
+
+def test_the_name_x_is_asked_for_once(tmp_path: Path) -> None:
+    value = ir.Value(name="x", shape=(1, 2), dtype="float32")
+    message = refuse(save(tmp_path, z=np.zeros((1, 2))), value)
+    assert message.endswith("help: store it under the name 'x'")
+
+
+HEADER = "{'descr': '|i1', 'fortran_order': False, 'shape': (2, 4, 3, 1), }"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("((((" * 20, "[" * 3000 + "]" * 3000, HEADER.replace("2,", "2.0,"), "{'descr':"),
+        *(HEADER.replace("'|i1'", "12345"), HEADER.replace("'|i1'", "[1,2,[3]]")),
+        *(HEADER.replace("2,", f"{2**70},"), HEADER.replace("2,", "-1,")),
+        HEADER.replace("2,", f"{10**12},"),
+    ],
+)
+def test_headers_that_lie_are_one_message(tmp_path: Path, header: str) -> None:
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", content + bytes(24))
+    message = refuse(tmp_path / "x.npz", CODES)
+    assert message.startswith("x.npz: array 'x' ")
+    assert "\n  help: " in message
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_damaged_compression_is_one_message(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", method) as archive:
+        file = io.BytesIO()
+        np.save(file, np.arange(24, dtype=np.int8).reshape(2, 4, 3, 1))
+        archive.writestr("x.npy", file.getvalue())
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    for i in range(50, 70):
+        data[i] ^= 0xFF
+    (tmp_path / "x.npz").write_bytes(data)
+    assert refuse(tmp_path / "x.npz", CODES).startswith("x.npz: array 'x' cannot be read (")
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     assert refuse(tmp_path / "no.npz", CODES) == (
         "no.npz: no such file\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper, save, save_model
+from onnx import TensorProto, helper, load, numpy_helper, save, save_model
 
 from qcompile.compiler.errors import InputError, ModelError
 from qcompile.compiler.frontend.reference_models import PROBE_RESULT, PROBE_SHAPE
@@ -60,8 +61,57 @@ def test_inner_tensors_and_outputs_are_those_of_the_fused_model(tmp_path: Path) 
     assert list(run.layers) == ["y"]
     np.testing.assert_array_equal(run.layers["y"], np.clip(steps, -128, 127))
     assert run.outputs["z"].shape == (2, 2, 1, 1)
+    assert run.default_outputs is not None
     assert run.default_outputs["z"].shape == (2, 2, 1, 1)
     assert reference.islands == ()
+
+
+def test_external_data_is_found_by_the_fused_model_too(tmp_path: Path) -> None:
+    write_conv(tmp_path / "inside.onnx")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").mkdir()
+    model = load(tmp_path / "inside.onnx")
+    save_model(
+        model,
+        tmp_path / "real" / "m.onnx",
+        save_as_external_data=True,
+        location="w.bin",
+        size_threshold=0,
+    )
+    (tmp_path / "link" / "m.onnx").symlink_to("../real/m.onnx")
+    x = np.arange(-8, 0, dtype=np.int8).reshape(2, 1, 2, 2)
+    expected = Reference(tmp_path / "inside.onnx", ["y"]).run({"x": x})
+    for folder in ("real", "link"):
+        run = Reference(tmp_path / folder / "m.onnx", ["y"]).run({"x": x})
+        np.testing.assert_array_equal(run.layers["y"], expected.layers["y"])
+        np.testing.assert_array_equal(run.outputs["z"], expected.outputs["z"])
+
+
+def test_a_default_session_that_fails_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = ort.InferenceSession
+
+    def refuse_default(path: str, settings: ort.SessionOptions, **options: object) -> object:
+        try:
+            settings.get_session_config_entry("session.qdqisint8allowed")
+        except RuntimeError as error:  # this is the session without our options
+            raise ValueError("no kernel") from error
+        return session(path, settings, **options)
+
+    monkeypatch.setattr(ort, "InferenceSession", refuse_default)
+    run = Reference(write_conv(tmp_path / "m.onnx"), []).run({"x": np.zeros((1, 1, 2, 2), np.int8)})
+    assert run.default_outputs is None
+    assert run.outputs["z"].shape == (1, 2, 1, 1)
+
+
+def test_a_model_that_fails_while_it_runs_is_one_message(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reference = Reference(write_conv(tmp_path / "m.onnx"), [])
+    with pytest.raises(ModelError, match=r"^m\.onnx: ONNX Runtime .* does not run this model"):
+        reference.run({"x": np.zeros((1, 1, 5, 2), np.int8)})
+    assert capfd.readouterr().err == ""
 
 
 def test_a_float_operator_between_codes_is_an_island(tmp_path: Path) -> None:

@@ -109,5 +109,13 @@ def write(folder: Path, **changes: Any) -> Path:
         for path in folder.iterdir()
         if path.name != "manifest.json"
     }
-    (folder / "manifest.json").write_text(json.dumps({**manifest(), "parts": parts}))
+    write_manifest(folder, {**manifest(), "parts": parts})
     return folder
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """A manifest with the digest of its content, as docs/architecture.md section 8 defines it."""
+    content.pop("digest", None)
+    text = json.dumps(content, sort_keys=True).replace(", ", ",").replace(": ", ":")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps({**content, "digest": digest}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from pathlib import Path
@@ -59,12 +60,37 @@ def test_folder_without_manifest_is_refused(tmp_path: Path) -> None:
         open_artifact(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"parts": {}, "model": 3}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "[" * 100_000])
 def test_broken_manifest_is_refused(tmp_path: Path, content: str) -> None:
     folder = small_build.write(tmp_path / "small")
     (folder / "manifest.json").write_text(content)
     with pytest.raises(BoardError, match=r"manifest.json: .*\n  help: compile the model again"):
         open_artifact(folder)
+
+
+def test_incomplete_manifest_is_refused(tmp_path: Path) -> None:
+    folder = small_build.write(tmp_path / "small")
+    small_build.write_manifest(folder, {"parts": {}, "model": 3})
+    with pytest.raises(BoardError, match=r"manifest\.json: is not complete \("):
+        open_artifact(folder)
+
+
+def test_edited_manifest_is_refused(tmp_path: Path) -> None:
+    folder = small_build.write(tmp_path / "small")
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"scale": 0.5', '"scale": 0.25'))
+    with pytest.raises(BoardError, match=r"manifest\.json: was changed after compiling\n"):
+        open_artifact(folder)
+
+
+def test_build_of_another_version_is_noted(tmp_path: Path) -> None:
+    folder = small_build.write(tmp_path / "small")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    installed = importlib.metadata.version("qcompile")
+    small_build.write_manifest(folder, {**manifest, "qcompile": installed})
+    assert open_artifact(folder).note is None
+    small_build.write_manifest(folder, {**manifest, "qcompile": "9.9"})
+    assert open_artifact(folder).note == f"the build is of qcompile 9.9, and this is {installed}"
 
 
 def test_changed_part_is_refused(tmp_path: Path) -> None:
@@ -96,7 +122,7 @@ def test_parts_that_a_board_host_does_not_have_are_not_missed(tmp_path: Path) ->
     folder = small_build.write(tmp_path / "small")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["parts"]["accelerator.v"] = "00"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    small_build.write_manifest(folder, manifest)
     (folder / "top.bin").unlink()
     artifact = open_artifact(folder)
     with pytest.raises(BoardError, match=r"its part 'top\.bin' is missing"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from qcompile.runtime import cli
 from qcompile.runtime.artifact import Artifact, open_artifact
+from qcompile.runtime.errors import BoardError
 from qcompile.runtime.inputs import Samples
 from qcompile.runtime.run import RunResult
 from sim_tests.runtime import small_build
@@ -79,9 +81,42 @@ def test_json_has_an_accuracy_where_there_are_labels(served: Any) -> None:
     assert "accuracy" not in json.loads(served([[0, 3, 1]], None, as_json=True))
 
 
+@pytest.fixture
+def result() -> RunResult:
+    """Outputs under names that numpy.savez has for itself."""
+    outputs: dict[str, Any] = {
+        "file": np.arange(3),
+        "allow_pickle": np.zeros((2, 2), np.int8),
+        "a/b": np.ones(1),
+    }
+    return RunResult(outputs=outputs, codes={}, cycles=(), seconds=0.0)
+
+
+def test_outputs_of_any_name_are_written(tmp_path: Path, result: RunResult) -> None:
+    cli.write_outputs(tmp_path / "y.npz", result)
+    with np.load(tmp_path / "y.npz") as archive:
+        assert set(archive.files) == {"file", "allow_pickle", "a/b"}
+        np.testing.assert_array_equal(archive["file"], [0, 1, 2])
+    assert [path.name for path in tmp_path.iterdir()] == ["y.npz"]
+
+
+def test_outputs_never_replace_what_is_no_file(tmp_path: Path, result: RunResult) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    for name in ("fifo", "link"):
+        with pytest.raises(BoardError, match="/fifo: is no plain file, and is not replaced"):
+            cli.write_outputs(tmp_path / name, result)
+    assert (tmp_path / "fifo").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+
+
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
+        (
+            ("--limit", "9" * 5000),
+            f"argument --limit: '{'9' * 37}...' is not a whole number of 1 or more",
+        ),
         (("--limit", "0"), "argument --limit: '0' is not a whole number of 1 or more"),
         (("--mean", "a"), "argument --mean: 'a' is not a number or a list such as 0.48,0.45,0.4"),
         ((), "--inputs X.npz or --selftest is needed"),
