@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -92,7 +93,7 @@ def test_a_default_session_that_fails_is_left_out(
 ) -> None:
     session = ort.InferenceSession
 
-    def refuse_default(path: str, settings: ort.SessionOptions, **options: object) -> object:
+    def refuse_default(path: str, settings: ort.SessionOptions, **options: Any) -> Any:
         try:
             settings.get_session_config_entry("session.qdqisint8allowed")
         except RuntimeError as error:  # this is the session without our options
