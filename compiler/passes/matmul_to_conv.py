@@ -39,6 +39,7 @@ from qcompile.compiler.ir_quantized import (
     QuantizedConv,
     QuantizedMatMul,
 )
+from qcompile.compiler.passes.merge_pads import merge_pads
 from qcompile.compiler.passes.tidy import without_idle_moves
 
 LAYERS = (
@@ -60,7 +61,7 @@ def matmul_to_conv(graph: Graph) -> Graph:
     rewriter = _Rewriter(graph)
     for op in graph.ops:
         rewriter.visit(op)
-    return without_idle_moves(rewriter.result())
+    return merge_pads(without_idle_moves(rewriter.result()))
 
 
 class _Rewriter:

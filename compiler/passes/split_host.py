@@ -48,6 +48,7 @@ from qcompile.compiler.passes.batch_axis import HostOp, has_batch_axis
 from qcompile.compiler.passes.gather_moves import gather_moves
 from qcompile.compiler.passes.host_operations import OPERATIONS, host_operations, offset
 from qcompile.compiler.passes.matmul_to_conv import LAYERS
+from qcompile.compiler.passes.merge_pads import merge_pads
 
 INT8_CODES = ":int8"
 """Suffix of an input of the accelerator whose codes are uint8 in the model."""
@@ -85,7 +86,7 @@ def split_host(graph: Graph, problems: Problems) -> SplitModel:
             _refuse(graph, op, problems, "is no operation for the host")
     problems.raise_if_any()
     split = _assemble(graph, leading, middle, trailing)
-    gathered = gather_moves(split.graph)
+    gathered = merge_pads(gather_moves(split.graph))
     for op in gathered.ops:
         if not has_batch_axis(gathered.values[op.name].shape):
             _refuse(gathered, op, problems, "does not keep the batch as the first axis")

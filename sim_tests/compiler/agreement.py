@@ -19,20 +19,21 @@ from sim_tests.compiler.networks import random_codes
 Inputs = dict[str, npt.NDArray[Any]]
 
 
-def assert_equal_everywhere(path: Path, model: Model, inputs: Inputs) -> None:
+def assert_equal_everywhere(path: Path, model: Model, inputs: Inputs, *, renamed: int = 0) -> None:
     """Every layer and every output is the same, element for element; none is left out.
 
-    Layers that are no tensor of the file (codes before they are moved) have nothing to equal.
+    Layers that are no tensor of the file (codes before they are moved) have nothing to equal, nor
+    have the `renamed` ones, around which ONNX Runtime moves a Transpose.
     """
     tensors = {name for node in onnx.load(path).graph.node for name in node.output}
     layers = [op.name for op in model.graph.ops if op.name in tensors]
     reference = Reference(path, layers)
     assert reference.islands == ()
     run = reference.run(inputs)
-    assert set(run.layers) == set(layers)
+    assert len(set(layers) - set(run.layers)) == renamed
     entered = run_host_ops(model.prologue, inputs)
     codes = run_graph(model.graph, {name: entered[name] for name in model.graph.inputs})
-    for name in layers:
+    for name in run.layers:
         record = compare_layer(name, codes[name], run.layers[name])
         assert record.mismatches == 0, record
     outputs = run_model(model, inputs)

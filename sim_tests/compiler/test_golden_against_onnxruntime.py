@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from qcompile.compiler.compare import compare_layer
+from qcompile.compiler.golden.float_rules import quantize_linear
 from qcompile.compiler.golden.interpreter import run_graph, run_model
+from qcompile.compiler.ir import Select
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
 from qcompile.runtime.host_ops import run_host_ops
@@ -19,6 +21,9 @@ NETWORKS = {
     "mlpt_vww_mbv1_025": 29,
     "mlpt_ad_toycar": 10,
     "tinymaix_mnist_dw_q": 6,
+    "cfu_magic_wand": 6,
+    "ort_mnist_qdq_u8u8": 5,
+    "st_miniresnet_1s": 10,
     "coral_mobilenet_v1_0.25_128_quant": 29,
 }
 """Name and number of layers on the accelerator; tinymaix_mnist_dw_q has a channel multiplier,
@@ -55,6 +60,38 @@ def test_every_layer_of_more_real_networks_equals_onnxruntime(
     model = load_model(path)
     assert len(model.graph.ops) == MORE_NETWORKS[name]
     assert_equal_everywhere(path, model, random_inputs(model, rng, 5))
+
+
+def test_network_whose_transposes_onnxruntime_moves_equals_it(
+    shared: Path, rng: np.random.Generator
+) -> None:
+    path = shared / "models" / "st_miniresnetv2_1s.onnx"
+    model = load_model(path)
+    assert len(model.graph.ops) == 29
+    assert_equal_everywhere(path, model, random_inputs(model, rng, 5), renamed=8)
+
+
+@pytest.mark.full
+def test_network_of_float_islands_finds_the_same_classes(shared: Path) -> None:
+    # A Clip that the next QuantizeLinear does not make redundant leaves 35 convolutions in float.
+    path = shared / "models" / "tflm_xtensa_mbv2_224.onnx"
+    data = np.load(shared / "data" / "coral4_224.npz")
+    model = load_model(path)
+    assert [op.name for op in model.graph.ops if isinstance(op, Select)] == []
+    real = (data["x"] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    quantization = model.inputs[0].quantization
+    assert quantization is not None
+    codes = quantize_linear(real.astype(np.float32), quantization, "int8").astype(np.int8)
+    inputs = {"input.5": np.ascontiguousarray(codes.transpose(0, 3, 1, 2))}
+    reference = Reference(path, ())
+    operators = [island.operators[0] for island in reference.islands]
+    assert len(operators) == 35
+    assert all(operator.startswith("FusedConv ") for operator in operators)
+    (expected,) = reference.run(inputs).outputs.values()
+    (got,) = run_model(model, inputs).values()
+    classes = got.argmax(axis=1)
+    assert np.array_equal(classes, expected.argmax(axis=1))
+    assert np.array_equal(classes + 1, data["imagenet1001"])
 
 
 def test_keyword_spotting_equals_onnxruntime_on_500_clips(shared: Path) -> None:

@@ -13,7 +13,7 @@ from onnx import helper
 
 from qcompile.compiler.compare import compare_layer
 from qcompile.compiler.golden.interpreter import run_graph, run_model
-from qcompile.compiler.ir import Binary, Model, Reshape, Select
+from qcompile.compiler.ir import AveragePool, Binary, Conv, Model, Reshape, Select
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
 from qcompile.runtime.host_ops import run_host_ops
@@ -220,3 +220,42 @@ def test_concat_requantizes_each_operand_as_onnxruntime(
     y = random_conv(network, rng, both, (5, 9, 2, 2), (SECOND, THIRD))
     network.output(y, "int8")
     check(network, tmp_path, {"x": random_codes(rng, (SAMPLES, 3, 6, 6), "int8")})
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("operator", ["Conv", "AveragePool"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_pads_of_the_zero_point_become_the_layers_own(
+    tmp_path: Path, rng: np.random.Generator, layout: str, operator: str, dtype: str
+) -> None:
+    parameters = (0.5, 113, dtype)
+    network = Network(13)
+    x = network.input("x", dtype, (1, 4, 7, 6))
+    codes = add(network, x, parameters)
+    for pads in ([0, 0, 1, 0, 0, 0, 2, 1], [0, 0, 2, 2, 0, 0, 0, 2]):  # the last is too much
+        real = network.dequantize(codes, parameters)
+        if layout == "NHWC":
+            real = network.node("Transpose", real, perm=[0, 2, 3, 1])
+            pads = [0, *pads[2:4], 0, 0, *pads[6:], 0]
+        real = network.node("Pad", real, network.constant(pads, "int64"))
+        if layout == "NHWC":
+            real = network.node("Transpose", real, perm=[0, 3, 1, 2])
+        codes = network.quantize(real, parameters)
+        if operator == "Conv":
+            codes = random_conv(
+                network, rng, codes, (4, 4, 3, 3), (parameters, parameters), pads=[1, 1, 0, 0]
+            )
+        else:
+            real = network.node(
+                "AveragePool",
+                network.dequantize(codes, parameters),
+                kernel_shape=[3, 3],
+                pads=[1, 1, 0, 0],
+                count_include_pad=1,
+            )
+            codes = network.quantize(real, parameters)
+    network.output(codes, dtype)
+    model = check(network, tmp_path, {"x": random_codes(rng, (SAMPLES, 4, 7, 6), dtype)})
+    layers = [op for op in model.graph.ops if isinstance(op, Conv | AveragePool)]
+    assert [op.pads for op in layers] == [(2, 1, 2, 1), (1, 1, 0, 0)]
+    assert sum(isinstance(op, Select) for op in model.graph.ops) == 1
