@@ -220,12 +220,11 @@ def open_build(folder: Path) -> Build:
             help="give the folder that compile wrote",
         )
     manifest = _read_json(folder / MANIFEST)
-    parts = manifest.get("parts")
-    if not isinstance(parts, dict) or not isinstance(manifest.get("model"), dict):
+    if not {"parts", "model", "digest"} <= manifest.keys():
         raise InputError(f"{folder / MANIFEST}: is not complete", help=again)
-    if manifest.get("digest") != manifest_digest(manifest):
+    if manifest["digest"] != manifest_digest(manifest):
         raise InputError(f"{folder / MANIFEST}: was changed after compiling", help=again)
-    for name, digest in parts.items():
+    for name, digest in manifest["parts"].items():
         path = folder / name
         if not path.is_file():
             raise InputError(f"{folder}: its part '{name}' is missing", help=again)

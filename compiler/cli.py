@@ -19,7 +19,6 @@ from pathlib import Path
 from types import FrameType
 
 from qcompile.compiler.errors import QcompileError, UsageError
-from qcompile.compiler.requirements import missing_package
 from qcompile.runtime.options import parse_numbers, positive, shown
 
 VERBS = ("compile", "sim", "run", "flash", "doctor", "targets")
@@ -83,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error.render(), file=sys.stderr)
         return WRONG_USAGE if isinstance(error, UsageError) else 1
     except ModuleNotFoundError as error:
+        from qcompile.compiler.requirements import missing_package  # slow to import
+
         missing = missing_package(error)
         if missing is None:
             raise
@@ -98,8 +99,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):  # nothing may be flushed any more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        if not _was_interrupted(error):
+            raise
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an interruption is behind an error: libraries that are being imported wrap it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

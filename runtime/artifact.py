@@ -94,7 +94,9 @@ class Artifact:
 def open_artifact(folder: Path) -> Artifact:
     """Read a build directory; BoardError where it is none, or a part was changed."""
     manifest = _read_manifest(folder)
-    if manifest.get("digest") != manifest_digest(manifest):
+    if "digest" not in manifest:
+        raise BoardError(f"{folder / MANIFEST}: is not complete: it has no digest", help=AGAIN)
+    if manifest["digest"] != manifest_digest(manifest):
         raise BoardError(f"{folder / MANIFEST}: was changed after compiling", help=AGAIN)
     try:
         _check_parts(folder, manifest["parts"])

@@ -179,7 +179,7 @@ def summarize(record: Mapping[str, Any], *, failed: bool) -> str:
 def _output_line(output: Mapping[str, Any], version: str, inputs: int) -> str:
     steps = "" if output["max_steps"] is None else f", at most {output['max_steps']} steps"
     top1 = output["top1_agreement"]
-    agreement = "" if top1 is None else f"; same class for {share(top1, inputs)} inputs"
+    agreement = "" if top1 is None else f"; classes agree: {share(top1, inputs)}"
     return (
         f"output '{shorten(output['name'])}': {output['differing']:,} of {output['elements']:,} "
         f"elements differ from ONNX Runtime {version}{steps}{agreement}"

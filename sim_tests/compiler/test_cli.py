@@ -452,6 +452,17 @@ def test_interruption_leaves_nothing_behind(
     assert capsys.readouterr().err.endswith("interrupted\n")
 
 
+def test_an_interruption_that_a_library_wraps_is_one_too(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr("qcompile.compiler.simulate.run_graph", interrupted)
+    assert cli.main(golden("--inputs", "x.npz")) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
+
+
 def test_our_own_bugs_keep_their_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any) -> Any:
         raise ZeroDivisionError("a bug")
