@@ -36,9 +36,16 @@ def write_build(folder: Path, program: list[int], *, broken: bool = False) -> ar
                 {"value": "y", "address": 0x4000, "shape": [4, 8, 8], "words": 64},
             ],
             "layers": [
-                {"name": f"l{i}", "address": 0x4000 + 64 * i, "shape": [4, 8, 8], "words": 64}
+                {
+                    "name": f"l{i}",
+                    "address": 0x4000 + 64 * i,
+                    "shape": [4, 8, 8],
+                    "words": 64,
+                    "done": i + 1,
+                }
                 for i in range(3)
             ],
+            "program_layers": ["l0", "l1", "l2"],
         },
     }
     files = {"accelerator.v": core.encode(), "flash.bin": image}
