@@ -10,8 +10,10 @@ from typing import Literal
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.errors import UsageError
 from qcompile.compiler.frontend.loader import load_model_file
+from qcompile.compiler.frontend.names import set_aside
 from qcompile.compiler.frontend.reader import read_graph
 from qcompile.compiler.ir import Graph, Model
+from qcompile.compiler.names import restore_names
 from qcompile.compiler.passes.fold_qdq import fold_qdq
 from qcompile.compiler.passes.fuse_requant import fuse_requant
 from qcompile.compiler.passes.matmul_to_conv import matmul_to_conv
@@ -52,10 +54,12 @@ def load_model(
         raise UsageError(
             f"--dump-after {dump_after}: no such pass", help=f"one of {', '.join(PASSES)}"
         )
-    file = load_model_file(path)
+    file, own_names = set_aside(load_model_file(path))
+    aside = {own: name for name, own in own_names.items()}
+    stated = {aside.get(name, name): shape for name, shape in (shapes or {}).items()}
     problems = Problems(path.name)
     check = _Checker(dump_after, dump or _to_stderr)
-    read = read_graph(file, shapes or {}, problems)
+    read = read_graph(file, stated, problems)
     check("frontend", read, clean=not problems.any)
     folded = fold_qdq(read, problems)
     problems.raise_if_any()
@@ -66,7 +70,7 @@ def load_model(
     check("split_host", split.graph)
     graph = fuse_requant(split.graph, problems, mode=requant)
     check("fuse_requant", graph)
-    return Model(
+    model = Model(
         name=path.stem,
         path=str(path),
         sha256=file.sha256,
@@ -77,6 +81,7 @@ def load_model(
         epilogue=split.epilogue,
         external=tuple(str(part) for part in file.external),
     )
+    return restore_names(model, own_names)
 
 
 class _Checker:

@@ -28,17 +28,18 @@ def host_operations(graph: Graph, op: Op) -> list[HostOp]:
     """
     operator, attributes = OPERATIONS[type(op)]
     x, y = graph.values[op.inputs[0]], graph.values[op.name]
-    sources = tuple(_host_name(name) for name in op.inputs)
+    sources = tuple(_host_name(graph, name) for name in op.inputs)
     stated = attributes(op, x, y)
     if "axis" in stated or "permutation" in stated:
-        names = (sources[0], _host_name(y.name))
+        names = (sources[0], _host_name(graph, y.name))
         return one_sample_a_time(operator, names, stated, (x.shape, y.shape))
-    return [host_op(operator, sources, _host_name(y.name), stated)]
+    return [host_op(operator, sources, _host_name(graph, y.name), stated)]
 
 
-def _host_name(name: str) -> str:
+def _host_name(graph: Graph, name: str) -> str:
     """A layer's result in its ONNX shape bears the layer's own name."""
-    return name.removesuffix(ONNX_SHAPE)
+    layer = name.removesuffix(ONNX_SHAPE)
+    return layer if layer in graph.values else name
 
 
 def _quantization(value: Value) -> Quantization:

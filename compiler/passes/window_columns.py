@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from qcompile.compiler import ir
+from qcompile.compiler.names import fresh_name, names_of
 
 Estimate = Callable[[ir.Graph, ir.Conv], int | None]
 """Cycles of a convolution in a graph; None where it does not fit."""
@@ -42,7 +43,11 @@ def _rewrite(model: ir.Model, name: str) -> tuple[ir.Model, ir.Conv, ir.Conv] | 
     channels, height = value.shape[1], value.shape[2]
     out_width = graph.values[conv.outputs[0]].shape[3]
     out, _, kh, kw = conv.weight.shape
-    sent = replace(value, name=f"{name}/columns", shape=(1, kw * channels, height, out_width))
+    sent = replace(
+        value,
+        name=fresh_name(f"{name}/columns", names_of(model)),
+        shape=(1, kw * channels, height, out_width),
+    )
     after = replace(
         conv,
         inputs=(sent.name,),
