@@ -45,21 +45,36 @@ class DequantizeLinear(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Whole(Op):
+    """Code to code minus `zero_point` []: what ConvInteger and MatMulInteger multiply."""
+
+    zero_point: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FloatConv(Op):
-    """Inputs x [1, C, H, W], w [O, C / group, kh, kw], perhaps b [O]. Pads: t, l, b, r."""
+    """Inputs x [1, C, H, W], w [O, C / group, kh, kw], perhaps b [O]. Pads: t, l, b, r.
+
+    `whole`: x is a Whole of codes, and so is the result, whatever their scale.
+    """
 
     strides: tuple[int, int]
     dilations: tuple[int, int]
     pads: tuple[int, int, int, int]
     group: int
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatMatMul(Op):
-    """alpha * a @ b + beta * c: a [..., M, K], b [..., K, N], perhaps c, as in Gemm."""
+    """alpha * a @ b + beta * c: a [..., M, K], b [..., K, N], perhaps c, as in Gemm.
+
+    `whole` as in FloatConv.
+    """
 
     alpha: float = 1.0
     beta: float = 1.0
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

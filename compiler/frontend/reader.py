@@ -21,6 +21,7 @@ from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.frontend import (
     arithmetic,
     binary,
+    integer,
     movement,
     pools,
     qoperator,
@@ -43,6 +44,7 @@ DOMAINS: dict[str, dict[str, Importer]] = {
     "": {
         **arithmetic.IMPORTERS,
         **binary.IMPORTERS,
+        **integer.IMPORTERS,
         **movement.IMPORTERS,
         **pools.IMPORTERS,
         **qoperator.STANDARD,
@@ -65,8 +67,7 @@ def importers() -> dict[str, Importer]:
 
 def unsupported_help(operator: str) -> str:
     """A way out for an operator that has no importer."""
-    dynamic = {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}
-    if operator in dynamic:
+    if operator in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"):
         return "quantize statically (onnxruntime quantize_static): scales must be constants"
     if operator.startswith("QLinear"):
         return "quantize in QDQ form: quantize_static(..., quant_format=QuantFormat.QDQ)"

@@ -30,7 +30,7 @@ from qcompile.compiler.passes.fold.folder import (
 )
 from qcompile.compiler.passes.fold.groups import NotFoldable
 from qcompile.compiler.passes.fold.moves import fold_arg_max, fold_concat, fold_move
-from qcompile.compiler.passes.fold.multiply import fold_multiply
+from qcompile.compiler.passes.fold.multiply import fold_cast, fold_multiply, fold_whole
 from qcompile.compiler.passes.fold.pools import fold_average_pool
 from qcompile.compiler.passes.fold.quantization import (
     fold_dequantize,
@@ -42,7 +42,7 @@ from qcompile.compiler.passes.tidy import without_dead_ops
 FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
     MaxPool: fold_move,
     ir_float.ArgMax: fold_arg_max,
-    ir_float.Cast: Folder.keep,
+    ir_float.Cast: fold_cast,
     ir_float.Clip: fold_unary,
     ir_float.Concat: fold_concat,
     ir_float.DequantizeLinear: fold_dequantize,
@@ -59,6 +59,7 @@ FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
     ir_float.Softmax: fold_softmax,
     ir_float.Transpose: fold_move,
     ir_float.Unary: fold_unary,
+    ir_float.Whole: fold_whole,
     Reshape: fold_move,
 }
 """What folds each operation of the float level; a Constant is remembered."""

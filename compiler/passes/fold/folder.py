@@ -96,6 +96,12 @@ class Folder:
         """A float value in the middle of the network; names what made it."""
         maker = self.pending[name].origins[0]
         title = f" '{maker.node}'" if maker.node else ""
+        if maker.operator in ("ConvInteger", "MatMulInteger"):
+            raise NotFoldable(
+                f"'{name}' is the unscaled result of {maker.operator}{title} (node {maker.index})",
+                "quantize statically (onnxruntime quantize_static): behind the operator a Cast to "
+                "float32, a Mul by a constant and a QuantizeLinear",
+            )
         raise NotFoldable(
             f"'{name}' is the float result of {maker.operator}{title} (node {maker.index})",
             f"add QuantizeLinear and DequantizeLinear behind that {maker.operator}",

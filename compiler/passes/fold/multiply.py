@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from qcompile.compiler import ir_float, ir_quantized
-from qcompile.compiler.ir import Int64Array, Op, Origin, Value
+from qcompile.compiler.ir import Int64Array, Op, Origin, Quantization, Value
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import (
     FloatArray,
@@ -64,6 +64,34 @@ def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul)
             folder, pending, name, (*shape, 1, 1) if isinstance(op, ir_float.FloatConv) else shape
         )
     folder.pending[op.name] = pending
+
+
+def fold_whole(folder: Folder, op: ir_float.Whole) -> None:
+    """Codes whose scale is not told here: 1, where nothing tells it."""
+    zero_point = int(op.zero_point)
+    code = folder.alias.get(op.inputs[0], op.inputs[0])
+    if code in folder.constants:
+        raise NotFoldable("multiplies two constants", "store the result as a constant")
+    if code not in folder.values:
+        return
+    known = folder.values[code].quantization
+    scale = 1.0 if known is None else known.scale
+    folder.set_quantization(code, Quantization(scale=scale, zero_point=zero_point))
+    folder.codes[op.name] = code
+
+
+def fold_cast(folder: Folder, op: ir_float.Cast) -> None:
+    """A Cast of sums of whole numbers to float32 changes nothing; others are the host's."""
+    pending = folder.pending.get(op.inputs[0])
+    if (
+        pending is not None
+        and isinstance(pending.op, ir_float.FloatConv | ir_float.FloatMatMul)
+        and pending.op.whole
+        and op.dtype == "float32"
+    ):
+        folder.pending[op.name] = replace(pending, origins=(*pending.origins, *op.origins))
+    else:
+        folder.keep(op)
 
 
 def bias_operand(folder: Folder, name: str) -> Bias | None:
@@ -144,13 +172,20 @@ def _bias(pending: Pending, acc_scale: FloatArray) -> Int64Array:
     return np.broadcast_to(whole.astype(np.int64), (channels,)).copy()
 
 
+def _input_scale(pending: Pending) -> np.float32:
+    """The real value of 1 in the input's codes; whole numbers are their own."""
+    if isinstance(pending.op, ir_float.FloatConv | ir_float.FloatMatMul) and pending.op.whole:
+        return np.float32(1)
+    return np.float32(quantization_of(pending.inputs[0]).scale)
+
+
 def _conv(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
     op = pending.op
     assert isinstance(op, ir_float.FloatConv)
     assert pending.weight is not None, "fold_qdq gives every convolution its weight"
     weight, weight_scale = pending.weight.centred(0)
     pending, steps = split_steps(pending, output.shape, _channel_axis(pending, len(output.shape)))
-    acc_scale = np.float32(quantization_of(pending.inputs[0]).scale) * weight_scale
+    acc_scale = _input_scale(pending) * weight_scale
     low, high = pending.clamp(output)
     return ir_quantized.QuantizedConv(
         inputs=(pending.inputs[0].name,),
@@ -217,7 +252,7 @@ def _product(
     weight = weight.reshape(shape[-2:])
     pending, steps = split_steps(pending, output.shape, _channel_axis(pending, len(output.shape)))
     # ONNX Runtime's QGemm multiplies alpha and the scales in this order, in float32.
-    scale = np.float32(op.alpha) * np.float32(quantization_of(pending.inputs[0]).scale)
+    scale = np.float32(op.alpha) * _input_scale(pending)
     acc_scale = np.abs(scale) * weight_scale
     sign = np.int16(-1 if op.alpha < 0 else 1)
     low, high = pending.clamp(output)
