@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from qcompile.compiler.compare import compare_layer
 from qcompile.compiler.errors import UnsupportedError
@@ -15,7 +16,7 @@ from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
 from sim_tests.compiler.agreement import random_inputs
 from sim_tests.compiler.networks import Network, random_codes
-from sim_tests.compiler.qoperator_networks import TYPE_PAIRS
+from sim_tests.compiler.qoperator_networks import TYPE_PAIRS, random_weight, tensor
 
 
 def integer_product(
@@ -109,24 +110,39 @@ def refused(network: Network, path: Path, *lines: str) -> None:
         load_model(path)
 
 
-@pytest.mark.parametrize("cast", [False, True])
-def test_result_without_a_scale_is_refused(tmp_path: Path, cast: bool) -> None:
+def test_sums_themselves_are_refused(tmp_path: Path) -> None:
     network = Network()
     x = network.input("x", "uint8", (1, 4))
-    made = network.node(
-        "MatMulInteger", x, network.constant(np.ones((4, 4)), "int8"), name="p", output="sums"
-    )
-    if cast:
-        made = network.node("Cast", made, to=1, output="sums_cast")
-    network.output(made, "float32")
-    network.outputs[0].type.tensor_type.elem_type = 1 if cast else 6
+    w = network.constant(np.ones((4, 4)), "int8")
+    network.outputs.append(helper.make_tensor_value_info("y", TensorProto.INT32, None))
+    network.node("MatMulInteger", x, w, name="p", output="y")
     refused(
         network,
         tmp_path / "m.onnx",
-        f"m.onnx: output '{made}': '{made}' is the unscaled result of MatMulInteger 'p' (node 0)",
+        "m.onnx: output 'y': 'y' is the unscaled result of MatMulInteger 'p' (node 0)",
         "  help: quantize statically (onnxruntime quantize_static): behind the operator a Cast to "
         "float32, a Mul by a constant and a QuantizeLinear",
     )
+
+
+def test_scaled_sums_at_the_end_are_the_hosts_and_equal_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = Network()
+    parameters = (0.05, 100, "uint8")
+    x = tensor(network, network.input("x", "uint8", (1, 24)), parameters)
+    w, _ = random_weight(network, rng, (24, 16), "int8", depth=24)
+    codes = network.node("QLinearMatMul", *x, *w, *tensor(network, "", parameters))
+    last = network.constant(random_codes(rng, (16, 10), "int8"), "int8")
+    sums = network.node("MatMulInteger", codes, last, network.constant(100, "uint8"))
+    scale = network.constant(0.0123, "float32")
+    network.node("Mul", network.node("Cast", sums, to=1), scale, output="y")
+    network.output("y", "float32")
+    path = network.save(tmp_path / "m.onnx")
+    model = load_model(path)
+    inputs = random_inputs(model, rng, 40)
+    expected = Reference(path, []).run(inputs).outputs["y"]
+    assert np.array_equal(run_model(model, inputs)["y"], expected)
 
 
 def test_zero_point_that_is_computed_is_refused(tmp_path: Path) -> None:
@@ -134,8 +150,7 @@ def test_zero_point_that_is_computed_is_refused(tmp_path: Path) -> None:
     x, zero = network.input("x", "uint8", (1, 4)), network.input("z", "uint8", (1,))
     w = network.constant(np.ones((4, 4)), "int8", "w")
     network.node("MatMulInteger", x, w, zero, name="p", output="y")
-    network.output("y", "int64")
-    network.outputs[0].type.tensor_type.elem_type = 6
+    network.outputs.append(helper.make_tensor_value_info("y", TensorProto.INT32, None))
     refused(
         network,
         tmp_path / "m.onnx",

@@ -56,7 +56,7 @@ def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul)
         finish=finish,
         weight=weight,
         origins=op.origins,
-        as_float=_float_product if finish is _rows_product else None,
+        as_float=_float_product if finish is _rows_product and not op.whole else None,
     )
     for name in biases:
         shape = folder.graph.values[name].shape
@@ -89,7 +89,11 @@ def fold_cast(folder: Folder, op: ir_float.Cast) -> None:
         and pending.op.whole
         and op.dtype == "float32"
     ):
-        folder.pending[op.name] = replace(pending, origins=(*pending.origins, *op.origins))
+        folder.pending[op.name] = replace(
+            pending,
+            origins=(*pending.origins, *op.origins),
+            as_float=_float_product if pending.finish is _rows_product else None,
+        )
     else:
         folder.keep(op)
 
