@@ -82,7 +82,7 @@ def test_integer_product_with_constant_scales_is_at_most_a_step_apart(
     expected = reference.run(inputs).outputs["y"]
     record = compare_layer("y", run_model(model, inputs)["y"], expected)
     assert record.max_steps <= 1
-    assert record.mismatches <= 0.002 * record.elements
+    assert record.mismatches <= 0.01 * record.elements  # the bias is rounded to the sums
 
 
 def test_codes_of_a_quantized_input_are_multiplied(
