@@ -25,6 +25,7 @@ from qcompile.compiler.frontend import (
     movement,
     pools,
     qoperator,
+    resize,
     selection,
     unary,
 )
@@ -48,6 +49,7 @@ DOMAINS: dict[str, dict[str, Importer]] = {
         **movement.IMPORTERS,
         **pools.IMPORTERS,
         **qoperator.STANDARD,
+        **resize.IMPORTERS,
         **selection.IMPORTERS,
         **unary.IMPORTERS,
     },

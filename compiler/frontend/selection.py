@@ -157,7 +157,7 @@ def _padded(index: Int32Array, axis: int, before: int, after: int, mode: str) ->
     index = np.take(index, kept, axis=axis)
     widths = [(0, 0)] * index.ndim
     widths[axis] = (max(0, before), max(0, after))
-    _small([d + sum(w) for d, w in zip(index.shape, widths, strict=True)])
+    small_shape([d + sum(w) for d, w in zip(index.shape, widths, strict=True)])
     if index.size == 0:
         return index
     if mode == "constant":
@@ -179,7 +179,7 @@ def gather(node: NodeReader) -> Imported:
         raise Refusal(
             f"indices {indices.min()}..{indices.max()} are not all of {size} values", broken=True
         )
-    _small([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
+    small_shape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
     return selected(node, np.take(numbered(x), indices.astype(np.int64), axis=axis))
 
 
@@ -195,7 +195,7 @@ def expand(node: NodeReader) -> Imported:
         raise Refusal(
             f"{list(x.shape)} does not broadcast to {list(target)}", broken=True
         ) from None
-    return selected(node, np.broadcast_to(numbered(x), _small(shape)))
+    return selected(node, np.broadcast_to(numbered(x), small_shape(shape)))
 
 
 def tile(node: NodeReader) -> Imported:
@@ -204,11 +204,11 @@ def tile(node: NodeReader) -> Imported:
     repeats = node.integers(1, "repeats")
     if repeats is None or len(repeats) != len(x.shape) or min(repeats, default=1) < 1:
         raise Refusal(f"repeats={list(repeats or ())} do not fit {list(x.shape)}", broken=True)
-    _small([d * r for d, r in zip(x.shape, repeats, strict=True)])
+    small_shape([d * r for d, r in zip(x.shape, repeats, strict=True)])
     return selected(node, np.tile(numbered(x), repeats))
 
 
-def _small(shape: Sequence[int]) -> tuple[int, ...]:
+def small_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """The shape, refused before memory is taken for what cannot be meant."""
     if math.prod(shape) * 4 > MAX_TENSOR_BYTES:
         raise Refusal(f"makes a tensor of {math.prod(shape):,} elements", help="too large")
