@@ -51,7 +51,7 @@ REFUSED = {
     "matmul_integer_to_float_uint8_bias": "MatMulInteger",
     "nhwc_resize_sizes_opset18.quant": "Resize",
     "nnapi_internal_uint8_support": "MaxPool",
-    "qdq_minimal_model": "Resize",
+    "qdq_minimal_model": "Shape",
     "qdq_with_multi_consumer_dq_nodes": FLOAT_RESULT,
     "qdq_with_multi_consumer_q_dq_axis": FLOAT_RESULT,
     "test_conv_follow_convtrans": "ConvTranspose",
