@@ -23,6 +23,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from qcompile.compiler.errors import InputError, ModelError
+from qcompile.compiler.frontend.qonnx_reference import in_standard_operators
 from qcompile.compiler.frontend.reference_models import (
     PROBE_RESULT,
     PROBE_SHAPE,
@@ -109,7 +110,7 @@ class Reference:
         with tempfile.TemporaryDirectory(prefix="qcompile-") as name:
             folder = Path(name)
             (folder / "whole").mkdir()
-            path = self_contained(path, folder / "whole")
+            path = in_standard_operators(self_contained(path, folder / "whole"), folder)
             fused = folder / "fused.onnx"
             _session(path, "EXTENDED", save=fused)
             self._graph = read_graph(fused)

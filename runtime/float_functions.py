@@ -185,6 +185,11 @@ def gelu_tanh(x: FloatArray) -> FloatArray:
     return np.asarray((F32(0.5) * x) * (inner + F32(1)), dtype=np.float32)
 
 
+def bipolar(x: FloatArray, *, scale: float = 1.0) -> FloatArray:
+    """`scale` where x is not negative, else -scale (QONNX BipolarQuant)."""
+    return np.where(x >= 0, F32(scale), F32(-scale))
+
+
 def softsign(x: FloatArray) -> FloatArray:
     """x / (1 + |x|), as a product with the reciprocal."""
     return (F32(1) / (F32(1) + np.abs(x))) * x
@@ -192,6 +197,7 @@ def softsign(x: FloatArray) -> FloatArray:
 
 FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
     "Abs": np.abs,
+    "Bipolar": bipolar,
     "Elu": elu,
     "Erf": erf,
     "Exp": exp,

@@ -156,6 +156,11 @@ class NodeReader:
         reader._unread = self._unread  # what either of the two asks for is read
         return reader
 
+    def known(self, position: int) -> npt.NDArray[Any] | None:
+        """An input's array where it is a constant, else None."""
+        name = self.name_of(position)
+        return None if name is None else self._constants.get(name)
+
     def constant(self, position: int, what: str) -> npt.NDArray[Any] | None:
         """An input that must be a constant where it is present."""
         name = self.name_of(position)

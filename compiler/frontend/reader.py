@@ -24,6 +24,7 @@ from qcompile.compiler.frontend import (
     integer,
     movement,
     pools,
+    qonnx,
     qoperator,
     resize,
     selection,
@@ -58,6 +59,7 @@ DOMAINS: dict[str, dict[str, Importer]] = {
         "QuantizeLinear": movement.quantize_linear,
         **qoperator.MICROSOFT,
     },
+    **dict.fromkeys(qonnx.DOMAINS, qonnx.IMPORTERS),
 }
 """What reads the operators of each domain; Constant is read by `_import` itself."""
 

@@ -73,11 +73,15 @@ class FloatSteps:
         points = np.broadcast_to(np.asarray([0.0, 1.0]), (len(self.acc_scale), 2))
         real = points * self.acc_scale.astype(np.float64)[:, np.newaxis]
         for step in self.steps:
-            if not isinstance(step, ir_float.Clip):
+            if not (isinstance(step, ir_float.Clip) or _is_bipolar(step)):
                 function: Callable[[Any], Any] = unary_function(_as_columns(step, np.float64))
                 real = function(real)
         codes = real / np.float64(np.float32(self.quantization.scale))
         return codes[:, 1] - codes[:, 0], codes[:, 0]
+
+
+def _is_bipolar(step: UnaryOp) -> bool:
+    return isinstance(step, ir_float.Unary) and step.function == "Bipolar"
 
 
 def _as_columns(step: UnaryOp, dtype: npt.DTypeLike = np.float32) -> UnaryOp:
@@ -192,8 +196,8 @@ class _Search:
             upper = np.where(half > 0, half / before, half / at)
         lower = np.where(self.valid & (lower > 0), lower, 0.0).max(axis=1)
         upper = np.where(self.valid & (upper > 0), upper, np.inf).min(axis=1)
-        usable = (lower < upper) & np.isfinite(upper) & (lower > 0)
-        return np.where(usable, (lower + np.where(usable, upper, 0.0)) / 2, nearest)
+        upper = np.where(np.isfinite(upper), upper, 3 * lower)  # no threshold limits it
+        return np.where((lower < upper) & (upper > 0), (lower + upper) / 2, nearest)
 
     def _keep_best(
         self, open_: npt.NDArray[np.bool_], factor: int, bias: Int64Array, scale: FloatArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.ir import Conv
 from qcompile.compiler.pipeline import load_model
@@ -106,6 +108,7 @@ STEPS: dict[str, list[tuple[str, Any]]] = {
     "negative": [("Mul", -0.4), ("Add", np.linspace(-3, 3, 12).reshape(1, 12, 1, 1))],
     "relu and scale": [("Mul", 0.4), ("Relu", None)],
     "neg": [("Neg", None)],
+    "relu before a negative scale": [("Relu", None), ("Mul", -0.37), ("Add", 4.0)],
 }
 
 
@@ -166,3 +169,19 @@ def test_last_product_may_leave_as_real_numbers(
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
     else:
         assert np.array_equal(got, expected)
+
+
+def test_clamp_in_front_of_a_constant_for_each_channel_is_refused(tmp_path: Path) -> None:
+    network = Network()
+    x = network.dequantize(network.input("x", "int8", (1, 4, 6, 6)), BEFORE)
+    weight = network.weight(np.ones((3, 4, 1, 1), np.int8), 0.0313)
+    real = network.node("Relu", network.node("Conv", x, weight, name="c"))
+    constant = network.constant([[[1.0]], [[20.0]], [[-20.0]]], "float32")
+    network.output(network.quantize(network.node("Add", real, constant), AFTER), "int8")
+    with pytest.raises(UnsupportedError) as caught:
+        load_model(network.save(tmp_path / "m.onnx"))
+    first, last = str(caught.value).splitlines()
+    assert re.fullmatch(
+        r"m\.onnx: Conv 'c' \(node 2\): the float operators behind it would be \d+ steps off", first
+    )
+    assert last == "  help: add QuantizeLinear and DequantizeLinear between the operators"

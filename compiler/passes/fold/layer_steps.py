@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.golden.unary import UnaryOp
+from qcompile.compiler.golden.unary import UnaryOp, unary_function
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending
 
 
@@ -19,20 +19,51 @@ def split_steps(
     `shape` is that of the layer's result and `channel` the axis of its output channels. A bias of
     real numbers in front of other operators is the first of them.
     """
+    after = _clips_last(pending.after)
     last = max(
-        (i for i, step in enumerate(pending.after) if not isinstance(step, ir_float.Clip)),
+        (i for i, step in enumerate(after) if not isinstance(step, ir_float.Clip)),
         default=-1,
     )
     if last < 0:
         return pending, ()
-    steps = tuple(_by_channel(step, shape, channel) for step in pending.after[: last + 1])
+    steps = tuple(_by_channel(step, shape, channel) for step in after[: last + 1])
     if isinstance(pending.bias, np.ndarray) and not _has_factors(pending):
         bias = ir_float.Arithmetic(
             inputs=(), outputs=(), function="Add", constant=pending.bias.reshape(-1)
         )
         steps = (bias, *steps)
         pending = replace(pending, bias=None)
-    return replace(pending, after=pending.after[last + 1 :]), steps
+    return replace(pending, after=after[last + 1 :]), steps
+
+
+def _clips_last(steps: tuple[UnaryOp, ...]) -> tuple[UnaryOp, ...]:
+    """Clamps behind the operators with one number that follow them, which keep or turn the order.
+
+    Rounding keeps the order too, so that every result stays what it is.
+    """
+    done: list[UnaryOp] = []
+    clips: list[ir_float.Clip] = []
+    for step in steps:
+        if isinstance(step, ir_float.Clip):
+            clips.append(step)
+            continue
+        if isinstance(step, ir_float.Arithmetic) and not step.constant.ndim:
+            clips = [_behind(clip, step) for clip in clips]
+        else:
+            done += clips
+            clips = []
+        done.append(step)
+    return (*done, *clips)
+
+
+def _behind(clip: ir_float.Clip, step: ir_float.Arithmetic) -> ir_float.Clip:
+    function = unary_function(step)
+    low, high = (
+        None if bound is None else float(function(np.asarray(bound, dtype=np.float32)))
+        for bound in (clip.low, clip.high)
+    )
+    zero, one = function(np.asarray([0, 1], dtype=np.float32))
+    return replace(clip, low=high, high=low) if one < zero else replace(clip, low=low, high=high)
 
 
 def _has_factors(pending: Pending) -> bool:
@@ -44,7 +75,7 @@ def _by_channel(step: UnaryOp, shape: tuple[int, ...], channel: int) -> UnaryOp:
     """A function that rises or falls with its value, its constants [] or [channels]."""
     if isinstance(step, ir_float.Clip):
         return step
-    linear = isinstance(step, ir_float.Unary) and step.function == "Neg"
+    linear = isinstance(step, ir_float.Unary) and step.function in ("Bipolar", "Neg")
     if isinstance(step, ir_float.Arithmetic):
         linear = step.function != "Prelu" and (step.function != "Div" or not step.constant_first)
     if not linear:
