@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from qcompile.compiler.compare import compare_layer
+from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
@@ -116,6 +118,42 @@ def test_gemm_without_a_share_of_its_bias_equals_onnxruntime(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     check(gemm(rng, bias="int32", beta=0.0), tmp_path / "m.onnx", rng, islands=1)
+
+
+def test_bias_that_sums_are_too_coarse_for_is_refused(tmp_path: Path) -> None:
+    network = Network()
+    x = network.dequantize(network.input("x", "int8", (1, 2)), (1.0, 0, "int8"))
+    w = network.weight(np.ones((2, 1), np.int8), 1.0)
+    c = network.constant([0.4], "float32")
+    made = network.node("Gemm", x, w, c, name="g", beta=1.0, alpha=2.0)
+    network.output(network.quantize(made, (0.5, 0, "int8"), output="y"), "int8")
+    network.save(tmp_path / "m.onnx")
+    message = (
+        "m.onnx: Gemm 'g' (node 2): its sums are too coarse for the bias: rounding it moves "
+        "results by 0.8 steps\n"
+        "  input 'dequantizelinear3' float32[1,2]\n"
+        "  input 'dequantizelinear7' float32[2,1]\n"
+        "  input 'constant8' float32[1]\n"
+        "  help: quantize the bias to int32 with scale input * weight"
+    )
+    with pytest.raises(UnsupportedError, match=rf"^{re.escape(message)}$"):
+        load_model(tmp_path / "m.onnx")
+
+
+def test_bias_of_a_product_on_the_host_has_its_share(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = Network()
+    x = network.dequantize(network.input("x", "int8", (1, 24)), ACTIVATION)
+    codes = codes_of(network, network.node("MatMul", x, constant_matrix(network, rng, 24, 16)))
+    c = network.constant(rng.normal(size=10), "float32")
+    network.node("Gemm", codes, constant_matrix(network, rng, 16, 10), c, beta=2.5, output="y")
+    network.output("y", "float32")
+    path = network.save(tmp_path / "m.onnx")
+    model = load_model(path)
+    inputs = random_inputs(model, rng, 20)
+    expected = Reference(path, []).run(inputs).outputs["y"]
+    assert np.allclose(run_model(model, inputs)["y"], expected, rtol=1e-5, atol=1e-5)
 
 
 def matmul(

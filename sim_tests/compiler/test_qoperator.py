@@ -269,3 +269,41 @@ def test_gemm_that_is_quantized_behind_is_at_most_a_step_apart(
     record = compare_layer("y", run_model(model, inputs)["y"], expected)
     assert record.max_steps <= 1
     assert record.mismatches <= 2
+
+
+@pytest.mark.parametrize("types", TYPE_PAIRS, ids="-".join)
+@pytest.mark.parametrize("number", range(4))
+def test_random_network_equals_onnxruntime(
+    tmp_path: Path, rng: np.random.Generator, types: tuple[str, str], number: int
+) -> None:
+    """Two branches of random convolutions, their sum, product or concatenation, a pool, a Gemm."""
+    network, dtype = Network(), types[0]
+    channels, size = int(rng.integers(2, 9)), int(rng.integers(4, 9))
+    x = network.input("x", dtype, (1, channels, size, size))
+    image = tensor(network, x, random_parameters(rng, dtype))
+    branches = []
+    for group in (1, channels):
+        shape = (channels, channels // group, 3, 3)
+        w, _ = random_weight(network, rng, shape, types[1], channels=0 if number % 2 else None)
+        after = random_parameters(rng, dtype)
+        bias = network.constant(rng.integers(-2000, 2000, channels), "int32")
+        operands = [*image, *w, *tensor(network, "", after), bias]
+        codes = network.node("QLinearConv", *operands, group=group, pads=[1, 1, 1, 1])
+        branches += tensor(network, codes, after)
+    joined = random_parameters(rng, dtype, 0.3)
+    operator = ("QLinearAdd", "QLinearMul", "QLinearConcat")[int(rng.integers(3))]
+    y = tensor(network, "", joined)
+    if operator == "QLinearConcat":
+        codes = network.node(operator, *y, *branches, domain=MICROSOFT, axis=1)
+        channels *= 2
+    else:
+        codes = network.node(operator, *branches, *y, domain=MICROSOFT)
+    pooled = random_parameters(rng, dtype)
+    operands = [*tensor(network, codes, joined), *tensor(network, "", pooled)]
+    codes = network.node("QLinearGlobalAveragePool", *operands, domain=MICROSOFT)
+    codes = network.node("Flatten", codes)
+    b, _ = random_weight(network, rng, (channels, 5), types[1], depth=channels)
+    last = tensor(network, "", random_parameters(rng, dtype))
+    operands = [*tensor(network, codes, pooled), *b, "", *last]
+    single(network, "QGemm", operands, dtype, domain=MICROSOFT)
+    check(network, tmp_path / "m.onnx", rng, 6)

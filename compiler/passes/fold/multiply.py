@@ -152,14 +152,19 @@ def _with_bias(folder: Folder, pending: Pending, name: str, bias: tuple[int, ...
     return replace(pending, bias=bias_operand(folder, name))
 
 
-def _bias(pending: Pending, acc_scale: FloatArray) -> Int64Array:
+def _factors(pending: Pending) -> tuple[float, float]:
+    """Gemm's alpha and beta, 1 of other operators."""
+    if isinstance(pending.op, ir_float.FloatMatMul):
+        return pending.op.alpha, pending.op.beta
+    return 1.0, 1.0
+
+
+def _bias(pending: Pending, acc_scale: FloatArray, output: Value) -> Int64Array:
     """Bias in units of `acc_scale`, one for each output channel."""
     channels, bias = acc_scale.shape[0], pending.bias
     if bias is None:
         return np.zeros(channels, dtype=np.int64)
-    alpha, beta = 1.0, 1.0
-    if isinstance(pending.op, ir_float.FloatMatMul):
-        alpha, beta = pending.op.alpha, pending.op.beta
+    alpha, beta = _factors(pending)
     if isinstance(bias, Weight) and bias.codes.dtype.name == "int32":
         codes = bias.codes.reshape(-1).astype(np.int64)
         ratio = bias.scale.astype(np.float64) * (beta / acc_scale)
@@ -172,8 +177,21 @@ def _bias(pending: Pending, acc_scale: FloatArray) -> Int64Array:
                 "quantize the bias with the product of input scale and weight scale",
             )
     real = bias.real() if isinstance(bias, Weight) else bias
-    whole = np.rint(np.float32(beta) * real.reshape(-1) / acc_scale)
+    exact = np.float32(beta) * real.reshape(-1) / acc_scale
+    whole = np.rint(exact)
+    if isinstance(bias, Weight) or real.ndim != 1 or not alpha == beta == 1:
+        _refuse_coarse_bias(np.abs(exact - whole) * acc_scale, output)
     return np.broadcast_to(whole.astype(np.int64), (channels,)).copy()
+
+
+def _refuse_coarse_bias(error: FloatArray, output: Value) -> None:
+    """What ONNX Runtime does not round may move a result by a step, so half a step of error."""
+    steps = float(np.max(error)) / output.quantization.scale if output.quantization else 0.0
+    if steps > 0.5:
+        raise NotFoldable(
+            f"its sums are too coarse for the bias: rounding it moves results by {steps:.3g} steps",
+            "quantize the bias to int32 with scale input * weight",
+        )
 
 
 def _input_scale(pending: Pending) -> np.float32:
@@ -197,7 +215,7 @@ def _conv(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
         origins=origins,
         weight=weight,
         acc_scale=acc_scale,
-        bias=_bias(pending, acc_scale),
+        bias=_bias(pending, acc_scale, output),
         strides=op.strides,
         dilations=op.dilations,
         pads=op.pads,
@@ -224,9 +242,10 @@ def _float_product(pending: Pending, output: Value) -> list[tuple[Op, Value]]:
     bias = pending.bias
     if isinstance(bias, np.ndarray):
         product = replace(output, name=output.name + PRODUCT)
+        scaled = np.asarray(np.float32(_factors(pending)[1]) * bias, dtype=np.float32)
         made = _float_product(replace(pending, bias=None), product)
         add = ir_float.Arithmetic(
-            inputs=(product.name,), outputs=(output.name,), function="Add", constant=bias
+            inputs=(product.name,), outputs=(output.name,), function="Add", constant=scaled
         )
         return [*made, (add, output)]
     layer = _product(pending, replace(output, dtype="int8"), pending.origins, columns=False)
@@ -266,7 +285,7 @@ def _product(
         origins=origins,
         weight=sign * (weight.T if columns else weight),
         acc_scale=acc_scale,
-        bias=_bias(pending, acc_scale),
+        bias=_bias(pending, acc_scale, output),
         columns=columns,
         low=low,
         high=high,
