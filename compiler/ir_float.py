@@ -27,12 +27,16 @@ class Constant(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeLinear(Op):
-    """Real to code. `scale` float32 and `zero_point` int64, both [] or [channels of `axis`]."""
+    """Real to code. `scale` float32 and `zero_point` int64, both [] or [channels of `axis`].
+
+    `states_zero_point`: the node has one, and not the default 0; `join_pairs` asks for it.
+    """
 
     scale: FloatArray
     zero_point: npt.NDArray[np.int64]
     axis: int
     dtype: str
+    states_zero_point: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class DequantizeLinear(Op):
     scale: FloatArray
     zero_point: npt.NDArray[np.int64]
     axis: int
+    states_zero_point: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

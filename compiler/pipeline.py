@@ -16,12 +16,13 @@ from qcompile.compiler.ir import Graph, Model
 from qcompile.compiler.names import restore_names
 from qcompile.compiler.passes.fold_qdq import fold_qdq
 from qcompile.compiler.passes.fuse_requant import fuse_requant
+from qcompile.compiler.passes.join_pairs import join_pairs
 from qcompile.compiler.passes.matmul_to_conv import matmul_to_conv
 from qcompile.compiler.passes.split_host import split_host
 from qcompile.compiler.printer import print_graph
 from qcompile.compiler.verify import verify
 
-PASSES = ("frontend", "fold_qdq", "matmul_to_conv", "split_host", "fuse_requant")
+PASSES = (*("frontend", "join_pairs", "fold_qdq", "matmul_to_conv", "split_host", "fuse_requant"),)
 """Names that `dump_after` takes, in the order in which the passes run."""
 
 Report = Callable[[str], None]
@@ -61,7 +62,9 @@ def load_model(
     check = _Checker(dump_after, dump or _to_stderr)
     read = read_graph(file, stated, problems)
     check("frontend", read, clean=not problems.any)
-    folded = fold_qdq(read, problems)
+    joined = join_pairs(read, problems)
+    check("join_pairs", joined, clean=not problems.any)
+    folded = fold_qdq(joined, problems)
     problems.raise_if_any()
     check("fold_qdq", folded)
     convolved = matmul_to_conv(folded)

@@ -135,6 +135,7 @@ def quantize_linear(node: NodeReader) -> Imported:
         zero_point=zero_point,
         axis=axis,
         dtype=dtype,
+        states_zero_point=given is not None,
     )
     return op, Value(name=node.output, shape=x.shape, dtype=dtype)
 
@@ -158,6 +159,7 @@ def dequantize_linear(node: NodeReader) -> Imported:
         scale=scale,
         zero_point=zero_point,
         axis=axis,
+        states_zero_point=given is not None,
     )
     return op, Value(name=node.output, shape=x.shape, dtype="float32")
 

@@ -10,6 +10,7 @@ The rules were read in ONNX Runtime 1.31's sources (MLAS, x86-64) and are tested
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -110,6 +111,26 @@ def multiply_table(
 def quantize_to_int8(values: FloatArray, y: Quantization, dtype: str) -> Int8Array:
     """QuantizeLinear to codes of `dtype`, moved to int8."""
     return _to_int8(quantize_linear(values, y, dtype), dtype, None, None)
+
+
+def common_quantization(a: Quantization, b: Quantization, dtype: str) -> Quantization | None:
+    """The range of real numbers that two quantizations of one type both have, in 255 steps.
+
+    That is what ONNX Runtime's optimizer puts in place of two that follow one another, step by
+    step in float32, with the zero point rounded half away from zero. None where they have no
+    number but 0 in common, or no normal float32 is its scale.
+    """
+    low, high = code_range(dtype)
+    f32 = np.float32
+    with np.errstate(over="ignore", invalid="ignore"):
+        bottom = max(f32(low - q.zero_point) * f32(q.scale) for q in (a, b))
+        top = min(f32(high - q.zero_point) * f32(q.scale) for q in (a, b))
+        scale = f32(top - bottom) / f32(high - low)
+    if not np.finfo(f32).tiny <= scale < np.inf:
+        return None
+    zero_point = float(f32(low) - f32(bottom / scale))
+    whole = math.copysign(math.floor(abs(zero_point) + 0.5), zero_point)
+    return Quantization(scale=float(scale), zero_point=int(whole))
 
 
 def lookup_table(

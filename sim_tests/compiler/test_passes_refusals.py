@@ -166,7 +166,7 @@ def test_dump_after_a_pass_prints_the_graph_and_an_unknown_pass_is_named(tmp_pat
         "  output 'c_codes'",
     ]
     message = (
-        r"^--dump-after nothing: no such pass\n  help: one of frontend, fold_qdq, "
+        r"^--dump-after nothing: no such pass\n  help: one of frontend, join_pairs, fold_qdq, "
         r"matmul_to_conv, split_host, fuse_requant$"
     )
     with pytest.raises(InputError, match=message):

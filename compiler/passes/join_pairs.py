@@ -1,0 +1,159 @@
+"""Make one pair of two pairs of QuantizeLinear and DequantizeLinear that follow one another.
+
+Where a tensor is quantized (Q1), read (DQ1) and at once quantized again (Q2), ONNX Runtime's
+optimizer removes DQ1 and Q2. Q1 and whatever reads Q2 get the parameters of the range that both
+have in common (`float_rules.common_quantization`): other codes than those of the model as it is
+written, and our reference. It does so where
+
+* Q1, DQ1 and Q2 are no outputs of the model, Q1 and DQ1 have one reader, and only DequantizeLinear
+  reads Q2;
+* the parameters of Q1 and DQ1, and those of Q2 and its readers, are the same numbers; both have one
+  scale for the tensor, a zero point that the node states, and one type.
+
+Everything else stays as it is: a table from codes to codes. Operators that only hand a tensor on
+are gone before, as in ONNX Runtime. Of a longer row the first two pairs are joined, then the next
+two, and so on; then those that this has made, until nothing changes: float32 shows the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from qcompile.compiler.diagnostics import Problems
+from qcompile.compiler.golden.float_rules import common_quantization
+from qcompile.compiler.ir import Graph, Op, Quantization
+from qcompile.compiler.ir_float import DequantizeLinear, QuantizeLinear
+
+HANDS_ON = ("Cast", "Dropout", "Expand", "Identity")
+"""Operators that ONNX Runtime removes where the result is like the operand."""
+
+EQUAL_SCALES = 1e-20
+"""Scales that are nearer count as equal; each node then keeps its own."""
+
+
+def join_pairs(graph: Graph, problems: Problems) -> Graph:
+    """The float-level graph with one pair for two; pairs that cannot be joined are problems."""
+    joiner = _Joiner(_without_handing_on(graph), problems)
+    while any([joiner.visit(op.name) for op in graph.ops]):
+        pass
+    return joiner.result()
+
+
+def _without_handing_on(graph: Graph) -> Graph:
+    alias: dict[str, str] = {}
+    ops: list[Op] = []
+    for old in graph.ops:
+        op = replace(old, inputs=tuple(alias.get(name, name) for name in old.inputs))
+        if _hands_on(graph, op):
+            alias[op.name] = op.inputs[0]
+        else:
+            ops.append(op)
+    values = {name: value for name, value in graph.values.items() if name not in alias}
+    return replace(graph, values=values, ops=tuple(ops))
+
+
+def _hands_on(graph: Graph, op: Op) -> bool:
+    if len(op.inputs) != 1 or op.origins[0].operator not in HANDS_ON or op.name in graph.outputs:
+        return False
+    x, y = graph.values[op.inputs[0]], graph.values[op.name]
+    return (x.shape, x.dtype) == (y.shape, y.dtype)
+
+
+class _Joiner:
+    """Operations by the name of their result, and the names of what reads each result."""
+
+    def __init__(self, graph: Graph, problems: Problems) -> None:
+        self.graph = graph
+        self.problems = problems
+        self.ops = {op.name: op for op in graph.ops}
+        self.readers: dict[str, list[str]] = {}
+        self.refused: set[str] = set()
+        for op in graph.ops:
+            for name in op.inputs:
+                self.readers.setdefault(name, []).append(op.name)
+
+    def visit(self, name: str) -> bool:
+        """Join the pair of this QuantizeLinear with the next one, where that is the rule."""
+        first = self.ops.get(name)
+        if not isinstance(first, QuantizeLinear):
+            return False
+        middle = self._only_reader(first)
+        second = self._only_reader(middle)
+        kept = self.refused.union(self.graph.outputs)
+        if not isinstance(second, QuantizeLinear) or second.name in kept:
+            return False
+        last = [self.ops[reader] for reader in self.readers.get(second.name, ())]
+        pairs = [(first, middle), *((second, op) for op in last)]
+        if not last or first.dtype != second.dtype or not all(_is_pair(*pair) for pair in pairs):
+            return False
+        return self._join(first, second)
+
+    def _only_reader(self, op: Op | None) -> Op | None:
+        readers = [] if op is None else self.readers.get(op.name, [])
+        if op is None or len(readers) != 1 or op.name in self.graph.outputs:
+            return None
+        return self.ops[readers[0]]
+
+    def _join(self, first: QuantizeLinear, second: QuantizeLinear) -> bool:
+        a, b = _quantization(first), _quantization(second)
+        readers = self.readers[second.name]
+        if a.zero_point != b.zero_point or abs(a.scale - b.scale) >= EQUAL_SCALES:
+            common = common_quantization(a, b, first.dtype)
+            if common is None:
+                self._refuse(second)
+                return False
+            for name in (first.name, *readers):
+                self._set(name, common)
+        for name in readers:
+            self.ops[name] = replace(self.ops[name], inputs=(first.name,))
+        del self.ops[second.inputs[0]], self.ops[second.name]
+        self.readers[first.name] = readers
+        return True
+
+    def _set(self, name: str, common: Quantization) -> None:
+        op = self.ops[name]
+        assert isinstance(op, QuantizeLinear | DequantizeLinear)
+        self.ops[name] = replace(
+            op,
+            scale=np.asarray(common.scale, dtype=np.float32),
+            zero_point=np.asarray(common.zero_point, dtype=np.int64),
+        )
+
+    def _refuse(self, second: QuantizeLinear) -> None:
+        self.refused.add(second.name)
+        origin = second.origins[0]
+        name = f" '{origin.node}'" if origin.node else ""
+        self.problems.unsupported(
+            f"{origin.operator}{name} (node {origin.index}): its range and the one that the tensor "
+            "was quantized with before have only 0 in common",
+            help="quantize the model again; a tensor needs only one QuantizeLinear",
+        )
+
+    def result(self) -> Graph:
+        """The graph of what is left; results of refused nodes keep their values."""
+        removed = {op.name for op in self.graph.ops}.difference(self.ops)
+        values = self.graph.values.items()
+        return replace(
+            self.graph,
+            ops=tuple(self.ops.values()),
+            values={name: value for name, value in values if name not in removed},
+        )
+
+
+def _is_pair(quantize: QuantizeLinear, dequantize: Op | None) -> bool:
+    """Whether a DequantizeLinear undoes a QuantizeLinear, by numbers that both nodes state."""
+    return (
+        isinstance(dequantize, DequantizeLinear)
+        and quantize.origins[0].operator == "QuantizeLinear"
+        and dequantize.origins[0].operator == "DequantizeLinear"
+        and quantize.states_zero_point
+        and dequantize.states_zero_point
+        and quantize.scale.ndim == dequantize.scale.ndim == 0
+        and _quantization(quantize) == _quantization(dequantize)
+    )
+
+
+def _quantization(op: QuantizeLinear | DequantizeLinear) -> Quantization:
+    return Quantization(scale=float(op.scale), zero_point=int(op.zero_point))
