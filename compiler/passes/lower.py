@@ -11,6 +11,7 @@ from qcompile.compiler.passes.lowering.convolution import average_pool, convolut
 from qcompile.compiler.passes.lowering.fuse import fuse_add, fuse_lookup
 from qcompile.compiler.passes.lowering.layer import Mode, operator_of, shape3
 from qcompile.compiler.passes.lowering.max_pool import max_pool
+from qcompile.compiler.passes.lowering.select import select
 from qcompile.compiler.passes.lowering.state import Lowering
 
 
@@ -47,6 +48,8 @@ def _lower_op(state: Lowering, op: ir.Op) -> None:
             state.layers.append(average_pool(state.graph, op, state.source(op.inputs[0])))
         case ir.MaxPool():
             max_pool(state, op)
+        case ir.Select():
+            select(state, op)
         case ir.Binary():
             _check_operands(state, op)
             fuse_add(state, op)

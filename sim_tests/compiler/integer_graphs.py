@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompile.compiler import ir
 from qcompile.compiler.add_tables import solve_add_tables
@@ -158,6 +159,23 @@ class IntegerGraph:
             )
         )
         return y
+
+    def select(self, index: npt.NDArray[np.integer[Any]], *inputs: str, fill: int = 0) -> str:
+        """Codes in other places; `index` is [1, channels, height, width]."""
+        y = self._value("moved", index.shape)
+        op = ir.Select(inputs=inputs, outputs=(y,), index=index.astype(np.int32), fill=fill)
+        self.ops.append(op)
+        return y
+
+    def numbered(self, *inputs: str) -> list[npt.NDArray[np.int32]]:
+        """The index of every element of the inputs, in their shapes."""
+        begin, numbers = 0, []
+        for name in inputs:
+            value = self.values[name]
+            end = begin + value.elements
+            numbers.append(np.arange(begin, end, dtype=np.int32).reshape(value.shape))
+            begin = end
+        return numbers
 
     def add(self, a: str, b: str) -> str:
         """The residual sum of two tensors, with the float rule's table."""

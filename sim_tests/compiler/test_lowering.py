@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from qcompile.compiler import ir
+from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.allocate import allocate
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import grouped_forms
 from qcompile.compiler.passes.lowering.cost import estimate
+from qcompile.hw.config import AcceleratorConfig
 from sim_tests.compiler.integer_graphs import IntegerGraph
 from sim_tests.compiler.layer_runs import check_all_plans, run_layers
 
@@ -118,3 +124,92 @@ def test_a_pool_over_a_line_is_halved(rng: np.random.Generator) -> None:
     g.max_pool(g.input(4, 1, 49), (1, 49))
     # 49, 25, 13, 7, 4, 2, 1: a copy and two sums each.
     assert len(lower(g.graph("y1"))) == 18
+
+
+def test_a_slice_and_an_upsampling_are_copies(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(9, 6, 7)
+    (n,) = g.numbered(x)
+    outputs = [
+        g.select(n[:, 4:, 1:5, ::2], x),
+        g.select(n[:, 2:8, ::-1, 3:], x),
+        g.select(n.repeat(2, axis=2).repeat(2, axis=3), x),
+        g.select(np.pad(n, ((0, 0), (0, 0), (1, 2), (0, 3)), constant_values=-1), x, fill=-77),
+        g.select(np.pad(n, ((0, 0), (3, 2), (0, 1), (0, 0)), constant_values=-1), x, fill=5),
+        g.select(np.pad(n, ((0, 0), (0, 0), (2, 1), (1, 1)), mode="reflect"), x),
+        g.select(np.pad(n, ((0, 0), (0, 0), (2, 1), (1, 1)), mode="edge"), x),
+        g.select(n[:, rng.permutation(9)], x),
+        g.select(n[:, :, :1, :1].repeat(5, axis=2), x),
+        g.select(n.transpose(0, 2, 3, 1), x),
+    ]
+    graph = g.graph(*outputs)
+    layers = lower(graph)
+    check(g, graph, layers)
+    made = Counter(layer.output for layer in layers)
+    assert [made[name] for name in outputs[:5]] == [1, 1, 4, 1, 2]
+
+
+def test_blocks_move_between_channels_and_pixels(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(8, 4, 6)
+    (n,) = g.numbered(x)
+    deep = n.reshape(1, 2, 2, 2, 4, 6).transpose(0, 3, 4, 1, 5, 2).reshape(1, 2, 8, 12)
+    blocks = n.reshape(1, 8, 2, 2, 3, 2).transpose(0, 3, 5, 1, 2, 4).reshape(1, 32, 2, 3)
+    outputs = (g.select(deep, x), g.select(blocks, x))
+    graph = g.graph(*outputs)
+    layers = lower(graph)
+    check(g, graph, layers)
+    made = Counter(layer.output for layer in layers)
+    assert [made[name] for name in outputs] == [4, 4]
+
+
+@pytest.mark.parametrize("channels", [(4, 8, 3), (3, 5, 2), (1, 1, 1), (6, 2, 4)])
+def test_a_concat_writes_parts_of_one_tensor(
+    rng: np.random.Generator, channels: tuple[int, ...]
+) -> None:
+    """With operands in both banks, and words that several operands share."""
+    g = IntegerGraph(rng)
+    inputs = [g.input(count, 3, 4) for count in channels]
+    inputs[1] = g.conv(inputs[1], channels[1])
+    y = g.select(np.concatenate(g.numbered(*inputs), axis=1), *inputs)
+    graph = g.graph(g.lookup(y))
+    layers = lower(graph)
+    check(g, graph, layers)
+    allocate(layers, graph.inputs, graph.outputs, AcceleratorConfig())
+
+
+def test_a_constant_part_is_written_by_a_layer_of_its_own(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(3, 4, 4)
+    (n,) = g.numbered(x)
+    index = np.full((1, 11, 4, 6), -1)
+    index[:, 4:7, :, 1::2][:, :, ::2, :2] = n[:, :, ::2, :2]
+    y = g.select(index, x, fill=-128)
+    graph = g.graph(y)
+    check(g, graph, lower(graph))
+
+
+def test_a_select_without_structure_is_refused(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(4, 16, 16)
+    y = g.select(rng.integers(0, 1024, (1, 4, 16, 16)), x)
+    message = (
+        f"'{y}': this Select is more than 128 copies of parts\n"
+        "  input 'x0' [4, 16, 16]\n"
+        "  output [4, 16, 16]\n"
+        "  help: move the operator to the input or output of the model, where the host runs it"
+    )
+    with pytest.raises(UnsupportedError, match=rf"^{re.escape(message)}$"):
+        lower(g.graph(y))
+
+
+def test_nine_bit_weights_without_a_loop_left_read_copies_of_the_channels(
+    rng: np.random.Generator,
+) -> None:
+    g = IntegerGraph(rng)
+    y = g.conv(g.input(6, 5, 5), 5, (3, 3), pads=(1, 1, 1, 1), nine_bits=True)
+    graph = g.graph(y)
+    layers = lower(graph)
+    check(g, graph, layers)
+    assert [layer.inner for layer in layers] == [True] * (len(layers) - 1) + [False]
+    assert layers[-1].input_shape == (8 * (len(layers) - 1), 5, 5)

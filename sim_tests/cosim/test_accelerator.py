@@ -63,6 +63,18 @@ def maxima(g: IntegerGraph) -> tuple[str, ...]:
     return (y, z, g.max_pool(z, (9, 8)))
 
 
+def moves(g: IntegerGraph) -> tuple[str, ...]:
+    """Parts of tensors: cut, padded, enlarged, turned, joined in and between words."""
+    x = g.input(9, 4, 5)
+    y = g.conv(x, 6)
+    (n,) = g.numbered(x)
+    padded = np.pad(n, ((0, 0), (3, 2), (0, 1), (2, 0)), constant_values=-1)
+    large = g.select(n[:, 4:8].repeat(2, axis=2).repeat(2, axis=3), x)
+    turned = g.select(n[:, ::-1, ::-1, 1::2], x)
+    joined = g.select(np.concatenate(g.numbered(x, y), axis=1), x, y)
+    return (g.select(padded, x, fill=-3), large, turned, g.conv(joined, 4))
+
+
 def residuals(g: IntegerGraph) -> tuple[str, ...]:
     """Residual words in the written bank and in the one that the feeder reads; sum as a copy."""
     x = g.input(6, 5, 6)
@@ -114,7 +126,7 @@ def long(g: IntegerGraph) -> tuple[str, ...]:
 
 
 GRAPHS: tuple[Make, ...] = (
-    *(dense, depthwise, pointwise, pools, maxima, residuals, groups, tables),
+    *(dense, depthwise, pointwise, pools, maxima, moves, residuals, groups, tables),
     *(fully_connected, narrow, wide, long),
 )
 

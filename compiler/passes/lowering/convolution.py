@@ -12,6 +12,7 @@ from qcompile.compiler.layers import Layer, Region, Shape3
 from qcompile.compiler.passes.lowering.cost import cheapest
 from qcompile.compiler.passes.lowering.layer import (
     COPY_WEIGHT,
+    copy_layer,
     copy_requant,
     make_layer,
     operator_of,
@@ -26,7 +27,10 @@ def convolution(graph: ir.Graph, op: ir.Conv, source: str) -> tuple[Layer, ...]:
     if op.group == in_shape[0] == out_shape[0]:
         return (_plain(op, source, (in_shape, out_shape), depthwise=True),)
     if op.group == 1:
-        return (_plain(op, source, (in_shape, out_shape), depthwise=False),)
+        layer = _plain(op, source, (in_shape, out_shape), depthwise=False)
+        words = -(-in_shape[0] // WORD_CHANNELS)
+        no_loop_left = layer.copies > 1 and min(words, *layer.kernel) > 1
+        return cheapest([(layer,), _widened(op, layer)]) if no_loop_left else (layer,)
     return cheapest(grouped_forms(graph, op, source))
 
 
@@ -158,6 +162,24 @@ def _named(parts: list[Layer]) -> tuple[Layer, ...]:
         for index, part in enumerate(parts[:-1])
     ]
     return (*inner, parts[-1])
+
+
+def _widened(op: ir.Conv, layer: Layer) -> tuple[Layer, ...]:
+    """The parts of nine-bit weights for copies of the channels, where no loop walks them."""
+    channels, height, width = layer.input_shape
+    padding = -channels % WORD_CHANNELS
+    wide = (layer.copies * (channels + padding), height, width)
+    name = f"{op.name}:wide"
+    copies = []
+    for index in range(layer.copies):
+        shapes = (layer.input_shape, layer.input_shape)
+        copy = copy_layer(op, op.requant.mode, layer.input, shapes)
+        region = Region(shape=wide, channel=index * (channels + padding))
+        part = f"{name}{index}"
+        copies.append(replace(copy, name=part, output=name, region=region, inner=True))
+    weight = np.pad(layer.weight, ((0, 0), (0, 0), (0, padding), (0, 0), (0, 0)))
+    weight = np.concatenate(list(weight), axis=1)[np.newaxis]
+    return (*copies, replace(layer, input=name, input_shape=wide, weight=weight))
 
 
 def _repeated(op: ir.Conv, source: str, shapes: tuple[Shape3, Shape3]) -> tuple[Layer, ...]:

@@ -24,6 +24,13 @@ class Lowering:
         """The tensor in memory of a value."""
         return self.alias.get(name, name)
 
+    def bank(self, tensor: str) -> int:
+        """The bank of a tensor in memory, if graph inputs lie in bank 0: `allocate` may swap."""
+        for layer in reversed(self.layers):
+            if layer.output == tensor:
+                return 1 - self.bank(layer.input)
+        return 0
+
     def producer(self, name: str) -> int | None:
         """Index of the one layer that makes `name`, if nothing else reads it and it may take in
         a table; None otherwise."""
