@@ -17,12 +17,12 @@ from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.emit_program import Program, emit_program
-from qcompile.compiler.passes.loop_nests import Plan
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import estimate
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.passes.window_columns import window_columns
+from qcompile.compiler.plan import Plan
 from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
 from qcompile.hw.layouts import (
     IMAGE_HEADER_BYTES,

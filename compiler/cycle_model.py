@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program
-from qcompile.compiler.passes.loop_nests import ROWS, VALUES_PER_ROW, Plan
+from qcompile.compiler.plan import ROWS, VALUES_PER_ROW, Plan
 from qcompile.hw.activation import ActivationTable
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.eltwise import EltwiseAdd

@@ -9,7 +9,7 @@ import numpy as np
 
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement
-from qcompile.compiler.passes.loop_nests import Plan
+from qcompile.compiler.plan import Plan
 from qcompile.hw import program
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import BANK_ADDRESS_BITS, WORD_CHANNELS

@@ -7,8 +7,9 @@ from collections import Counter
 from qcompile.compiler import ir
 from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedError
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.lowering.binary import binary
 from qcompile.compiler.passes.lowering.convolution import average_pool, convolution
-from qcompile.compiler.passes.lowering.fuse import fuse_add, fuse_lookup
+from qcompile.compiler.passes.lowering.fuse import fuse_lookup
 from qcompile.compiler.passes.lowering.layer import Mode, operator_of, shape3
 from qcompile.compiler.passes.lowering.max_pool import max_pool
 from qcompile.compiler.passes.lowering.select import select
@@ -22,8 +23,10 @@ def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
     """
     state = Lowering(graph, mode, _uses(graph))
     problems: list[QcompileError] = []
+    constants = {op.name for op in graph.ops if isinstance(op, ir.Constant)}
     for op in graph.ops:
         try:
+            _check_operands(op, constants)
             _lower_op(state, op)
         except (UnsupportedError, CapacityError) as error:
             problems.append(error)
@@ -40,6 +43,16 @@ def _uses(graph: ir.Graph) -> Counter[str]:
     return uses
 
 
+def _check_operands(op: ir.Op, constants: set[str]) -> None:
+    """Constants are operands of a Binary; none of them lies in memory."""
+    for name in op.inputs:
+        if name in constants and not isinstance(op, ir.Binary):
+            raise UnsupportedError(
+                f"'{op.name}': {operator_of(op)} of the constant '{name}' has no hardware form",
+                help="compute the constant part beforehand",
+            )
+
+
 def _lower_op(state: Lowering, op: ir.Op) -> None:
     match op:
         case ir.Conv():
@@ -51,8 +64,7 @@ def _lower_op(state: Lowering, op: ir.Op) -> None:
         case ir.Select():
             select(state, op)
         case ir.Binary():
-            _check_operands(state, op)
-            fuse_add(state, op)
+            binary(state, op)
         case ir.Lookup():
             fuse_lookup(state, op)
         case ir.Reshape():
@@ -61,21 +73,6 @@ def _lower_op(state: Lowering, op: ir.Op) -> None:
             pass  # its reader decides
         case _:
             raise UnsupportedError(f"'{op.name}': {type(op).__name__} has no hardware form")
-
-
-def _check_operands(state: Lowering, op: ir.Binary) -> None:
-    shapes = [list(state.graph.values[name].shape) for name in op.inputs]
-    constants = {other.name for other in state.graph.ops if isinstance(other, ir.Constant)}
-    if shapes[0] == shapes[1] and not constants & set(op.inputs):
-        return
-    raise UnsupportedError(
-        f"'{op.name}': {operator_of(op)} with a constant or smaller operand has no hardware form",
-        context=[
-            f"{'constant' if name in constants else 'operand'} '{name}' {shape}"
-            for name, shape in zip(op.inputs, shapes, strict=True)
-        ],
-        help="fold constants into the layers beside, and give both operands one shape",
-    )
 
 
 def _reshape(state: Lowering, op: ir.Reshape) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer
-from qcompile.compiler.passes.loop_nests import Plan, candidates
+from qcompile.compiler.passes.loop_nests import candidates
+from qcompile.compiler.plan import Plan
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS
 from qcompile.hw.weight_fifo import BLOCK_WORDS

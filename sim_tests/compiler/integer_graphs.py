@@ -186,6 +186,19 @@ class IntegerGraph:
         self.ops.append(ir.Binary(inputs=(a, b), outputs=(y,), table=table))
         return y
 
+    def constant(self, data: ir.Int8Array) -> str:
+        """Codes that are the same for every input."""
+        name = self._value("constant", data.shape)
+        self.ops.append(ir.Constant(inputs=(), outputs=(name,), data=data))
+        return name
+
+    def with_constant(self, x: str, data: ir.Int8Array, table: ir.Int8Array) -> str:
+        """table[x, data] of a tensor and a constant that broadcasts to its shape."""
+        constant = self.constant(data)
+        y = self._value("y", self.values[x].shape)
+        self.ops.append(ir.Binary(inputs=(x, constant), outputs=(y,), table=table))
+        return y
+
     def _add_table(self) -> ir.Int8Array:
         scales = self.rng.uniform((0.03, 0.03, 0.04), (0.06, 0.06, 0.08)).tolist()
         zero_points = self.rng.integers(-40, 41, 3).tolist()

@@ -9,9 +9,11 @@ import numpy.typing as npt
 
 from qcompile.compiler import ir
 from qcompile.compiler.add_tables import add_codes
+from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.layers import Layer, Region
 from qcompile.compiler.passes.loop_nests import candidates
+from sim_tests.compiler.integer_graphs import IntegerGraph
 from sim_tests.compiler.walker import UNWRITTEN, walk
 
 
@@ -110,3 +112,18 @@ def _residual(layer: Layer, codes: ir.Int8Array) -> ir.Int8Array:
     for element, (channel, y, x) in places(layer).items():
         result[element] = lanes[layer.residual_channel + channel, y, x]
     return result
+
+
+def check(g: IntegerGraph, graph: ir.Graph, layers: tuple[Layer, ...]) -> None:
+    """Every tensor that the model names is golden's; every plan computes its layer."""
+    codes = g.codes()
+    expected = run_graph(graph, codes)
+    found = {name: array[0] for name, array in codes.items()}
+    run_layers(layers, found)
+    for layer in layers:
+        assert check_all_plans(layer, 1) >= 1
+        if not layer.inner:
+            wanted = expected[layer.output][0]
+            np.testing.assert_array_equal(
+                found[layer.output].reshape(wanted.shape), wanted, layer.name
+            )

@@ -15,9 +15,9 @@ from qcompile.compiler.backend import outputs_of
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.emit_program import Program, emit_program
-from qcompile.compiler.passes.loop_nests import Plan
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.tile import tile
+from qcompile.compiler.plan import Plan
 from qcompile.hw.config import AcceleratorConfig
 from sim_tests.compiler.integer_graphs import IntegerGraph
 

@@ -229,7 +229,7 @@ def test_an_add_without_tables_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(UnsupportedError) as raised:
         lower(graph)
     pattern = (
-        r"^'sum2': [\d,]+ of 65,536 operand pairs of this Add have no exact form as a sum of two "
-        r"tables\n  help: choose scales of the operands nearer to the output's$"
+        r"^'sum2': [\d,]+ of 65,536 operand pairs of this Binary have no exact form as a sum of "
+        r"two tables\n  help: choose scales of the operands nearer to the output's$"
     )
     assert re.match(pattern, str(raised.value))

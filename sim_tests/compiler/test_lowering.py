@@ -10,30 +10,13 @@ import pytest
 
 from qcompile.compiler import ir
 from qcompile.compiler.errors import UnsupportedError
-from qcompile.compiler.golden.interpreter import run_graph
-from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import allocate
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import grouped_forms
 from qcompile.compiler.passes.lowering.cost import estimate
 from qcompile.hw.config import AcceleratorConfig
 from sim_tests.compiler.integer_graphs import IntegerGraph
-from sim_tests.compiler.layer_runs import check_all_plans, run_layers
-
-
-def check(g: IntegerGraph, graph: ir.Graph, layers: tuple[Layer, ...]) -> None:
-    """Every tensor that the model names is golden's; every plan computes its layer."""
-    codes = g.codes()
-    expected = run_graph(graph, codes)
-    found = {name: array[0] for name, array in codes.items()}
-    run_layers(layers, found)
-    for layer in layers:
-        assert check_all_plans(layer, 1) >= 1
-        if not layer.inner:
-            wanted = expected[layer.output][0]
-            np.testing.assert_array_equal(
-                found[layer.output].reshape(wanted.shape), wanted, layer.name
-            )
+from sim_tests.compiler.layer_runs import check
 
 
 @pytest.mark.parametrize(

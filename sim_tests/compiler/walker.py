@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler.layers import Layer
-from qcompile.compiler.passes.loop_nests import Plan
+from qcompile.compiler.plan import Plan
 from qcompile.hw.layouts import pack_tensor
 
 ROWS = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,15 @@ import numpy as np
 from qcompile.compiler import ir
 from qcompile.compiler.add_tables import AddTables, solve_add_tables
 from qcompile.compiler.errors import UnsupportedError
-from qcompile.compiler.passes.lowering.layer import copy_layer, shape3
+from qcompile.compiler.passes.lowering.layer import copy_layer, operator_of, shape3
 from qcompile.compiler.passes.lowering.state import Lowering
 
 
-def fuse_add(state: Lowering, op: ir.Binary) -> None:
-    """The Add joins the later of its producers; the other operand becomes the residual."""
-    source = [state.source(name) for name in op.inputs]
+def fuse_add(state: Lowering, op: ir.Binary, source: Sequence[str]) -> None:
+    """The Add joins the later of its producers; the other operand becomes the residual.
+
+    `source` are the operands' tensors, of the output's shape.
+    """
     tables, clamp = _add_tables(op)
     candidates = [
         (index, operand)
@@ -67,9 +70,13 @@ def _add_tables(op: ir.Binary) -> tuple[AddTables, ir.Int8Array | None]:
     low, high = int(op.table.min()), int(op.table.max())
     tables = solve_add_tables(op.table, low=low, high=high)
     if tables.differing.size:
+        operator = operator_of(op)
+        product = operator in ("Mul", "Div")
         raise UnsupportedError(
-            f"'{op.name}': {len(tables.differing)} of 65,536 operand pairs of this Add have no "
-            "exact form as a sum of two tables",
-            help="choose scales of the operands nearer to the output's",
+            f"'{op.name}': {len(tables.differing)} of 65,536 operand pairs of this {operator} have "
+            "no exact form as a sum of two tables",
+            help="two tensors can only be added or subtracted"
+            if product
+            else "choose scales of the operands nearer to the output's",
         )
     return tables, np.clip(np.arange(-128, 128), low, high).astype(np.int8)

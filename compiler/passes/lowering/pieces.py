@@ -1,9 +1,7 @@
 """Cuts a Select into pieces that layers of the accelerator can copy.
 
-A piece is a lattice of output pixels (a start and a step along each axis) of whole channel groups,
-in which every channel comes from one channel of one tensor, and a step on the lattice is a fixed
-step in that tensor. Transposed axes are not among them: the row of a source depends on the
-output's row only.
+Greedily: the first pixel that no piece has yet grows to the longest line, the line to the most
+lines, these to all channel groups that one layer can copy with them.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import numpy.typing as npt
 
 from qcompile.compiler.ir import Int32Array, Int64Array
 from qcompile.compiler.layers import Shape3
+from qcompile.compiler.passes.lowering.piece import Pair, Piece, Tap
 from qcompile.hw.layouts import WORD_CHANNELS
 
 MAX_PIECES = 128
@@ -26,61 +25,6 @@ MAX_SPAN = 32
 FILL = -1
 BEYOND = -2
 """Index of the lanes behind the last channel: anything will do."""
-
-Pair = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Tap:
-    """Where a channel's pixel (0, 0) of a piece comes from."""
-
-    source: int
-    channel: int
-    row: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Pixels (start + i * step) of channels from `channel`, a multiple of 4, on.
-
-    Attributes
-    ----------
-    taps : Tap or None for each channel; None is the fill
-    start, steps, size : pairs of int
-        Of the output's lattice along height and width.
-    strides : pair of int
-        Rows and columns of the source from one lattice point to the next; may be negative or 0.
-        A pixel beyond the source is the fill.
-    """
-
-    channel: int
-    taps: tuple[Tap | None, ...]
-    start: Pair
-    steps: Pair
-    size: Pair
-    strides: Pair
-
-    @property
-    def sources(self) -> list[int]:
-        """Tensors that the piece reads, in rising order."""
-        return sorted({tap.source for tap in self.taps if tap})
-
-    @property
-    def shift(self) -> int | None:
-        """Source channel minus output channel, where that and the pixel are one for all channels,
-        and whole words are copied; None otherwise."""
-        first = self.taps[0]
-        if first is None:
-            return None
-        alike = [
-            tap is not None
-            and (tap.source, tap.row, tap.column) == (first.source, first.row, first.column)
-            and tap.channel == first.channel + lane
-            for lane, tap in enumerate(self.taps)
-        ]
-        aligned = first.channel % WORD_CHANNELS == 0
-        return first.channel - self.channel if all(alike) and aligned else None
 
 
 def cut(index: Int32Array, sources: Sequence[Shape3]) -> tuple[Piece, ...] | None:

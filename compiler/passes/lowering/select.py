@@ -18,7 +18,8 @@ from qcompile.compiler.passes.lowering.layer import (
     operator_of,
     shape3,
 )
-from qcompile.compiler.passes.lowering.pieces import MAX_PIECES, Piece, Tap, cut
+from qcompile.compiler.passes.lowering.piece import Piece, Tap
+from qcompile.compiler.passes.lowering.pieces import MAX_PIECES, cut
 from qcompile.compiler.passes.lowering.state import Lowering
 from qcompile.hw.layouts import WORD_CHANNELS, tensor_words
 

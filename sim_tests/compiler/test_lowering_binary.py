@@ -1,0 +1,125 @@
+"""lowering: functions of a tensor and a constant or a smaller tensor, against golden."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from qcompile.compiler import ir
+from qcompile.compiler.errors import UnsupportedError
+from qcompile.compiler.passes.lower import lower
+from sim_tests.compiler.integer_graphs import IntegerGraph
+from sim_tests.compiler.layer_runs import check
+
+Shape = tuple[int, ...]
+
+
+def scaling(a: float, b: float, zero_points: tuple[int, int, int]) -> ir.Int8Array:
+    """Codes of a product: a * b * (x - zx) * (c - zc) + zy, ties to even; [256, 256]."""
+    codes = np.arange(-128, 128)
+    product = np.outer(codes - zero_points[0], codes - zero_points[1]).astype(np.float32)
+    result = np.rint(product * np.float32(a * b)) + zero_points[2]
+    codes_of_pairs: ir.Int8Array = np.clip(result, -128, 127).astype(np.int8)
+    return codes_of_pairs
+
+
+def test_a_factor_for_each_channel_is_a_depthwise_layer(rng: np.random.Generator) -> None:
+    for zero_points in ((0, 0, 0), (-128, 5, 3), (7, 0, -128)):
+        g = IntegerGraph(rng)
+        x = g.input(9, 2, 128)
+        data = rng.integers(-128, 128, (1, 9, 1, 1)).astype(np.int8)
+        graph = g.graph(g.with_constant(x, data, scaling(0.031, 0.4, zero_points)))
+        (layer,) = lower(graph)
+        assert (layer.kind, layer.kernel) == ("depthwise", (1, 1))
+        check(g, graph, (layer,))
+
+
+def test_a_summand_for_each_channel_is_a_depthwise_layer(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(6, 2, 128)
+    data = rng.integers(-128, 128, (6, 1, 1)).astype(np.int8)
+    codes = np.arange(-128, 128)
+    total = np.rint((codes[:, np.newaxis] * np.float32(0.37) - codes * np.float32(0.61)) + 4)
+    table = np.clip(total, -100, 90).astype(np.int8)
+    graph = g.graph(g.with_constant(x, data, table))
+    check(g, graph, lower(graph))
+
+
+def test_one_constant_for_all_is_a_table(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x = g.conv(g.input(5, 3, 3), 5)
+    table = rng.integers(-128, 128, (256, 256)).astype(np.int8)
+    graph = g.graph(g.with_constant(x, np.full((1, 5, 1, 1), -7, np.int8), table))
+    (layer,) = layers = lower(graph)
+    assert layer.operator == "Conv" and layer.table is not None
+    check(g, graph, layers)
+
+
+@pytest.mark.parametrize("small", [(1, 6, 1, 1), (1, 1, 4, 5), (1, 6, 1, 5), (1, 1, 1, 1)])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_sum_with_a_smaller_operand_enlarges_it(
+    rng: np.random.Generator, small: Shape, swapped: bool
+) -> None:
+    g = IntegerGraph(rng)
+    x, z = g.input(6, 4, 5), g.input(*small[1:])
+    y = g.add(*((z, x) if swapped else (x, z)))
+    g.values[y] = ir.Value(name=y, shape=(1, 6, 4, 5), dtype="int8")
+    graph = g.graph(y)
+    layers = lower(graph)
+    check(g, graph, layers)
+    assert len(layers) == 1, "the sum joins the copy"
+
+
+def refusal(graph: ir.Graph) -> str:
+    """What lowering says."""
+    with pytest.raises(UnsupportedError) as raised:
+        lower(graph)
+    return str(raised.value)
+
+
+def test_what_has_no_exact_form_is_refused_by_name(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(3, 1, 2)
+    table = rng.integers(-128, 128, (256, 256)).astype(np.int8)
+    per_channel = g.with_constant(x, np.array([1, 2, 3], np.int8).reshape(3, 1, 1), table)
+    per_pixel = g.with_constant(x, np.array([[1, 2]], np.int8).reshape(1, 1, 2), table)
+    assert refusal(g.graph(per_channel)) == (
+        f"'{per_channel}': Binary with a constant for each channel has no exact form as one weight "
+        "a channel\n"
+        "  operand 'x0' [1, 3, 1, 2]\n"
+        "  constant 'constant1' [3, 1, 1]\n"
+        "  help: use one constant for the tensor, or put it into the layer before\n"
+        f"'{per_pixel}': Binary with a constant that changes between pixels has no hardware form\n"
+        "  operand 'x0' [1, 3, 1, 2]\n"
+        "  constant 'constant3' [1, 1, 2]\n"
+        "  help: use one constant for the tensor, or put it into the layer before"
+    )
+
+
+def test_a_product_of_two_tensors_is_refused(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x, z = g.input(4, 2, 2), g.input(4, 2, 2)
+    origin = ir.Origin(node="times", operator="Mul", index=3)
+    table = scaling(0.1, 0.1, (0, 0, 0))
+    y = g.add(x, z)
+    g.ops[-1] = ir.Binary(inputs=(x, z), outputs=(y,), origins=(origin,), table=table)
+    assert re.fullmatch(
+        r"'sum2': [\d,]+ of 65,536 operand pairs of this Mul have no exact form as a sum of two "
+        r"tables\n  help: two tensors can only be added or subtracted",
+        refusal(g.graph(y)),
+    )
+
+
+def test_a_constant_elsewhere_is_refused(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(4, 1, 1)
+    constant = g.constant(np.zeros((1, 4, 1, 1), np.int8))
+    y = g.select(np.arange(8).reshape(1, 8, 1, 1), x, constant)
+    assert refusal(g.graph(y)) == "\n".join(
+        (
+            f"'{y}': Select of the constant '{constant}' has no hardware form",
+            "  help: compute the constant part beforehand",
+        )
+    )
