@@ -1,4 +1,4 @@
-"""Importers of operators that reduce windows, axes or whole images to one value."""
+"""Importers of operators that reduce windows or whole images to one value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from qcompile.compiler.frontend.node_reader import (
     Importer,
     NodeReader,
     Refusal,
-    resolved_axis,
 )
 from qcompile.compiler.frontend.selection import numbered
 from qcompile.compiler.frontend.windows import Window, read_window
@@ -23,7 +22,7 @@ Image = tuple[int, int]
 CODES = ("int8", "uint8")
 
 
-class _Steps:
+class Steps:
     """The operations that one node becomes; the last one makes the node's output.
 
     Lines [1, channels, length] are images of height 1 in between.
@@ -79,7 +78,7 @@ class _Steps:
         return self.steps
 
 
-def _window(steps: _Steps, image: Image, *, ceil: bool) -> Window:
+def _window(steps: Steps, image: Image, *, ceil: bool) -> Window:
     node = steps.node
     axes = len(steps.source.shape) - 2
     kernel = [int(k) for k in node.attribute("kernel_shape", [], kind=list)]
@@ -91,27 +90,28 @@ def _window(steps: _Steps, image: Image, *, ceil: bool) -> Window:
 
 def max_pool(node: NodeReader) -> Imported:
     """MaxPool of real numbers or of codes; the places of the maxima are not supported."""
-    steps = _Steps(node, codes=True)
+    steps = Steps(node, codes=True)
     node.attribute("storage_order", 0)  # speaks of the second output only
     image = steps.image()
     window = _window(steps, image, ceil=bool(node.attribute("ceil_mode", 0)))
     name, final = steps.pooled((*steps.x.shape[:2], *window.output_size(*image)))
-    return steps.finish(_max(steps, name, window), final)
+    return steps.finish(maximum(steps, name, window), final)
 
 
 def global_max_pool(node: NodeReader) -> Imported:
     """GlobalMaxPool."""
-    steps = _Steps(node)
+    steps = Steps(node)
     image = steps.image()
     name, final = steps.pooled((*steps.x.shape[:2], 1, 1))
-    return steps.finish(_max(steps, name, _whole(image)), final)
+    return steps.finish(maximum(steps, name, _whole(image)), final)
 
 
 def _whole(image: Image) -> Window:
     return Window(kernel=image, strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0))
 
 
-def _max(steps: _Steps, name: str, window: Window) -> Value:
+def maximum(steps: Steps, name: str, window: Window) -> Value:
+    """The largest value of each window of the steps' image."""
     x = steps.x
     op = MaxPool(
         inputs=(x.name,),
@@ -139,7 +139,7 @@ class _Run:
 
 def average_pool(node: NodeReader) -> Imported:
     """AveragePool; windows of different sizes at the edges are pools of their own."""
-    steps = _Steps(node)
+    steps = Steps(node)
     image = steps.image()
     window = _window(steps, image, ceil=bool(node.attribute("ceil_mode", 0)))
     if window.dilations != (1, 1):
@@ -147,10 +147,10 @@ def average_pool(node: NodeReader) -> Imported:
     shape = (*steps.x.shape[:2], *window.output_size(*image))
     name, final = steps.pooled(shape)
     if node.attribute("count_include_pad", 0):
-        return steps.finish(_mean(steps, name, window, math.prod(window.kernel)), final)
+        return steps.finish(mean(steps, name, window, math.prod(window.kernel)), final)
     rows, columns = (_runs(window, axis, image[axis]) for axis in (0, 1))
     if len({row.size * column.size for row in rows for column in columns}) == 1:
-        return steps.finish(_mean(steps, name, window, rows[0].size * columns[0].size), final)
+        return steps.finish(mean(steps, name, window, rows[0].size * columns[0].size), final)
     return steps.finish(_by_parts(steps, name, window, rows, columns), final)
 
 
@@ -171,7 +171,8 @@ def _runs(window: Window, axis: int, length: int) -> list[_Run]:
     return runs
 
 
-def _mean(steps: _Steps, name: str, window: Window, divisor: int, x: Value | None = None) -> Value:
+def mean(steps: Steps, name: str, window: Window, divisor: int, x: Value | None = None) -> Value:
+    """The mean of each window of the steps' image, or of `x`."""
     x = x or steps.x
     image = x.shape[2], x.shape[3]
     op = ir_float.FloatAveragePool(
@@ -188,7 +189,7 @@ def _mean(steps: _Steps, name: str, window: Window, divisor: int, x: Value | Non
 
 
 def _by_parts(
-    steps: _Steps, name: str, window: Window, rows: list[_Run], columns: list[_Run]
+    steps: Steps, name: str, window: Window, rows: list[_Run], columns: list[_Run]
 ) -> Value:
     """A pool for each part of the image whose windows have one size, then joined."""
     lines = []
@@ -200,7 +201,7 @@ def _by_parts(
     return _joined(steps, lines, 2, name)
 
 
-def _part(steps: _Steps, window: Window, runs: tuple[_Run, _Run], suffix: str) -> Value:
+def _part(steps: Steps, window: Window, runs: tuple[_Run, _Run], suffix: str) -> Value:
     spans = [
         slice(run.start, run.start + (run.count - 1) * stride + run.size)
         for run, stride in zip(runs, window.strides, strict=True)
@@ -215,10 +216,10 @@ def _part(steps: _Steps, window: Window, runs: tuple[_Run, _Run], suffix: str) -
     x = steps.add(select, index.shape)
     kernel = (runs[0].size, runs[1].size)
     part = Window(kernel=kernel, strides=window.strides, dilations=(1, 1), pads=(0, 0, 0, 0))
-    return _mean(steps, steps.name(f"mean{suffix}"), part, math.prod(kernel), x)
+    return mean(steps, steps.name(f"mean{suffix}"), part, math.prod(kernel), x)
 
 
-def _joined(steps: _Steps, parts: list[Value], axis: int, name: str) -> Value:
+def _joined(steps: Steps, parts: list[Value], axis: int, name: str) -> Value:
     op = ir_float.Concat(
         inputs=tuple(part.name for part in parts),
         outputs=(name,),
@@ -232,94 +233,15 @@ def _joined(steps: _Steps, parts: list[Value], axis: int, name: str) -> Value:
 
 def global_average_pool(node: NodeReader) -> Imported:
     """GlobalAveragePool."""
-    steps = _Steps(node)
+    steps = Steps(node)
     image = steps.image()
     name, final = steps.pooled((*steps.x.shape[:2], 1, 1))
-    return steps.finish(_mean(steps, name, _whole(image), math.prod(image)), final)
-
-
-# ------------------------------------------------------------------ reductions of axes
-
-
-def reduce_max(node: NodeReader) -> Imported:
-    """ReduceMax over any axes but the batch."""
-    steps = _Steps(node, codes=True)
-    return _reduced(steps, mean=False)
-
-
-def reduce_mean(node: NodeReader) -> Imported:
-    """ReduceMean over any axes but the batch, as GlobalAveragePool."""
-    return _reduced(_Steps(node), mean=True)
-
-
-def _axes(node: NodeReader, rank: int) -> list[int]:
-    axes = node.attribute("axes", kind=list) if node.opset < 18 else node.integers(1, "axes")
-    if not axes and node.attribute("noop_with_empty_axes", 0):
-        raise Refusal("reduces no axis", help="remove the operator")
-    listed = range(rank) if not axes else [resolved_axis(int(axis), rank) for axis in axes]
-    return sorted(set(listed))
-
-
-def _reduced(steps: _Steps, *, mean: bool) -> Imported:
-    """Kept axes become channels and reduced ones the rows of a pool's only window."""
-    node, x = steps.node, steps.source
-    rank = len(x.shape)
-    listed = _axes(node, rank)
-    axes = [axis for axis in listed if axis != 0]  # the batch has length 1
-    if not axes or x.shape[0] != 1:
-        raise Refusal(f"reduces axes {listed} of {list(x.shape)}", help="keep axis 0, the batch")
-    kept = [axis for axis in range(rank) if axis not in axes]
-    window = math.prod(x.shape[axis] for axis in axes)
-    image = (1, x.elements // window, window, 1)
-    moved = _transposed(steps, [*kept, *axes])
-    steps.x = steps.reshape(moved, image, "image")
-    pool = Window(kernel=(window, 1), strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0))
-    shape = [1 if axis in listed else d for axis, d in enumerate(x.shape)]
-    if not node.attribute("keepdims", 1):
-        shape = [d for axis, d in enumerate(x.shape) if axis not in listed]
-    if mean:
-        value = _mean(steps, steps.name("pooled"), pool, window)
-        return steps.finish(value, tuple(shape))
-    return steps.finish(_max(steps, steps.name("pooled"), pool), tuple(shape))
-
-
-def _transposed(steps: _Steps, permutation: list[int]) -> Value:
-    x = steps.source
-    if permutation == sorted(permutation):
-        return x
-    op = ir_float.Transpose(
-        inputs=(x.name,),
-        outputs=(steps.name("moved"),),
-        origins=(steps.node.origin,),
-        permutation=tuple(permutation),
-    )
-    return steps.add(op, tuple(x.shape[axis] for axis in permutation))
-
-
-def arg_max(node: NodeReader) -> Imported:
-    """ArgMax of real numbers or of codes, on the host."""
-    x = node.value(0)
-    axis = resolved_axis(int(node.attribute("axis", 0)), len(x.shape))
-    keepdims = bool(node.attribute("keepdims", 1))
-    op = ir_float.ArgMax(
-        inputs=(x.name,),
-        outputs=(node.output,),
-        origins=(node.origin,),
-        axis=axis,
-        keepdims=keepdims,
-        select_last_index=bool(node.attribute("select_last_index", 0)),
-    )
-    shape = list(x.shape)
-    shape[axis : axis + 1] = [1] if keepdims else []
-    return op, Value(name=node.output, shape=tuple(shape), dtype="int64")
+    return steps.finish(mean(steps, name, _whole(image), math.prod(image)), final)
 
 
 IMPORTERS: dict[str, Importer] = {
-    "ArgMax": arg_max,
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average_pool,
     "GlobalMaxPool": global_max_pool,
     "MaxPool": max_pool,
-    "ReduceMax": reduce_max,
-    "ReduceMean": reduce_mean,
 }
