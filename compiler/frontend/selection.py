@@ -138,6 +138,8 @@ def pad(node: NodeReader) -> Imported:
         raise Refusal(f"pads={list(pads)} do not fit {rank} axes", broken=True)
     if mode not in ("constant", "reflect", "edge", "wrap"):
         raise Refusal(f"mode={mode} is unknown", broken=True)
+    if np.isnan(fill):
+        raise Refusal("constant_value is not a number (NaN)", broken=True)
     if mode != "constant" and min(pads, default=0) < 0:
         raise Refusal(f"mode={mode} with negative pads is not supported", help="use Slice")
     index = numbered(x)

@@ -66,6 +66,13 @@ CASES: list[tuple[Network, tuple[str, ...]]] = [
         ),
     ),
     (
+        one_operator("Pad", [0, 0, 1, 0, 0, 0, 0, 0], float("nan")),
+        (
+            "Pad 'o' (node 1): constant_value is not a number (NaN)",
+            f"  {X}; constant 'k0' int64[8]; constant 'k1' float32[]",
+        ),
+    ),
+    (
         one_operator("Gather", [0, 4], axis=1),
         (
             "Gather 'o' (node 1): indices 0..4 are not all of 4 values",
@@ -148,4 +155,21 @@ def test_function_behind_the_maximum_of_a_float_result_is_refused(tmp_path: Path
         "Sigmoid 's' (node 4): Sigmoid reads the float result of MaxPool",
         "  input 'maxpool9' float32[1,4,5,5]",
         "  help: add QuantizeLinear and DequantizeLinear in front of Sigmoid",
+    )
+
+
+def test_infinite_padding_on_the_host_is_refused(tmp_path: Path) -> None:
+    network = Network(13)
+    x = network.input("x", "float32", (1, 4, 6, 6))
+    pads = network.constant([0, 0, 1, 1, 0, 0, 1, 1], "int64", "pads")
+    value = network.constant(-np.inf, "float32", "value")
+    codes = network.quantize(network.node("Pad", x, pads, value, name="o"), INT8)
+    pooled = network.node("MaxPool", network.dequantize(codes, INT8), kernel_shape=[2, 2])
+    network.output(network.quantize(pooled, INT8, output="y"), "int8")
+    refused(
+        network,
+        tmp_path,
+        "Pad 'o' (node 0): fills a float tensor with -inf",
+        "  input 'x' float32[1,4,6,6]",
+        "  help: pad with a finite number",
     )

@@ -102,6 +102,8 @@ def _kept(folder: Folder, op: Move) -> Op:
     dtype = folder.graph.values[op.name].dtype
     if isinstance(op, ir_float.Select) and dtype in CODES:
         return _select(op, int(op.fill) - _offset(dtype) if np.any(op.index < 0) else 0)
+    if isinstance(op, ir_float.Select) and not np.isfinite(op.fill):  # JSON has no such number
+        raise NotFoldable(f"fills a float tensor with {op.fill}", "pad with a finite number")
     return op
 
 
