@@ -20,6 +20,7 @@ from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import estimate
+from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.passes.window_columns import window_columns
 from qcompile.compiler.plan import Plan
@@ -76,6 +77,7 @@ def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
     plans = tile(layers, config)
     program = emit_program(layers, plans, places, config)
+    program = prefetch(program, layers, plans, places, config)
     return Compiled(
         model=model,
         config=config,

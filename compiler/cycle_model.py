@@ -10,24 +10,19 @@ cycles (`qcompile sim`); sim_tests hold the two together.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program
 from qcompile.compiler.plan import ROWS, VALUES_PER_ROW, Plan
+from qcompile.compiler.stream_model import Gap, Stream
 from qcompile.hw.activation import ActivationTable
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.eltwise import EltwiseAdd
-from qcompile.hw.program import PacketKind
 from qcompile.hw.requant import requant_latency
-from qcompile.hw.weight_fifo import BLOCK_WORDS
 
-WORD_CYCLES = 4
-"""Flash clocks of a 16-bit stream word over four lines."""
-STREAM_LATENCY = 48
-"""From start to the first stream word: command, address and dummy clocks."""
 LOAD_CYCLES = 13
 """From "a descriptor waits and nothing runs" to the layer's first read."""
 CAPTURE_CYCLES = 5
@@ -39,7 +34,7 @@ DONE_CYCLES = 0
 RESIDUAL_CYCLES = 8
 """A row with a residual operand takes the drain latency and these cycles."""
 CONFLICT_CYCLES = 2
-"""A residual word that lies in the feeder's bank stops the feeder for so long."""
+"""A residual or stored word that lies in the feeder's bank stops the feeder for so long."""
 MAX_TILES = 60
 """Tiles in the array and the accumulator FIFO together."""
 
@@ -54,113 +49,12 @@ class LayerCycles:
     utilization: float
 
 
-@dataclass(slots=True)
-class _Releases:
-    """When the weight FIFO's base pointer passed each word: ramps of one word a cycle."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """What a program's run looks like: its layers, and the gaps of its stream, in their order."""
 
-    ramps: deque[tuple[int, int, int]] = field(default_factory=deque)
-
-    def add(self, time: int, first: int, words: int) -> None:
-        self.ramps.append((time, first, words))
-
-    def time_of(self, count: int) -> int | None:
-        """When `count` words in all had been released (0 for none); None: not known yet."""
-        if count <= 0:
-            return 0
-        while self.ramps and self.ramps[0][1] + self.ramps[0][2] < count:
-            self.ramps.popleft()
-        if not self.ramps:
-            return None
-        time, first, _ = self.ramps[0]
-        return time + max(0, count - first)
-
-
-class _Stream:
-    """Arrival times of the program's packets, computed as far as they are asked for."""
-
-    def __init__(self, program: Program, depth: int) -> None:
-        self.packets = iter(_sizes(program))
-        self.depth = depth
-        self.time = STREAM_LATENCY
-        self.weights = 0
-        self.weights_left = 0
-        self.arrived: deque[tuple[int, int, int]] = deque()  # first word, time of it, words
-        self.releases = _Releases()
-        self.idle_since: list[int] = [0]
-        self.layers: list[int] = []
-        self.constants: list[int] = []
-        self.groups_used = 0
-
-    def weights_until(self, count: int) -> int:
-        """When the first `count` weight words had all arrived."""
-        self._advance(lambda: self.weights >= count)
-        while self.arrived and self.arrived[0][0] + self.arrived[0][2] < count:
-            self.arrived.popleft()
-        first, time, _ = self.arrived[0]
-        return time + max(0, count - 1 - first) * 2 * WORD_CYCLES
-
-    def has_arrived(self, count: int, time: int) -> bool:
-        """Whether the first `count` weight words are there at `time`; looks no further."""
-        while self.weights < count and self.time <= time and self._next():
-            pass
-        return self.weights >= count and self.weights_until(count) <= time
-
-    def layer(self, index: int) -> int:
-        """When the descriptor of layer `index` was complete."""
-        self._advance(lambda: len(self.layers) > index)
-        return self.layers[index]
-
-    def group(self, index: int) -> int:
-        """When the constants of channel group `index`, counted over all layers, had arrived."""
-        self._advance(lambda: len(self.constants) > index)
-        return self.constants[index]
-
-    def _advance(self, reached: Callable[[], bool]) -> None:
-        while not reached():
-            if not self._next():
-                raise ValueError("the program needs more weight words at once than the FIFO holds")
-
-    def _next(self) -> bool:
-        """One packet, or one word of weights; False where the FIFO waits for a release."""
-        if self.weights_left:
-            return self._weight()
-        kind, words = next(self.packets)
-        self.time += WORD_CYCLES  # header
-        if kind == PacketKind.WEIGHTS:
-            self.weights_left = words // 2
-            return True
-        if kind in (PacketKind.TABLE, PacketKind.ADD_TABLE_A, PacketKind.ADD_TABLE_B):
-            self.time = max(self.time, self.idle_since[len(self.layers)])
-        self.time += words * WORD_CYCLES
-        if kind == PacketKind.CONSTANTS:
-            self.constants.append(self.time)
-        if kind == PacketKind.LAYER:
-            self.layers.append(self.time)
-        return True
-
-    def _weight(self) -> bool:
-        block = (self.weights - self.depth) // BLOCK_WORDS + 1
-        released = self.releases.time_of(block * BLOCK_WORDS)
-        if released is None:
-            return False
-        self.time = max(self.time + WORD_CYCLES, released + 1) + WORD_CYCLES
-        last = self.arrived[-1] if self.arrived else None
-        if last and self.time == last[1] + last[2] * 2 * WORD_CYCLES:
-            self.arrived[-1] = (last[0], last[1], last[2] + 1)
-        else:
-            self.arrived.append((self.weights, self.time, 1))
-        self.weights += 1
-        self.weights_left -= 1
-        return True
-
-
-def _sizes(program: Program) -> list[tuple[PacketKind, int]]:
-    sizes = []
-    begin = 0
-    for kind, end in program.packet_ends:
-        sizes.append((kind, end - begin - 1))
-        begin = end
-    return sizes
+    layers: tuple[LayerCycles, ...]
+    gaps: tuple[Gap, ...]
 
 
 def predict(
@@ -171,13 +65,26 @@ def predict(
     config: AcceleratorConfig,
 ) -> tuple[LayerCycles, ...]:
     """Cycles of every layer; the weight FIFO is empty at the start and the flash awake."""
-    stream = _Stream(program, config.weight_depth)
+    return timeline(layers, plans, places, program, config).layers
+
+
+def timeline(
+    layers: Sequence[Layer],
+    plans: Sequence[Plan],
+    places: Mapping[str, Placement],
+    program: Program,
+    config: AcceleratorConfig,
+) -> Timeline:
+    """Cycles of every layer, and when the stream had to wait."""
+    stream = Stream(program, config.weight_depth)
     drain_latency = requant_latency(config) + EltwiseAdd.LATENCY + ActivationTable.LATENCY
     time = 0
     taken = 0
     result = []
     for index, (layer, plan) in enumerate(zip(layers, plans, strict=True)):
         begin = max(time, stream.layer(index)) + LOAD_CYCLES
+        stream.read_bank = places[layer.input].bank
+        stream.tiles, stream.pass_reads = plan.tiles, plan.counts[0]
         drain = _Drain(
             latency=drain_latency,
             residual=layer.residual is not None,
@@ -196,7 +103,7 @@ def predict(
             )
         )
         time = end
-    return tuple(result)
+    return Timeline(layers=tuple(result), gaps=tuple(stream.gaps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +125,7 @@ class _Drain:
 
 
 def _run_layer(
-    plan: Plan, stream: _Stream, begin: int, taken: int, drain: _Drain
+    plan: Plan, stream: Stream, begin: int, taken: int, drain: _Drain
 ) -> tuple[int, int]:
     """End of the layer and weight words taken so far."""
     words = int(plan.weights.shape[1])
@@ -230,8 +137,6 @@ def _run_layer(
     for group in range(plan.groups):
         last_use = not plan.shared_weights or group == plan.groups - 1
         fresh = not plan.shared_weights or group == 0
-        if not fresh:
-            drained = max(drained, stream.group(stream.groups_used + group) + CONSTANTS_CYCLES)
         for number in range(plan.tiles):
             if len(ends) >= MAX_TILES:
                 time = max(time, ends.popleft() + 2)
@@ -243,6 +148,10 @@ def _run_layer(
                 time = start + words
                 if last:
                     stream.releases.add(start, taken, words)
+            time += CONFLICT_CYCLES * stream.conflicts_until(time)
+            if number == 0:
+                constants = stream.group(stream.groups_used + group)
+                drained = max(drained, constants + CONSTANTS_CYCLES)
             used = plan.rows_last if number % plan.counts[4] == last_column else ROWS
             drained = max(drained, time - 1 + CAPTURE_CYCLES) + used * drain.row_cycles
             time += used * drain.stall_cycles
@@ -257,7 +166,7 @@ def _run_layer(
 
 
 def _arriving_tile(
-    stream: _Stream, start: int, taken: int, words: int, pass_reads: int, *, release: bool
+    stream: Stream, start: int, taken: int, words: int, pass_reads: int, *, release: bool
 ) -> int:
     """Pass after pass, as their weights arrive; released at once where nobody uses them again."""
     time = start

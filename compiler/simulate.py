@@ -230,14 +230,14 @@ def _golden_failures(tally: Tally) -> Iterator[str]:
 
 
 def _reference_failures(model: Model, reference_model: Reference, tally: Tally) -> Iterator[str]:
+    if uses_shift(model):
+        return
     for record in tally.islands.values():
         if record.max_steps > 1:
             yield (
                 f"'{record.name}', which ONNX Runtime computes in float, is {record.max_steps} "
                 f"steps away given the same inputs; {record.first}"
             )
-    if uses_shift(model):
-        return
     apart = [
         island
         for island in reference_model.islands

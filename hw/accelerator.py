@@ -16,6 +16,7 @@ from qcompile.hw.eltwise import EltwiseAdd
 from qcompile.hw.feeder import Feeder
 from qcompile.hw.layouts import ADDRESS_BITS, BANK_ADDRESS_BITS
 from qcompile.hw.memory import ActivationMemory
+from qcompile.hw.prefetch import Prefetch
 from qcompile.hw.requant import requantizer
 from qcompile.hw.residual import ResidualReader
 from qcompile.hw.sequencer import Sequencer, State
@@ -192,12 +193,14 @@ class Engine(wiring.Component):
         m.submodules.front = front = DrainFront()
         m.submodules.back = back = DrainBack()
         m.submodules.residual = residual = ResidualReader()
+        m.submodules.prefetch = prefetch = Prefetch()
         self._program(m, unpacker, sequencer, weights, constants)
+        self._prefetch(m, unpacker, weights, prefetch)
         self._control(m, unpacker, sequencer, feeder, front, back)
-        self._feed(m, sequencer, feeder, weights, array, residual)
+        self._feed(m, sequencer, feeder, weights, array, residual, prefetch)
         self._rows(m, feeder, array, accumulators, constants, front, residual)
         self._arithmetic(m, unpacker, sequencer, accumulators, constants, front, back, residual)
-        self._other_port(m, sequencer, front, back, residual)
+        self._other_port(m, sequencer, front, back, residual, prefetch)
         return m
 
     def _program(
@@ -210,13 +213,28 @@ class Engine(wiring.Component):
     ) -> None:
         wiring.connect(m, wiring.flipped(self.program), unpacker.i)
         wiring.connect(m, unpacker.layers, sequencer.i)
-        wiring.connect(m, unpacker.weights, weights.i)
         wiring.connect(m, unpacker.constants, constants.i)
         m.d.sync += unpacker.idle.eq(sequencer.idle)
         m.d.comb += [
             unpacker.crc_ok.eq(self.program_crc_ok),
             self.ended.eq(unpacker.ended),
             self.error.eq(unpacker.error),
+        ]
+
+    def _prefetch(
+        self, m: Module, unpacker: Unpacker, weights: WeightFifo, prefetch: Prefetch
+    ) -> None:
+        """Weights come from the stream or from the prefetch store, in program order."""
+        wiring.connect(m, unpacker.store, prefetch.store)
+        wiring.connect(m, unpacker.recall, prefetch.recall)
+        m.d.comb += [
+            prefetch.index.eq(unpacker.index),
+            prefetch.room.eq(weights.room),
+            weights.word.eq(prefetch.o),
+            weights.word_valid.eq(prefetch.o_valid),
+            weights.i.payload.eq(unpacker.weights.payload),
+            weights.i.valid.eq(unpacker.weights.valid & ~prefetch.pending),
+            unpacker.weights.ready.eq(weights.i.ready & ~prefetch.pending),
         ]
 
     def _control(
@@ -256,10 +274,13 @@ class Engine(wiring.Component):
         weights: WeightFifo,
         array: SystolicArray,
         residual: ResidualReader,
+        prefetch: Prefetch,
     ) -> None:
         registers = sequencer.registers
         read_bank = registers["flags"]["read_bank"]
-        blocked = residual.request & (registers["flags"]["residual_bank"] == read_bank)
+        blocked = (residual.request & (registers["flags"]["residual_bank"] == read_bank)) | (
+            prefetch.request & (prefetch.address[-1] == read_bank)
+        )
         pad = registers["pad_code"].replicate(4)
         m.d.comb += [
             feeder.registers.eq(registers),
@@ -368,8 +389,10 @@ class Engine(wiring.Component):
         front: DrainFront,
         back: DrainBack,
         residual: ResidualReader,
+        prefetch: Prefetch,
     ) -> None:
-        """Finished words first, then residual reads; both never meet a busy written bank."""
+        """Finished words first, then residual reads, which both never meet a busy written bank;
+        then the prefetch store."""
         registers, flags = sequencer.registers, sequencer.registers["flags"]
         residual_address = back.address + registers["residual_offset"]
         m.d.comb += [
@@ -383,14 +406,17 @@ class Engine(wiring.Component):
             residual.written.eq(back.write),
             residual.grant.eq(self.other_ready & ~back.write),
             residual.word.eq(self.other_read),
-            self.other.eq(back.write | residual.request),
-            self.other_write.eq(back.write),
-            self.other_data.eq(back.word),
-            self.other_address.eq(
-                Mux(
-                    back.write,
-                    Cat(back.address, flags["write_bank"]),
-                    Cat(residual_address[:BANK_ADDRESS_BITS], flags["residual_bank"]),
-                )
-            ),
+            prefetch.grant.eq(self.other_ready & ~back.write & ~residual.request),
+            prefetch.word.eq(self.other_read),
+            self.other.eq(back.write | residual.request | prefetch.request),
+            self.other_write.eq(back.write | (~residual.request & prefetch.write)),
+            self.other_data.eq(Mux(back.write, back.word, prefetch.data)),
         ]
+        with m.If(back.write):
+            m.d.comb += self.other_address.eq(Cat(back.address, flags["write_bank"]))
+        with m.Elif(residual.request):
+            m.d.comb += self.other_address.eq(
+                Cat(residual_address[:BANK_ADDRESS_BITS], flags["residual_bank"])
+            )
+        with m.Else():
+            m.d.comb += self.other_address.eq(prefetch.address)

@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.hw.layouts import BANK_ADDRESS_BITS
+from qcompile.hw.layouts import ADDRESS_BITS, BANK_ADDRESS_BITS
 
 LEVELS = 7
 """Loops of a layer, inner to outer: reads, channel words, two taps, tiles, positions, groups."""
@@ -26,6 +26,9 @@ LAYER_ENTRIES = 16
 """32-bit entries of a layer descriptor."""
 LAYER_WORDS = LAYER_ENTRIES * ENTRY_WORDS
 MAX_PAYLOAD_WORDS = 4096
+MAX_STORE_WORDS = (MAX_PAYLOAD_WORDS - 1) // 2
+RECALL_BITS = 14
+"""Of a recall's words, minus one."""
 CONSTANT_WORDS = 4
 """16-bit words of one channel's constants: bias 32, mantissa 24, shift 6."""
 ADD_ENTRY_BITS = 24
@@ -53,6 +56,8 @@ class PacketKind(IntEnum):
     TABLE = 4
     ADD_TABLE_A = 5
     ADD_TABLE_B = 6
+    STORE = 7
+    RECALL = 8
     END = 15
 
 
@@ -185,6 +190,18 @@ def weight_packets(weights: npt.NDArray[np.int8]) -> list[int]:
     for begin in range(0, len(words), MAX_PAYLOAD_WORDS):
         packets += packet(PacketKind.WEIGHTS, words[begin : begin + MAX_PAYLOAD_WORDS])
     return packets
+
+
+def store_packet(address: int, weights: npt.NDArray[np.int8]) -> list[int]:
+    """[n, 4] int8 weight words to memory from word `address` on; n is `MAX_STORE_WORDS` or less."""
+    words = np.ascontiguousarray(weights).view("<u2").reshape(-1).tolist()
+    return packet(PacketKind.STORE, [_field(address, ADDRESS_BITS, 0), *words])
+
+
+def recall_packet(address: int, count: int) -> list[int]:
+    """`count` words of memory from word `address` on become weights."""
+    last = _field(count - 1, RECALL_BITS, 0)
+    return packet(PacketKind.RECALL, [_field(address, ADDRESS_BITS, 0), last])
 
 
 def constants_packet(

@@ -20,6 +20,8 @@ TARGETS = {
     "table": PacketKind.TABLE,
     "add_a": PacketKind.ADD_TABLE_A,
     "add_b": PacketKind.ADD_TABLE_B,
+    "store": PacketKind.STORE,
+    "recall": PacketKind.RECALL,
 }
 SINGLE_BUFFERED = ("table", "add_a", "add_b")
 """Filled only while no layer runs or waits."""
@@ -35,7 +37,7 @@ class Unpacker(wiring.Component):
         No layer runs or waits: tables may be overwritten.
     index : 12, out
         Index of the payload word within its packet.
-    layers, constants, weights, table, add_a, add_b : streams of 16 bits, out
+    layers, constants, weights, table, add_a, add_b, store, recall : streams of 16 bits, out
     ended : 1, out
         The end packet has come, with the right CRC.
     error : 2, out
@@ -52,6 +54,8 @@ class Unpacker(wiring.Component):
     table: Any
     add_a: Any
     add_b: Any
+    store: Any
+    recall: Any
     ended: Signal
     error: Signal
 

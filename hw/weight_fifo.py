@@ -20,8 +20,9 @@ class WeightFifo(wiring.Component):
     The reader takes one word with each `take`; with `tile_end` it goes back to the group's first
     word, unless the tile is the group's last (`last_tile`): its words are released as they are
     taken. A taken word stands at `o` three cycles later, in the cycle after the array's tags for
-    it. Backpressure: `i.ready` is low while the buffer is full; a reader looks at `enough`. A group
-    used by several tiles may have `depth - BLOCK_WORDS + 1` words.
+    it. Whole words come from the prefetch store instead, never while halves of one come.
+    Backpressure: `i.ready` and `room` are low while the buffer is full; a reader looks at `enough`.
+    A group used by several tiles may have `depth - BLOCK_WORDS + 1` words.
 
     Parameters
     ----------
@@ -31,6 +32,8 @@ class WeightFifo(wiring.Component):
     Attributes
     ----------
     i : stream of 16 bits, in
+    word : 32, in; word_valid : 1, in; room : 1, out
+        A whole word, only where `room` was up since the last word's second cycle.
     take, tile_end, last_tile : 1, in
     pass_reads : 6, in
         Words of a pass, minus one.
@@ -40,6 +43,9 @@ class WeightFifo(wiring.Component):
     """
 
     i: Any
+    word: Signal
+    word_valid: Signal
+    room: Signal
     take: Signal
     tile_end: Signal
     last_tile: Signal
@@ -52,6 +58,9 @@ class WeightFifo(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(16)),
+                "word": In(32),
+                "word_valid": In(1),
+                "room": Out(1),
                 "take": In(1),
                 "tile_end": In(1),
                 "last_tile": In(1),
@@ -73,7 +82,11 @@ class WeightFifo(wiring.Component):
         # the block that holds `base` is written again when `base` has left it.
         full = (written[2:bits] == base[2:bits]) & (written[bits] != base[bits])
         # A register, so low in the cycle after a word: the stream has one in four cycles.
-        m.d.sync += self.i.ready.eq(~full & ~(self.i.valid & self.i.ready))
+        transfer = self.i.valid & self.i.ready
+        m.d.sync += [
+            self.i.ready.eq(~full & ~transfer & ~self.word_valid),
+            self.room.eq(~full),
+        ]
         # Cycle 1 and 2: the address travels to where the word meets the array's tags.
         address_1 = Signal(bits, reset_less=True)
         address_2 = Signal(bits, reset_less=True)
@@ -85,14 +98,20 @@ class WeightFifo(wiring.Component):
             reader = ram.read_port()
             m.d.comb += [
                 writer.addr.eq(written[:bits]),
-                writer.data.eq(self.i.payload),
-                writer.en.eq(self.i.valid & self.i.ready & (write[0] == half)),
+                writer.data.eq(
+                    Mux(
+                        self.word_valid,
+                        self.word[16 * half : 16 * half + 16],
+                        self.i.payload,
+                    )
+                ),
+                writer.en.eq(self.word_valid | (transfer & (write[0] == half))),
                 reader.en.eq(1),
                 reader.addr.eq(address_2),
                 self.o[16 * half : 16 * half + 16].eq(reader.data),
             ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += write.eq(write + 1)
+        with m.If(transfer | self.word_valid):
+            m.d.sync += write.eq(write + Mux(self.word_valid, 2, 1))
 
         # `enough` is for the next cycle and one cycle behind with `ahead`: after an uninterrupted
         # pass two takes are missing in it. A replayed group is complete.

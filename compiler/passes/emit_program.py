@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,30 @@ class Program:
     words: list[int]
     packet_ends: list[tuple[PacketKind, int]]
 
+    def packets(self) -> Iterator[tuple[PacketKind, int, int]]:
+        """Kind of every packet, index of its header, index after it."""
+        begin = 0
+        for kind, end in self.packet_ends:
+            yield kind, begin, end
+            begin = end
+
+
+class ProgramStream:
+    """A program that grows packet by packet."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.packet_ends: list[tuple[PacketKind, int]] = []
+
+    def add(self, packet: Sequence[int]) -> None:
+        """One packet, header and payload."""
+        self.words += packet
+        self.packet_ends.append((PacketKind(packet[0] >> 12), len(self.words)))
+
+    def program(self) -> Program:
+        """What was added."""
+        return Program(words=self.words, packet_ends=self.packet_ends)
+
 
 def emit_program(
     layers: Sequence[Layer],
@@ -39,7 +63,7 @@ def emit_program(
     the weight FIFO holds it. A table that the hardware already holds is not sent again.
     """
     room = config.weight_depth - BLOCK_WORDS + 1
-    stream = _Stream()
+    stream = ProgramStream()
     loaded: dict[int, list[int]] = {}  # by header: what each table of the hardware holds
     for layer, plan in zip(layers, plans, strict=True):
         tables = [table for table in _tables(layer) if loaded.get(table[0]) != table]
@@ -53,7 +77,7 @@ def emit_program(
         for group in range(early, plan.groups):
             _group(stream, layer, plan, group)
     stream.add(program.end_packet(stream.words))
-    return Program(words=stream.words, packet_ends=stream.packet_ends)
+    return stream.program()
 
 
 def _tables(layer: Layer) -> list[list[int]]:
@@ -66,17 +90,7 @@ def _tables(layer: Layer) -> list[list[int]]:
     return tables
 
 
-class _Stream:
-    def __init__(self) -> None:
-        self.words: list[int] = []
-        self.packet_ends: list[tuple[PacketKind, int]] = []
-
-    def add(self, packet: Sequence[int]) -> None:
-        self.words += packet
-        self.packet_ends.append((PacketKind(packet[0] >> 12), len(self.words)))
-
-
-def _group(stream: _Stream, layer: Layer, plan: Plan, group: int) -> None:
+def _group(stream: ProgramStream, layer: Layer, plan: Plan, group: int) -> None:
     channels = slice(group * COLUMNS, (group + 1) * COLUMNS)
 
     def padded(values: np.ndarray, fill: int) -> list[int]:

@@ -18,6 +18,7 @@ from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.passes.allocate import allocate
 from qcompile.compiler.passes.emit_program import emit_program
 from qcompile.compiler.passes.lower import lower
+from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.verilator_engine import TOP, VerilatorEngine
 from qcompile.hw.accelerator import Accelerator
@@ -41,6 +42,7 @@ def compile_graph(graph: ir.Graph, config: AcceleratorConfig) -> Compiled:
     plans = tile(layers, config)
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
     program = emit_program(layers, plans, places, config)
+    program = prefetch(program, layers, plans, places, config)
     return Compiled(
         model=model_of(graph),
         config=config,

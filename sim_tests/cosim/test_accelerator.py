@@ -125,9 +125,16 @@ def long(g: IntegerGraph) -> tuple[str, ...]:
     return (g.conv(g.conv(g.input(2, 20, 21), 4), 0, (1, 3), pads=(0, 1, 0, 1)),)
 
 
+def late(g: IntegerGraph) -> tuple[str, ...]:
+    """Many pixels, then many weights: the stream stores those in the gaps of the first layers."""
+    x = g.conv(g.input(8, 16, 16), 16, (3, 3), pads=(1, 1, 1, 1))
+    x = g.pool(g.conv(x, 16, (3, 3), pads=(1, 1, 1, 1)), (8, 8), (8, 8))
+    return (g.conv(x, 300, (2, 2)),)
+
+
 GRAPHS: tuple[Make, ...] = (
     *(dense, depthwise, pointwise, pools, maxima, moves, residuals, groups, tables),
-    *(fully_connected, narrow, wide, long),
+    *(fully_connected, narrow, wide, long, late),
 )
 
 

@@ -1,0 +1,236 @@
+"""When a program's packets arrive: the cycle model of the flash stream and the weight FIFO.
+
+The stream delivers a word every `WORD_CYCLES` and stands still where its target is full. A recall
+(`hw/prefetch.py`) sends stored words to the weight FIFO beside it; weights of the stream, and
+another recall, wait for its end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from qcompile.compiler.passes.emit_program import Program
+from qcompile.hw.layouts import BANK_ADDRESS_BITS
+from qcompile.hw.prefetch import RECALL_CYCLES
+from qcompile.hw.program import PacketKind
+from qcompile.hw.weight_fifo import BLOCK_WORDS
+
+WORD_CYCLES = 4
+"""Flash clocks of a 16-bit stream word over four lines."""
+STREAM_LATENCY = 48
+"""From start to the first stream word: command, address and dummy clocks."""
+CONFLICT_CYCLES = {1: (4, 4, 4, 3), 2: (4, 5), 3: (5, 5, 6)}
+"""As `RECALL_CYCLES`, in turn, where the words lie in the bank that the feeder reads, for layers
+whose weights serve so many tiles: measured. The fewer, the longer the feeder waits for weights.
+Else a word waits for the end of a pass."""
+RECALL_LATENCY = 2
+"""From a recall's last payload word to the FIFO's first word, less `RECALL_CYCLES`."""
+TABLES = (PacketKind.TABLE, PacketKind.ADD_TABLE_A, PacketKind.ADD_TABLE_B)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """The stream stood still: in front of word `word` of the program, from `time` on."""
+
+    word: int
+    time: int
+    cycles: int
+
+
+@dataclass(slots=True)
+class Releases:
+    """When the weight FIFO's base pointer passed each word: ramps of one word a cycle."""
+
+    ramps: deque[tuple[int, int, int]] = field(default_factory=deque)
+
+    def add(self, time: int, first: int, words: int) -> None:
+        """`words` words from number `first` on, one a cycle from `time` on."""
+        self.ramps.append((time, first, words))
+
+    def time_of(self, count: int) -> int | None:
+        """When `count` words in all had been released (0 for none); None: not known yet."""
+        if count <= 0:
+            return 0
+        while self.ramps and self.ramps[0][1] + self.ramps[0][2] < count:
+            self.ramps.popleft()
+        if not self.ramps:
+            return None
+        time, first, _ = self.ramps[0]
+        return time + max(0, count - first)
+
+
+class Stream:
+    """Arrival times of the program's packets, computed as far as they are asked for.
+
+    Attributes
+    ----------
+    releases : Releases
+        The layers' part: which weight words are not needed any more.
+    idle_since : list of int
+        The layers' part: when each layer ended, after a first 0.
+    read_bank, tiles, pass_reads : int
+        The layers' part: the bank that the running layer reads, its tiles, and reads of a pass.
+    gaps : list of Gap
+    """
+
+    def __init__(self, program: Program, depth: int) -> None:
+        self.releases = Releases()
+        self.idle_since: list[int] = [0]
+        self.gaps: list[Gap] = []
+        self.groups_used = 0
+        self.read_bank = 0
+        self.tiles = 0
+        self.pass_reads = 0
+        self._words = program.words
+        self._ends = program.packet_ends
+        self._packet = 0
+        self._depth = depth
+        self._time = STREAM_LATENCY
+        self._weights = 0
+        self._weights_left = 0
+        self._recall_left = 0
+        self._recall_time = 0
+        self._recall_bank = 0
+        self._arrived: deque[tuple[int, int, int, int]] = deque()  # first, time, words, spacing
+        self._conflicts: deque[int] = deque()  # times of accesses to the feeder's bank
+        self._layers: list[int] = []
+        self._constants: list[int] = []
+
+    def weights_until(self, count: int) -> int:
+        """When the first `count` weight words had all arrived."""
+        self._advance(lambda: self._weights >= count)
+        while self._arrived and self._arrived[0][0] + self._arrived[0][2] < count:
+            self._arrived.popleft()
+        first, time, _, spacing = self._arrived[0]
+        return time + max(0, count - 1 - first) * spacing
+
+    def has_arrived(self, count: int, time: int) -> bool:
+        """Whether the first `count` weight words are there at `time`; looks no further."""
+        while self._weights < count and self._clock <= time and self._next():
+            pass
+        return self._weights >= count and self.weights_until(count) <= time
+
+    def layer(self, index: int) -> int:
+        """When the descriptor of layer `index` was complete."""
+        self._advance(lambda: len(self._layers) > index)
+        return self._layers[index]
+
+    def group(self, index: int) -> int:
+        """When the constants of channel group `index`, counted over all layers, had arrived."""
+        self._advance(lambda: len(self._constants) > index)
+        return self._constants[index]
+
+    def conflicts_until(self, time: int) -> int:
+        """Accesses of the store to the feeder's bank since the last call, as far as known."""
+        while self._clock <= time and self._next():
+            pass
+        count = 0
+        while self._conflicts and self._conflicts[0] <= time:
+            self._conflicts.popleft()
+            count += 1
+        return count
+
+    @property
+    def _clock(self) -> int:
+        """How far weights were computed."""
+        return self._recall_time if self._recall_left else self._time
+
+    def _advance(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            if not self._next():
+                raise ValueError("the program needs more weight words at once than the FIFO holds")
+
+    def _next(self) -> bool:
+        """One packet, or one word of weights; False where all waits for the layers."""
+        if self._recall_left and self._recalled_word():
+            return True
+        if self._weights_left:
+            return self._weight()
+        if self._packet == len(self._ends):
+            return False
+        begin = self._ends[self._packet - 1][1] if self._packet else 0
+        kind, end = self._ends[self._packet]
+        if self._recall_left and kind in (PacketKind.WEIGHTS, PacketKind.RECALL):
+            return False
+        if kind in TABLES and len(self._layers) >= len(self.idle_since):
+            return False
+        self._packet += 1
+        self._read_packet(kind, begin, end)
+        return True
+
+    def _read_packet(self, kind: PacketKind, begin: int, end: int) -> None:
+        words = end - begin - 1
+        self._time += WORD_CYCLES  # header
+        if kind in (PacketKind.WEIGHTS, PacketKind.RECALL):
+            self._wait(self._recall_time, begin + 1)
+        if kind == PacketKind.WEIGHTS:
+            self._weights_left = words // 2
+            return
+        if kind in TABLES:
+            self._wait(self.idle_since[len(self._layers)], begin + 1)
+        self._time += words * WORD_CYCLES
+        if kind == PacketKind.STORE:
+            self._stored(self._words[begin + 1], (words - 1) // 2)
+        if kind == PacketKind.CONSTANTS:
+            self._constants.append(self._time)
+        if kind == PacketKind.LAYER:
+            self._layers.append(self._time)
+        if kind == PacketKind.RECALL:
+            self._recall_left = self._words[end - 1] + 1
+            self._recall_bank = self._words[end - 2] >> BANK_ADDRESS_BITS
+            self._recall_time = self._time + RECALL_LATENCY
+
+    def _stored(self, address: int, count: int) -> None:
+        """The last `count` words were written to memory."""
+        if address >> BANK_ADDRESS_BITS != self.read_bank:
+            return
+        spacing = max(2 * WORD_CYCLES, self.pass_reads + WORD_CYCLES)
+        self._time += count * (spacing - 2 * WORD_CYCLES)
+        self._conflicts += [self._time - spacing * index for index in reversed(range(count))]
+
+    def _wait(self, until: int, word: int) -> None:
+        """The stream stands in front of a word."""
+        if until > self._time:
+            self.gaps.append(Gap(word=word, time=self._time, cycles=until - self._time))
+            self._time = until
+
+    def _room(self) -> int | None:
+        """When the FIFO has room for the next weight word; None: not known yet."""
+        block = (self._weights - self._depth) // BLOCK_WORDS + 1
+        return self.releases.time_of(block * BLOCK_WORDS)
+
+    def _recalled_word(self) -> bool:
+        released = self._room()
+        if released is None:
+            return False
+        cycles = RECALL_CYCLES
+        if self._recall_bank == self.read_bank:
+            turns = CONFLICT_CYCLES.get(self.tiles, (self.pass_reads + 2,))
+            cycles = turns[self._recall_left % len(turns)]
+            self._conflicts.append(max(self._recall_time, released) + cycles)
+        self._recall_time = max(self._recall_time, released) + cycles
+        self._recall_left -= 1
+        self._arrive(self._recall_time, cycles)
+        return True
+
+    def _weight(self) -> bool:
+        released = self._room()
+        if released is None:
+            return False
+        word = self._ends[self._packet - 1][1] - 2 * self._weights_left
+        self._time += WORD_CYCLES
+        self._wait(released + 1, word)
+        self._time += WORD_CYCLES
+        self._arrive(self._time, 2 * WORD_CYCLES)
+        self._weights_left -= 1
+        return True
+
+    def _arrive(self, time: int, spacing: int) -> None:
+        last = self._arrived[-1] if self._arrived else None
+        if last and last[3] == spacing and time == last[1] + last[2] * spacing:
+            self._arrived[-1] = (last[0], last[1], last[2] + 1, spacing)
+        else:
+            self._arrived.append((self._weights, time, 1, spacing))
+        self._weights += 1
