@@ -33,7 +33,8 @@ Float64Array = npt.NDArray[np.float64]
 WEIGHT_LIMIT = 127
 """Weights are multiplied as far as they stay within 8 bits."""
 
-FACTORS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 90, 127)
+FACTORS = (1, 2, 3, 4, 6, 8, 11, 16, 18, 25, 32, 42, 63, 90, 127)
+TILTS = (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5)
 SUM_LIMIT = 2**31
 FAR_OFF = 256
 """Steps that no two codes are apart."""
@@ -152,6 +153,7 @@ class _Search:
         self.bias = self.first - float_steps.quantization.zero_point
         self.scale = np.ones(channels, dtype=np.float32)
         self.off = np.where(self.valid.any(axis=1), FAR_OFF, 0)
+        self.wrong = np.where(self.off > 0, np.iinfo(np.int64).max, 0)
 
     def _codes(self, acc: Int64Array) -> Int64Array:
         return self.steps.codes(acc * self.sign[:, np.newaxis])
@@ -183,7 +185,10 @@ class _Search:
                 return
             bias = exact + distance
             nearest = np.where(open_, self.slope / factor, 1.0)
-            for scale in (nearest, self._between(factor, bias, nearest)):
+            # Steps of a scale that move the threshold of a code 256 away by 1/5 of the bias's step.
+            step = nearest * np.where(open_, self.slope, 0.0) / (5 * 256 * factor)
+            tilted = (nearest + tilt * step for tilt in TILTS)
+            for scale in (self._between(factor, bias, nearest), *tilted):
                 self._keep_best(open_ & ~self.solved, factor, bias, scale.astype(np.float32))
 
     def _between(self, factor: int, bias: Int64Array, nearest: Float64Array) -> Float64Array:
@@ -203,16 +208,18 @@ class _Search:
         self, open_: npt.NDArray[np.bool_], factor: int, bias: Int64Array, scale: FloatArray
     ) -> None:
         scale = np.where(open_ & (scale < 2.0**24), scale, np.float32(1))
-        off = self._steps_off(factor, bias, scale)
-        better = open_ & (off < self.off)
+        difference = self._differences(factor, bias, scale)
+        off, wrong = difference.max(axis=1), np.count_nonzero(difference, axis=1)
+        better = open_ & ((off < self.off) | ((off == self.off) & (wrong < self.wrong)))
         self.factor = np.where(better, factor, self.factor)
         self.bias = np.where(better, bias, self.bias)
         self.scale = np.where(better, scale, self.scale)
         self.off = np.where(better, off, self.off)
+        self.wrong = np.where(better, wrong, self.wrong)
         self.solved |= better & (off == 0)
 
-    def _steps_off(self, factor: int, bias: Int64Array, scale: FloatArray) -> Int64Array:
-        """Largest difference of codes: at every threshold and just below it, and at the ends."""
+    def _differences(self, factor: int, bias: Int64Array, scale: FloatArray) -> Int64Array:
+        """Differences of codes, at every threshold and just below it, and at the ends."""
         ends = np.stack([self.low, self.high], axis=1)
         acc = np.concatenate([self.thresholds, self.thresholds - 1, ends], axis=1)
         acc = np.clip(acc, self.low[:, np.newaxis], self.high[:, np.newaxis])
@@ -227,7 +234,7 @@ class _Search:
             high=self.steps.high - moved,
         )
         got = requantize(factor * acc + bias[:, np.newaxis], requant, axis=0).astype(np.int64)
-        return np.asarray(np.abs(got + moved - self._codes(acc)).max(axis=1))
+        return np.asarray(np.abs(got + moved - self._codes(acc)))
 
     def result(self, bias: Int64Array) -> Fit:
         """The constants; a channel of one code has factor 0 and this code as its bias."""

@@ -29,6 +29,7 @@ from qcompile.compiler.golden.numerics import (
     scale_to_mantissa,
     scale_to_shift,
 )
+from qcompile.compiler.passes.code_ranges import code_ranges
 from qcompile.compiler.passes.fit_requant import FloatSteps, fit, without_steps
 
 Mode = Literal["exact", "shift"]
@@ -67,6 +68,7 @@ def _quantization(value: ir.Value) -> ir.Quantization:
 class _Fuser:
     def __init__(self, graph: ir.Graph, problems: Problems, mode: Mode) -> None:
         self.values = graph.values
+        self.ranges = code_ranges(graph)
         self.problems = problems
         self.mode: Mode = mode
 
@@ -138,7 +140,8 @@ class _Fuser:
         """A layer without float operators behind its sums; None after a problem."""
         x, y = self.values[op.inputs[0]], self.values[op.name]
         zero_point = _quantization(x).zero_point
-        low, high = code_range(x.dtype)
+        low, high = self.ranges[x.name]
+        inputs = (min(low - zero_point, 0), max(high - zero_point, 0))  # padding adds nothing
         steps = FloatSteps(
             acc_scale=op.acc_scale,
             steps=op.steps,
@@ -149,7 +152,7 @@ class _Fuser:
         )
         if self.mode == "shift":
             return without_steps(op, steps), None
-        found = fit(steps, op.weight, op.bias, (low - zero_point, high - zero_point))
+        found = fit(steps, op.weight, op.bias, inputs)
         if found.steps_off > 1:
             self._refuse(
                 op,

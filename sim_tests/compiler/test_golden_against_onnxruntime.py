@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcompile.compiler.compare import compare_layer
+from qcompile.compiler.compare import as_int8, compare_layer
 from qcompile.compiler.golden.float_rules import quantize_linear
-from qcompile.compiler.golden.interpreter import run_graph, run_model
+from qcompile.compiler.golden.interpreter import run_graph, run_model, run_op
 from qcompile.compiler.ir import Select
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
@@ -144,3 +144,23 @@ def test_networks_of_two_and_three_bits_equal_onnxruntime(shared: Path, name: st
     for layer in layers:  # sums of codes, and real numbers between them and the next codes
         assert compare_layer(layer, codes[layer], run.layers[layer]).mismatches == 0
     assert np.array_equal(run_model(model, inputs)["global_out"], run.outputs["global_out"])
+
+
+def test_super_resolution_is_at_most_a_step_off_in_each_layer(
+    shared: Path, rng: np.random.Generator
+) -> None:
+    # Its convolutions have float biases and batch normalization: ONNX Runtime multiplies reals.
+    path = shared / "models" / "qonnx_espcn_nnresize_qcdq.onnx"
+    model = load_model(path)
+    inputs = {"global_in": rng.uniform(size=(1, 3, 128, 128)).astype(np.float32)}
+    run = Reference(path, [op.name for op in model.graph.ops]).run(inputs)
+    entered = run_host_ops(model.prologue, inputs)
+    values = {name: entered[name] for name in model.graph.inputs}
+    for op in model.graph.ops:
+        values[op.name] = run_op(op, [values[name] for name in op.inputs])
+        if op.name not in run.layers:
+            continue
+        record = compare_layer(op.name, values[op.name], run.layers[op.name])
+        assert record.max_steps <= 1
+        assert record.mismatches <= 1e-3 * record.elements
+        values[op.name] = as_int8(run.layers[op.name])  # the next layer starts from the same codes
