@@ -75,6 +75,16 @@ def moves(g: IntegerGraph) -> tuple[str, ...]:
     return (g.select(padded, x, fill=-3), large, turned, g.conv(joined, 4))
 
 
+def operands(g: IntegerGraph) -> tuple[str, ...]:
+    """A factor for each channel, a smaller operand, nine-bit weights for copied channels."""
+    x = g.input(6, 4, 5)
+    codes = np.arange(-128, 128)
+    products = np.clip(np.rint(np.outer(codes, codes) * 0.01), -128, 127).astype(np.int8)
+    factors = g.rng.integers(-128, 128, (1, 6, 1, 1)).astype(np.int8)
+    y = g.add(g.with_constant(x, factors, products), g.conv(x, 6, (4, 5)))
+    return (y, g.conv(x, 3, (2, 2), nine_bits=True))
+
+
 def residuals(g: IntegerGraph) -> tuple[str, ...]:
     """Residual words in the written bank and in the one that the feeder reads; sum as a copy."""
     x = g.input(6, 5, 6)
@@ -133,7 +143,7 @@ def late(g: IntegerGraph) -> tuple[str, ...]:
 
 
 GRAPHS: tuple[Make, ...] = (
-    *(dense, depthwise, pointwise, pools, maxima, moves, residuals, groups, tables),
+    *(dense, depthwise, pointwise, pools, maxima, moves, operands, residuals, groups, tables),
     *(fully_connected, narrow, wide, long, late),
 )
 
