@@ -13,6 +13,8 @@ written, and our reference. It does so where
 Everything else stays as it is: a table from codes to codes. Operators that only hand a tensor on
 are gone before, as in ONNX Runtime. Of a longer row the first two pairs are joined, then the next
 two, and so on; then those that this has made, until nothing changes: float32 shows the order.
+Between these rounds ONNX Runtime also copies pairs to the other side of a move beside them, which
+keep their parameters; rows of three and more pairs beside a move are refused for that.
 """
 
 from __future__ import annotations
@@ -29,15 +31,28 @@ from qcompile.compiler.ir_float import DequantizeLinear, QuantizeLinear
 HANDS_ON = ("Cast", "Dropout", "Expand", "Identity")
 """Operators that ONNX Runtime removes where the result is like the operand."""
 
+COPIED_OVER = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+"""Moves to whose other side ONNX Runtime copies a pair."""
+
 EQUAL_SCALES = 1e-20
 """Scales that are nearer count as equal; each node then keeps its own."""
+
+
+NOTHING_IN_COMMON = (
+    "its range and the one that the tensor was quantized with before have only 0 in common",
+    "quantize the model again; a tensor needs only one QuantizeLinear",
+)
+BESIDE_A_MOVE = (
+    "the tensor is quantized three times in a row beside a move",
+    "remove all but one of the pairs of QuantizeLinear and DequantizeLinear",
+)
 
 
 def join_pairs(graph: Graph, problems: Problems) -> Graph:
     """The float-level graph with one pair for two; pairs that cannot be joined are problems."""
     joiner = _Joiner(_without_handing_on(graph), problems)
     while any([joiner.visit(op.name) for op in graph.ops]):
-        pass
+        joiner.first_round = False
     return joiner.result()
 
 
@@ -55,7 +70,7 @@ def _without_handing_on(graph: Graph) -> Graph:
 
 
 def _hands_on(graph: Graph, op: Op) -> bool:
-    if len(op.inputs) != 1 or op.origins[0].operator not in HANDS_ON or op.name in graph.outputs:
+    if len(op.inputs) != 1 or _operator(op) not in HANDS_ON or op.name in graph.outputs:
         return False
     x, y = graph.values[op.inputs[0]], graph.values[op.name]
     return (x.shape, x.dtype) == (y.shape, y.dtype)
@@ -70,6 +85,7 @@ class _Joiner:
         self.ops = {op.name: op for op in graph.ops}
         self.readers: dict[str, list[str]] = {}
         self.refused: set[str] = set()
+        self.first_round = True
         for op in graph.ops:
             for name in op.inputs:
                 self.readers.setdefault(name, []).append(op.name)
@@ -102,8 +118,9 @@ class _Joiner:
         if a.zero_point != b.zero_point or abs(a.scale - b.scale) >= EQUAL_SCALES:
             common = common_quantization(a, b, first.dtype)
             if common is None:
-                self._refuse(second)
-                return False
+                return self._refuse(second, *NOTHING_IN_COMMON)
+            if not self.first_round and self._beside_a_move(first, readers):
+                return self._refuse(second, *BESIDE_A_MOVE)
             for name in (first.name, *readers):
                 self._set(name, common)
         for name in readers:
@@ -121,15 +138,19 @@ class _Joiner:
             zero_point=np.asarray(common.zero_point, dtype=np.int64),
         )
 
-    def _refuse(self, second: QuantizeLinear) -> None:
+    def _beside_a_move(self, first: QuantizeLinear, last: list[str]) -> bool:
+        around = [self.ops.get(first.inputs[0])]
+        around += [self.ops[reader] for name in last for reader in self.readers.get(name, ())]
+        return any(op is not None and _operator(op) in COPIED_OVER for op in around)
+
+    def _refuse(self, second: QuantizeLinear, message: str, help: str) -> bool:
         self.refused.add(second.name)
         origin = second.origins[0]
         name = f" '{origin.node}'" if origin.node else ""
         self.problems.unsupported(
-            f"{origin.operator}{name} (node {origin.index}): its range and the one that the tensor "
-            "was quantized with before have only 0 in common",
-            help="quantize the model again; a tensor needs only one QuantizeLinear",
+            f"{origin.operator}{name} (node {origin.index}): {message}", help=help
         )
+        return False
 
     def result(self) -> Graph:
         """The graph of what is left; results of refused nodes keep their values."""
@@ -142,12 +163,16 @@ class _Joiner:
         )
 
 
+def _operator(op: Op) -> str:
+    return op.origins[0].operator if op.origins else ""
+
+
 def _is_pair(quantize: QuantizeLinear, dequantize: Op | None) -> bool:
     """Whether a DequantizeLinear undoes a QuantizeLinear, by numbers that both nodes state."""
     return (
         isinstance(dequantize, DequantizeLinear)
-        and quantize.origins[0].operator == "QuantizeLinear"
-        and dequantize.origins[0].operator == "DequantizeLinear"
+        and _operator(quantize) == "QuantizeLinear"
+        and _operator(dequantize) == "DequantizeLinear"
         and quantize.states_zero_point
         and dequantize.states_zero_point
         and quantize.scale.ndim == dequantize.scale.ndim == 0

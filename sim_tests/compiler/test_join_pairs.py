@@ -149,7 +149,7 @@ def layer_between(network: Network, x: str) -> None:
     """The joined pair feeds a layer, and a reshape stands between two other pairs."""
     real = quantized(network, x, [A, B])
     weight = network.weight(np.arange(-8, 8, dtype=np.int8).reshape(4, 4, 1, 1), 0.01)
-    real = quantized(network, network.node("Conv", real, weight), [C, C, A])
+    real = quantized(network, network.node("Conv", real, weight), [C, A])
     flat = network.node("Reshape", real, network.constant([1, 100], "int64"))
     network.output(behind(network, flat, B), "float32")
 
@@ -222,6 +222,24 @@ def test_layer_in_qoperator_form_is_no_first_pair(tmp_path: Path, rng: np.random
     real = network.dequantize(network.node("QLinearConv", *operands), A)
     network.output(behind(network, real, B), "float32")
     check(network, tmp_path / "m.onnx", rng)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_three_pairs_beside_a_move_are_refused(tmp_path: Path, before: bool) -> None:
+    network, x = convolution()
+    shape = network.constant([1, 100], "int64")
+    x = network.node("Reshape", x, shape) if before else x
+    x = quantized(network, x, [A, B])
+    x = network.dequantize(network.quantize(x, C, output="third"), C)
+    network.output(x if before else network.node("Reshape", x, shape), "float32")
+    index = 8 if before else 7
+    message = (
+        f"m.onnx: QuantizeLinear 'third' (node {index}): the tensor is quantized three times in a "
+        "row beside a move\n  help: remove all but one of the pairs of QuantizeLinear and "
+        "DequantizeLinear"
+    )
+    with pytest.raises(UnsupportedError, match=rf"^{re.escape(message)}$"):
+        load_model(network.save(tmp_path / "m.onnx"))
 
 
 def test_pairs_with_only_zero_in_common_are_refused(tmp_path: Path) -> None:
