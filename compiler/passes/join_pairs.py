@@ -14,7 +14,8 @@ Everything else stays as it is: a table from codes to codes. Operators that only
 are gone before, as in ONNX Runtime. Of a longer row the first two pairs are joined, then the next
 two, and so on; then those that this has made, until nothing changes: float32 shows the order.
 Between these rounds ONNX Runtime also copies pairs to the other side of a move beside them, which
-keep their parameters; rows of three and more pairs beside a move are refused for that.
+keep their parameters, and removes a DequantizeLinear with an equal QuantizeLinear behind it; rows
+of three and more pairs beside a move, or in front of codes that a move reads, are refused for that.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ NOTHING_IN_COMMON = (
     "quantize the model again; a tensor needs only one QuantizeLinear",
 )
 BESIDE_A_MOVE = (
-    "the tensor is quantized three times in a row beside a move",
+    "the tensor is quantized three times in a row in front of, or behind, a move",
     "remove all but one of the pairs of QuantizeLinear and DequantizeLinear",
 )
 
@@ -141,7 +142,14 @@ class _Joiner:
     def _beside_a_move(self, first: QuantizeLinear, last: list[str]) -> bool:
         around = [self.ops.get(first.inputs[0])]
         around += [self.ops[reader] for name in last for reader in self.readers.get(name, ())]
-        return any(op is not None and _operator(op) in COPIED_OVER for op in around)
+        return any(op is not None and self._changes_rounds(op) for op in around)
+
+    def _changes_rounds(self, op: Op) -> bool:
+        """A move, or codes that something else than a DequantizeLinear reads."""
+        if not isinstance(op, QuantizeLinear):
+            return _operator(op) in COPIED_OVER
+        readers = [self.ops[reader] for reader in self.readers.get(op.name, ())]
+        return not all(isinstance(reader, DequantizeLinear) for reader in readers)
 
     def _refuse(self, second: QuantizeLinear, message: str, help: str) -> bool:
         self.refused.add(second.name)

@@ -224,6 +224,14 @@ def test_layer_in_qoperator_form_is_no_first_pair(tmp_path: Path, rng: np.random
     check(network, tmp_path / "m.onnx", rng)
 
 
+def test_three_pairs_in_front_of_codes_that_a_move_reads_are_refused(tmp_path: Path) -> None:
+    network, x = convolution()
+    codes = network.quantize(quantized(network, x, [A, C, B]), B)
+    network.output(network.node("Reshape", codes, network.constant([1, 100], "int64")), "int8")
+    with pytest.raises(UnsupportedError, match=r"quantized three times in a row in front of"):
+        load_model(network.save(tmp_path / "m.onnx"))
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_three_pairs_beside_a_move_are_refused(tmp_path: Path, before: bool) -> None:
     network, x = convolution()
@@ -235,8 +243,8 @@ def test_three_pairs_beside_a_move_are_refused(tmp_path: Path, before: bool) -> 
     index = 8 if before else 7
     message = (
         f"m.onnx: QuantizeLinear 'third' (node {index}): the tensor is quantized three times in a "
-        "row beside a move\n  help: remove all but one of the pairs of QuantizeLinear and "
-        "DequantizeLinear"
+        "row in front of, or behind, a move\n  help: remove all but one of the pairs of "
+        "QuantizeLinear and DequantizeLinear"
     )
     with pytest.raises(UnsupportedError, match=rf"^{re.escape(message)}$"):
         load_model(network.save(tmp_path / "m.onnx"))
