@@ -85,6 +85,7 @@ def timeline(
         begin = max(time, stream.layer(index)) + LOAD_CYCLES
         stream.read_bank = places[layer.input].bank
         stream.tiles, stream.pass_reads = plan.tiles, plan.counts[0]
+        stream.wanted = taken + plan.stream_words
         drain = _Drain(
             latency=drain_latency,
             residual=layer.residual is not None,

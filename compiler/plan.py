@@ -43,6 +43,11 @@ class Plan:
         return prod(self.counts[:4])
 
     @property
+    def stream_words(self) -> int:
+        """Weight words that the layer has in the program."""
+        return int(self.weights.shape[1]) * (1 if self.shared_weights else self.groups)
+
+    @property
     def tiles(self) -> int:
         """Tiles of one channel group."""
         return self.counts[4] * self.counts[5]

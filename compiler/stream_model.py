@@ -72,6 +72,8 @@ class Stream:
         The layers' part: when each layer ended, after a first 0.
     read_bank, tiles, pass_reads : int
         The layers' part: the bank that the running layer reads, its tiles, and reads of a pass.
+    wanted : int
+        The layers' part: weight words up to the end of the running layer.
     gaps : list of Gap
     """
 
@@ -83,6 +85,7 @@ class Stream:
         self.read_bank = 0
         self.tiles = 0
         self.pass_reads = 0
+        self.wanted = 0
         self._words = program.words
         self._ends = program.packet_ends
         self._packet = 0
@@ -123,7 +126,10 @@ class Stream:
         return self._constants[index]
 
     def conflicts_until(self, time: int) -> int:
-        """Accesses of the store to the feeder's bank since the last call, as far as known."""
+        """Accesses to the feeder's bank since the last call, as far as known.
+
+        Recalls for the running layer are not counted: they come while the feeder waits for them.
+        """
         while self._clock <= time and self._next():
             pass
         count = 0
@@ -209,7 +215,8 @@ class Stream:
         if self._recall_bank == self.read_bank:
             turns = CONFLICT_CYCLES.get(self.tiles, (self.pass_reads + 2,))
             cycles = turns[self._recall_left % len(turns)]
-            self._conflicts.append(max(self._recall_time, released) + cycles)
+            if self._weights >= self.wanted:
+                self._conflicts.append(max(self._recall_time, released) + cycles)
         self._recall_time = max(self._recall_time, released) + cycles
         self._recall_left -= 1
         self._arrive(self._recall_time, cycles)

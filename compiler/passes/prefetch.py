@@ -79,17 +79,12 @@ def _with_store(
     config: AcceleratorConfig,
 ) -> Program | None:
     """The program in which the weights of layers `first` and on are stored; None: no room."""
-    counts = [_stream_weights(plan) for plan in plans]
+    counts = [plan.stream_words for plan in plans]
     banks = [places[layer.input].bank for layer in layers]
     readers = [(count, bank) for count, bank in zip(counts, banks, strict=True)][first:]
     writer = StoreWriter(program, sum(counts[:first]), readers, free_words(places, config))
     start = sum(layer.cycles for layer in line.layers[:first])
     return writer.rewrite(_usable(line, banks, until=start))
-
-
-def _stream_weights(plan: Plan) -> int:
-    """Weight words that a layer has in the stream."""
-    return int(plan.weights.shape[1]) * (1 if plan.shared_weights else plan.groups)
 
 
 def free_words(places: Mapping[str, Placement], config: AcceleratorConfig) -> list[range]:
