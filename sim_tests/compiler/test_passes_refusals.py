@@ -171,3 +171,20 @@ def test_dump_after_a_pass_prints_the_graph_and_an_unknown_pass_is_named(tmp_pat
     )
     with pytest.raises(InputError, match=message):
         load_model(path, dump_after="nothing")
+
+
+def test_an_add_whose_sums_overflow_in_onnxruntime_is_refused(tmp_path: Path) -> None:
+    network = Network()
+    a, b = (
+        network.dequantize(network.input(name, "int8", (1, 4, 2, 2)), (scale, 0, "int8"))
+        for name, scale in (("a", 1.0), ("b", 8.0))
+    )
+    total = network.node("Add", a, b, name="sum", output="total")
+    network.output(network.quantize(total, (2.0**-20, 0, "int8"), output="y"), "int8")
+    refused(
+        network.save(tmp_path / "m.onnx"),
+        "m.onnx: Add 'sum' (node 2): adds an operand whose scale is 8.39e+06 times the result's",
+        f"  input '{a}' float32[1,4,2,2]",
+        f"  input '{b}' float32[1,4,2,2]",
+        "  help: ONNX Runtime's integers overflow there; quantize the result again",
+    )

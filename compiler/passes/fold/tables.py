@@ -51,6 +51,8 @@ CLASSES = ":classes"
 """Suffix of the constant operand that tells the class of each element."""
 
 CODES = 256
+LARGEST_RATIO = 2.0**20
+"""Of an Add's operand scale to its result's: far beyond it ONNX Runtime's int32 sums overflow."""
 
 
 def finish_table(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Made:
@@ -207,6 +209,12 @@ def _integer_table(pending: Pending, output: Value) -> Int8Array | None:
     if isinstance(pending.op, ir_float.FloatMul):
         table = multiply_table(a, b, y, dtype=output.dtype)
     else:
+        ratio = max(a.scale, b.scale) / y.scale
+        if ratio >= LARGEST_RATIO:
+            raise NotFoldable(
+                f"adds an operand whose scale is {ratio:.3g} times the result's",
+                "ONNX Runtime's integers overflow there; quantize the result again",
+            )
         table = add_table(a, b, y, dtype=output.dtype, scalar=_scalar_operand(pending))
     return np.clip(table, low - moved, high - moved).astype(np.int8)
 
