@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from qcompile.compiler import ir
@@ -21,6 +21,7 @@ from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import estimate
 from qcompile.compiler.passes.prefetch import prefetch
+from qcompile.compiler.passes.sink_moves import sink_moves
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.passes.window_columns import window_columns
 from qcompile.compiler.plan import Plan
@@ -56,12 +57,13 @@ class Compiled:
 
 
 def for_accelerator(model: ir.Model) -> ir.Model:
-    """The model with its inputs in the form in which the host sends them."""
+    """The model with its inputs as the host sends them, and with moves where they cancel."""
 
     def cycles(graph: ir.Graph, conv: ir.Conv) -> int | None:
         return estimate(convolution(graph, conv, conv.inputs[0]))
 
-    return window_columns(model, cycles)
+    model = window_columns(model, cycles)
+    return replace(model, graph=sink_moves(model.graph))
 
 
 def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:
