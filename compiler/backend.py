@@ -63,7 +63,8 @@ def for_accelerator(model: ir.Model) -> ir.Model:
         return estimate(convolution(graph, conv, conv.inputs[0]))
 
     model = window_columns(model, cycles)
-    return replace(model, graph=sink_moves(model.graph))
+    graph = sink_moves(model.graph)
+    return model if graph is model.graph else replace(model, graph=graph)
 
 
 def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:

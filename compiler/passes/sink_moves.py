@@ -23,6 +23,8 @@ SUNK = ":sunk"
 
 def sink_moves(graph: ir.Graph) -> ir.Graph:
     """The graph with its rearrangements as late as they can be, and without idle ones."""
+    if not any(isinstance(op, ir.Select) for op in graph.ops):
+        return graph
     return without_dead_ops(_Sinker(graph).result())
 
 
