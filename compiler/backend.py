@@ -25,6 +25,7 @@ from qcompile.compiler.passes.sink_moves import sink_moves
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.passes.window_columns import window_columns
 from qcompile.compiler.plan import Plan
+from qcompile.hw.boards import Board
 from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
 from qcompile.hw.layouts import (
     IMAGE_HEADER_BYTES,
@@ -149,6 +150,18 @@ def flash_image(compiled: Compiled) -> bytes:
         )
     )
     return header.ljust(IMAGE_HEADER_BYTES, b"\0") + program
+
+
+def check_flash(compiled: Compiled, board: Board) -> None:
+    """CapacityError where header and program are longer than the board's flash behind them."""
+    needed = IMAGE_HEADER_BYTES + 2 * len(compiled.program.words)
+    available = board.flash_bytes - IMAGE_OFFSET
+    if needed > available:
+        raise CapacityError(
+            f"{board.name}: the weights do not fit the flash",
+            context=[f"weights and program need {needed:,} bytes", f"available: {available:,}"],
+            help="use fewer channels in the layers with the most weights",
+        )
 
 
 def accelerator_map(compiled: Compiled) -> dict[str, object]:

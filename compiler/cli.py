@@ -1,8 +1,9 @@
 """The command `qcompile`: options, help and exit codes; each verb's work is in `commands`.
 
-Exit codes: 0 done, 1 an error that the user can mend (or a difference that `sim` found), 2 wrong
-usage, 130 interrupted. Any other exception is our bug and keeps its traceback. Modules of verbs are
-imported when they run, so that `qcompile --help` answers at once.
+Exit codes: 0 done, 1 an error that the user can mend (or a difference that `sim` found, or a model
+that `check` finds too large), 2 wrong usage, 130 interrupted. Any other exception is our bug and
+keeps its traceback. Modules of verbs are imported when they run, so that `qcompile --help` answers
+at once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from types import FrameType
 from qcompile.compiler.errors import QcompileError, UsageError
 from qcompile.runtime.options import parse_numbers, positive, shown
 
-VERBS = ("compile", "sim", "run", "flash", "doctor", "targets")
+VERBS = ("compile", "check", "sim", "run", "flash", "doctor", "targets")
 WRONG_USAGE = 2
 """As argparse has it."""
 INTERRUPTED = 130
@@ -36,6 +37,7 @@ Quantized ONNX to an FPGA accelerator, bit-identical to ONNX Runtime.
 EXAMPLES = {
     "": """\
 examples:
+  qcompile check model.onnx                            does it fit, how fast is it; seconds
   qcompile model.onnx --target ice40                   compile to build/model
   qcompile sim build/model --inputs x.npz              Verilog against golden and ONNX Runtime
   qcompile sim model.onnx --inputs x.npz --engine golden   accuracy, without hardware
@@ -48,6 +50,13 @@ examples:
   qcompile model.onnx --target ice40
   qcompile model.onnx --target ice40 --no-bitstream -o build/try
   qcompile model.onnx --target ice40 --shape image=1,3,64,64 --json > report.json""",
+    "check": """\
+examples:
+  qcompile check model.onnx
+  qcompile check model.onnx --target ice40 --shape image=1,3,64,64
+  qcompile check model.onnx --requant shift --json
+
+Exit code 0: it fits every target that was asked about; 1: it does not, or is refused.""",
     "sim": """\
 examples:
   qcompile sim build/model --inputs x.npz
@@ -153,6 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_compile(_add_verb(verbs, "compile", "make Verilog, program, bitstream and report"))
+    _add_check(_add_verb(verbs, "check", "say in seconds whether a model fits, and how fast it is"))
     _add_sim(_add_verb(verbs, "sim", "simulate, and compare with golden and ONNX Runtime"))
     _add_run(_add_verb(verbs, "run", "run inputs on a board, or on the simulated board"))
     _add_flash(_add_verb(verbs, "flash", "program a board with openFPGALoader"))
@@ -243,6 +253,13 @@ def _add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-bitstream", action="store_true", help="stop at the Verilog")
     parser.add_argument("--force", action="store_true", help="replace a build of another model")
     parser.add_argument("--dump-after", metavar="PASS", help="print the graph after a pass")
+    _add_json(parser)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--target", help="device family (default: every one)")
+    _add_model_options(parser)
     _add_json(parser)
 
 

@@ -40,4 +40,6 @@ class Problems:
         broken = any(isinstance(problem, ModelError) for problem in self._found)
         family = ModelError if broken else UnsupportedError
         lines = [line for problem in self._found for line in problem.render().splitlines()]
-        raise family(f"{self.file}: {len(self._found)} problems", context=lines)
+        raise family(
+            f"{self.file}: {len(self._found)} problems", context=lines, problems=self._found
+        )

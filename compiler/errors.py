@@ -16,12 +16,22 @@ class QcompileError(Exception):
         Facts that help to find it, a line each.
     help : str
         A way out. Empty only where there is none.
+    problems : sequence of QcompileError
+        Those that this error is the list of; empty where it is one itself.
     """
 
-    def __init__(self, message: str, *, context: Sequence[str] = (), help: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        context: Sequence[str] = (),
+        help: str = "",
+        problems: Sequence[QcompileError] = (),
+    ) -> None:
         self.message = message
         self.context = tuple(context)
         self.help = help
+        self.problems = tuple(problems)
         super().__init__(self.render())
 
     def render(self) -> str:

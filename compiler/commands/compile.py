@@ -29,7 +29,7 @@ MODEL = "model.onnx"
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, write the build directory, print the report."""
-    board = _board(arguments)
+    board = board_of(arguments.target, arguments.board)
     with Progress() as progress:
         progress.step("read the model")
         requant: backend.Mode = arguments.requant or "exact"
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             progress.note(shift_cost(exact.graph, model.graph).text())
         progress.step("plan layers and program")
         compiled = backend.compile_model(model, requant=requant)
+        backend.check_flash(compiled, board)
         core = hardware.accelerator_verilog(compiled.config, progress.step)
         files = {"accelerator.v": core}
         files |= hardware.board_verilog(compiled.config, board, progress.step)
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             placed = hardware.bitstream(compiled.config, board, progress.step)
             files |= placed.files
         progress.step("write the build directory")
-        record = report.to_record(_figures(compiled, board, placed))
+        record = report.to_record(figures(compiled, board, placed))
         files |= copies
         files |= {
             "flash.bin": backend.flash_image(compiled),
@@ -70,14 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _board(arguments: argparse.Namespace) -> Board:
-    """The board of --target and --board."""
-    if arguments.target != FAMILY:
+def board_of(target: str, board: str | None = None) -> Board:
+    """The board of --target and --board; UsageError where there is none."""
+    if target != FAMILY:
         raise UsageError(
-            f"--target {arguments.target}: no such device family",
+            f"--target {target}: no such device family",
             help=f"choose {FAMILY}; `qcompile targets` lists devices and boards",
         )
-    name = arguments.board or next(iter(BOARDS))
+    name = board or next(iter(BOARDS))
     if name not in BOARDS:
         raise UsageError(
             f"--board {name}: no such board", help=f"choose one of {', '.join(sorted(BOARDS))}"
@@ -101,9 +102,10 @@ def _model_files(path: Path) -> dict[str, bytes]:
     return files
 
 
-def _figures(
+def figures(
     compiled: backend.Compiled, board: Board, placed: hardware.Bitstream | None
 ) -> report.Figures:
+    """What the report says of a compilation; `placed` is None without place and route."""
     return report.Figures(
         model=compiled.model.name,
         sha256=compiled.model.sha256,

@@ -31,7 +31,8 @@ def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
         except (UnsupportedError, CapacityError) as error:
             problems.append(error)
     if problems:
-        raise UnsupportedError("\n".join(problem.render() for problem in problems))
+        text = "\n".join(problem.render() for problem in problems)
+        raise UnsupportedError(text, problems=problems)
     return tuple(state.layers)
 
 

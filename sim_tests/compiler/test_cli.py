@@ -20,7 +20,7 @@ from qcompile.compiler.golden.interpreter import run_graph
 from sim_tests.compiler.networks import Network, random_conv
 
 QCOMPILE = Path(sys.executable).parent / "qcompile"
-VERBS = ("compile", "sim", "run", "flash", "doctor", "targets")
+VERBS = ("compile", "check", "sim", "run", "flash", "doctor", "targets")
 
 
 @pytest.fixture

@@ -1,0 +1,117 @@
+"""Every step of a model in the order of execution: the host's, the accelerator's, the host's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qcompile.compiler import ir
+from qcompile.compiler.backend import Compiled
+from qcompile.compiler.layers import Layer, Shape3
+from qcompile.compiler.passes.batch_axis import host_shape
+from qcompile.compiler.plan import Plan
+from qcompile.compiler.report import shorten, table
+from qcompile.hw.layouts import WORD_CHANNELS, tensor_words
+from qcompile.runtime.host_ops import Array, run_host_ops
+
+BEFORE, ACCELERATOR, AFTER = "host before", "accelerator", "host after"
+"""Where a step runs."""
+
+Row = dict[str, Any]
+
+
+def layer_rows(
+    model: ir.Model, layers: Sequence[Layer], compiled: Compiled | None = None
+) -> list[Row]:
+    """All steps of a model that `for_accelerator` has prepared, as `qcompile check` lists them.
+
+    Shapes are those of the first operand and of the result: with the batch on the host, channels,
+    height and width on the accelerator. `memory_bytes` are those of a layer's tensors in the
+    activation memory, `weight_bytes` its weights in flash. What a step has not is None, and so
+    are `cycles` and `weight_bytes` without `compiled`.
+    """
+    inputs = {value.name: np.zeros(host_shape(value.shape), value.dtype) for value in model.inputs}
+    before, known = _host_rows(model.prologue, inputs, BEFORE)
+    values = model.graph.values
+    made = {name: np.zeros(values[name].shape, np.int8) for name in model.graph.outputs}
+    after, _ = _host_rows(model.epilogue, {**known, **made}, AFTER)
+    return [*before, *_accelerator_rows(layers, compiled), *after]
+
+
+def _host_rows(
+    steps: Sequence[Mapping[str, Any]], known: dict[str, Array], runs: str
+) -> tuple[list[Row], dict[str, Array]]:
+    """The host's steps; their shapes are found by running them on one sample of zeros."""
+    rows = []
+    for step in steps:
+        source, target = step["inputs"][0], step["outputs"][0]
+        shape = known[source].shape
+        with np.errstate(all="ignore"):
+            known = run_host_ops([step], known)
+        rows.append(_row(target, step["op"], runs, shape, known[target].shape))
+    return rows, known
+
+
+def _accelerator_rows(layers: Sequence[Layer], compiled: Compiled | None) -> list[Row]:
+    shapes = _tensor_shapes(layers)
+    rows = []
+    for index, layer in enumerate(layers):
+        row = _row(layer.name, layer.operator, ACCELERATOR, layer.input_shape, layer.output_shape)
+        tensors = {layer.input, layer.output, layer.residual} - {None}
+        words = sum(tensor_words(*shapes[name]) for name in tensors if name is not None)
+        row |= {"macs": layer.macs, "memory_bytes": words * WORD_CHANNELS}
+        if compiled is not None:
+            row["cycles"] = compiled.cycles[index].cycles
+            row["weight_bytes"] = flash_weight_bytes(compiled.plans[index])
+        rows.append(row)
+    return rows
+
+
+def _tensor_shapes(layers: Sequence[Layer]) -> dict[str, Shape3]:
+    """Shapes of all tensors in the activation memory, by name."""
+    shapes: dict[str, Shape3] = {}
+    for layer in layers:
+        shapes.setdefault(layer.input, layer.input_shape)
+        shapes[layer.output] = layer.tensor_shape
+        if layer.residual is not None:
+            shapes.setdefault(layer.residual, layer.tensor_shape)
+    return shapes
+
+
+def flash_weight_bytes(plan: Plan) -> int:
+    """Bytes of a layer's weights in flash, filled up to whole words; shared ones count once."""
+    return int((plan.weights[0] if plan.shared_weights else plan.weights).size)
+
+
+def _row(name: str, operator: str, runs: str, before: Sequence[int], after: Sequence[int]) -> Row:
+    return {
+        "name": name,
+        "op": operator,
+        "runs": runs,
+        "input_shape": list(before),
+        "output_shape": list(after),
+        "cycles": None,
+        "macs": None,
+        "memory_bytes": None,
+        "weight_bytes": None,
+    }
+
+
+def row_lines(rows: Sequence[Row]) -> list[str]:
+    """The rows as a plain table; `-` is what a step has not."""
+    head = ("layer", "op", "runs", "input", "output", "cycles", "MACs", "memory", "weights")
+    cells = [
+        (shorten(row["name"]), row["op"], *(_cell(value) for value in list(row.values())[2:]))
+        for row in rows
+    ]
+    return table(head, cells)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return "x".join(str(size) for size in value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "-" if value is None else str(value)
