@@ -26,7 +26,7 @@ ONCE = "once for each accelerator"
 def cache_folder(kind: str) -> Path:
     """Where made things of one kind stay between runs: in the user's cache folder."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "qcompile" / kind
+    return Path(root).absolute() / "qcompile" / kind
 
 
 @contextlib.contextmanager

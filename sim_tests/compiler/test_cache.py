@@ -16,6 +16,9 @@ from qcompile.compiler.errors import InputError
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.cache_folder("simulations") == tmp_path / "qcompile" / "simulations"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "beside")
+    assert cache.cache_folder("simulations") == tmp_path / "beside" / "qcompile" / "simulations"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.cache_folder("hardware") == tmp_path / ".cache" / "qcompile" / "hardware"
