@@ -229,5 +229,7 @@ def _define_constant(reading: _Reading, name: str, data: npt.NDArray[Any]) -> No
 def _guess_outputs(reading: _Reading, node: onnx.NodeProto) -> None:
     """Let reading go on behind a refused node, where shape inference knows its results."""
     for name in filter(None, node.output):
-        if name in reading.inferred:
-            reading.values[name] = replace(reading.inferred[name], name=name)
+        value = reading.inferred.get(name)
+        if value is None or len(value.shape) > MAX_RANK or value.elements * 4 > MAX_TENSOR_BYTES:
+            continue
+        reading.values[name] = replace(value, name=name)

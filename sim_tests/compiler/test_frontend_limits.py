@@ -176,3 +176,14 @@ def test_operator_of_a_later_opset_is_refused() -> None:
     check_counts(node, 14)
     with pytest.raises(Refusal, match=r"^opset 13 has no operator HardSwish$"):
         check_counts(node, 13)
+
+
+def test_refused_result_of_absurd_size_does_not_stop_the_reader(tmp_path: Path) -> None:
+    network = Network()
+    network.input("x", "int8", (1, 3, 6, 6))
+    pads = [0, 1 << 40, 0, 0]
+    y = network.node("MaxPool", "x", name="p", kernel_shape=[1, 1], pads=pads)
+    limits = [network.constant([value], "int64") for value in (0, 1, 2)]
+    network.output(network.node("Slice", y, *limits), "int8")
+    with pytest.raises(QcompileError, match=r"^m\.onnx: MaxPool 'p' \(node 0\): "):
+        load_model(network.save(tmp_path / "m.onnx"))
