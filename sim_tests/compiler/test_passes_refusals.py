@@ -188,3 +188,34 @@ def test_an_add_whose_sums_overflow_in_onnxruntime_is_refused(tmp_path: Path) ->
         f"  input '{b}' float32[1,4,2,2]",
         "  help: ONNX Runtime's integers overflow there; quantize the result again",
     )
+
+
+def test_moved_codes_read_with_other_parameters_are_refused(tmp_path: Path) -> None:
+    network = Network()
+    codes = add_conv(network, network.input("x", "int8", (1, 4, 1, 1)))
+    flat = network.node("Flatten", codes, name="f", output="f_codes")
+    real = network.dequantize(flat, (0.05, 4, "int8"))
+    product = network.node("MatMul", real, network.weight(np.ones((4, 2), np.int8), 0.01))
+    network.output(network.quantize(product, INT8, output="y"), "int8")
+    refused(
+        network.save(tmp_path / "m.onnx"),
+        "m.onnx: Flatten 'f' (node 4): moves codes of scale 0.0500000007 and zero point 3, but "
+        "'f_codes' is read with 0.0500000007 and 4",
+        "  input 'c_codes' int8[1,4,1,1]",
+        "  help: give QuantizeLinear and DequantizeLinear of one tensor the same parameters",
+    )
+
+
+@pytest.mark.parametrize("operator", ["Sigmoid", "Softmax"])
+def test_function_of_a_quantized_constant_is_refused(tmp_path: Path, operator: str) -> None:
+    network = Network()
+    network.output(add_conv(network, network.input("x", "int8", (1, 4, 2, 2))), "int8")
+    real = network.weight(np.arange(3, dtype=np.int8), 0.01)
+    shares = network.node(operator, real, name="s")
+    network.output(network.quantize(shares, INT8, output="y"), "int8")
+    refused(
+        network.save(tmp_path / "m.onnx"),
+        f"m.onnx: {operator} 's' (node 5): operand '{real}' is a constant",
+        f"  input '{real}' float32[3]",
+        "  help: simplify the model before it is quantized, so that no constant is computed",
+    )

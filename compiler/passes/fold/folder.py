@@ -25,6 +25,10 @@ NOT_QUANTIZED = (
     "(onnxruntime quantize_static does it)"
 )
 
+SAME_PARAMETERS = "give QuantizeLinear and DequantizeLinear of one tensor the same parameters"
+
+COMPUTED_CONSTANT = "simplify the model before it is quantized, so that no constant is computed"
+
 MOVED_CODES = ":codes"
 """Suffix of codes that are moved behind a DequantizeLinear: the float tensor keeps its name,
 because it may be an output of the model. A QuantizeLinear behind the moves gives them its own."""
@@ -119,7 +123,7 @@ class Folder:
                 f"reads '{code}' with scale {quantization.scale:.9g} and zero point "
                 f"{quantization.zero_point}, but it was made with {value.quantization.scale:.9g} "
                 f"and {value.quantization.zero_point}",
-                "give QuantizeLinear and DequantizeLinear of one tensor the same parameters",
+                SAME_PARAMETERS,
             )
 
     def move_codes(self, op: CodeMove, codes: Sequence[Value]) -> None:
@@ -133,6 +137,9 @@ class Folder:
 
     def keep(self, op: Op) -> None:
         """Leave an operation to the host, with its operands as real tensors."""
+        for name in op.inputs:
+            if name in self.weights or name in self.constants:
+                raise NotFoldable(f"operand '{name}' is a constant", COMPUTED_CONSTANT)
         names = tuple(self.real(name) for name in op.inputs)
         if all(name in self.values for name in names):
             self.values[op.name] = self.graph.values[op.name]
@@ -196,7 +203,7 @@ class Folder:
         )
 
     def _describe(self, name: str) -> str:
-        value = self.graph.values[name]
+        value = self.graph.values.get(name) or self.values[name]
         return f"input '{name}' {value.dtype}{list(value.shape)}".replace(", ", ",")
 
 
@@ -209,6 +216,23 @@ def spread_quantization(folder: Folder) -> None:
         source, target = folder.values[known], folder.values[unknown]
         if target.quantization is None:
             folder.values[unknown] = replace(target, quantization=source.quantization)
+    for op in moves:
+        _refuse_other_meaning(folder, op)
+
+
+def _refuse_other_meaning(folder: Folder, op: Op) -> None:
+    """Refuse a move of codes whose DequantizeLinear states other parameters than their maker."""
+    after = folder.values[op.name].quantization
+    for name in op.inputs:
+        before = folder.values[name].quantization
+        if after is None or before is None or before == after:
+            continue
+        refusal = NotFoldable(
+            f"moves codes of scale {before.scale:.9g} and zero point {before.zero_point}, but "
+            f"'{op.name}' is read with {after.scale:.9g} and {after.zero_point}",
+            SAME_PARAMETERS,
+        )
+        return folder.report(op, refusal)
 
 
 def name_moved_codes(folder: Folder) -> None:
@@ -234,3 +258,6 @@ def name_moved_codes(folder: Folder) -> None:
     ]
     folder.alias = {name: names.get(code, code) for name, code in folder.alias.items()}
     folder.codes = {name: names.get(code, code) for name, code in folder.codes.items()}
+    for name, pending in folder.pending.items():
+        inputs = tuple(replace(x, name=names.get(x.name, x.name)) for x in pending.inputs)
+        folder.pending[name] = replace(pending, inputs=inputs)

@@ -36,6 +36,9 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
     if source in folder.weights:
         folder.constants[op.name] = quantize_constant(folder.weights[source].real(), op)
         return
+    if source in folder.constants:
+        folder.constants[op.name] = quantize_constant(folder.constants[source], op)
+        return
     output = replace(folder.graph.values[op.name], quantization=per_tensor(op))
     folder.values[op.name] = output
     if source in folder.codes:
