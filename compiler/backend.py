@@ -68,16 +68,19 @@ def for_accelerator(model: ir.Model) -> ir.Model:
     return model if graph is model.graph else replace(model, graph=graph)
 
 
-def compile_model(model: ir.Model, *, requant: Mode) -> Compiled:
-    """Lower, allocate, tile, emit, predict. UnsupportedError or CapacityError name the layer.
+def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
+    """Lower, allocate, tile, emit, predict, for a board's device and its flash.
 
+    UnsupportedError or CapacityError name the layer.
     Memory comes first: a picture that is too large for it is often too large for counters too.
     """
     model = for_accelerator(model)
     graph = model.graph
     layers = lower(graph, requant)
     max_shift = _max_shift(layers) if requant == "exact" else MAX_SHIFTS[0]
-    config = AcceleratorConfig(acc_width=_acc_width(layers), max_shift=max_shift, requant=requant)
+    config = replace(
+        board.device.config, acc_width=_acc_width(layers), max_shift=max_shift, requant=requant
+    )
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
     plans = tile(layers, config)
     program = emit_program(layers, plans, places, config)

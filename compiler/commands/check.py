@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from qcompile.compiler import artifact, backend, report
-from qcompile.compiler.commands.compile import FAMILY, board_of, figures
+from qcompile.compiler.commands.compile import figures
 from qcompile.compiler.console import Progress
 from qcompile.compiler.errors import CapacityError, ModelError, QcompileError, UnsupportedError
 from qcompile.compiler.ir import Model
 from qcompile.compiler.layer_table import layer_rows, row_lines
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.targets import choose_board, default_boards
 from qcompile.hw.boards import Board
 from qcompile.hw.layouts import IMAGE_OFFSET
 
-TARGETS = (FAMILY,)
 FITS, TOO_LARGE, REFUSED = "fits", "does not fit", "refused"
 FIGURES = (
     *("cycles", "utilization", "memory", "clock_mhz", "latency_ms", "inferences_per_second"),
@@ -28,8 +28,12 @@ FIGURES = (
 
 def run(arguments: argparse.Namespace) -> int:
     """Print layers and verdict; 0 where the model fits every target that was asked about."""
-    families = TARGETS if arguments.target is None else (arguments.target,)
-    boards = {family: board_of(family) for family in families}
+    asked = {
+        "family": arguments.target,
+        "device": arguments.device,
+        "board": arguments.board,
+    }
+    boards = (choose_board(**asked),) if any(asked.values()) else default_boards()
     requant: backend.Mode = arguments.requant or "exact"
     try:
         with Progress() as progress:
@@ -37,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             shapes = dict(arguments.shape)
             model = load_model(arguments.model, shapes=shapes, requant=requant)
             progress.step("plan layers and program")
-            found = [_check(model, requant, name, board) for name, board in boards.items()]
+            found = [_check(model, requant, board) for board in boards]
     except (ModelError, UnsupportedError) as error:
         if not arguments.json:
             raise
@@ -57,11 +61,11 @@ def _record(name: str, sha256: str | None, requant: str, **rest: Any) -> dict[st
     return {"model": {"name": name, "sha256": sha256}, "requant": requant, **rest}
 
 
-def _check(model: Model, requant: backend.Mode, family: str, board: Board) -> dict[str, Any]:
+def _check(model: Model, requant: backend.Mode, board: Board) -> dict[str, Any]:
     """What a target makes of a model: an element of the record's `targets`."""
     target: dict[str, Any] = {
-        "family": family,
-        "device": f"iCE40{board.device}",
+        "family": board.device.family,
+        "device": board.device.part,
         "board": board.name,
         "verdict": FITS,
         "problems": [],
@@ -70,7 +74,7 @@ def _check(model: Model, requant: backend.Mode, family: str, board: Board) -> di
         "flash": None,
     }
     try:
-        compiled = backend.compile_model(model, requant=requant)
+        compiled = backend.compile_model(model, board=board, requant=requant)
         backend.check_flash(compiled, board)
     except (CapacityError, UnsupportedError) as error:
         verdict = TOO_LARGE if isinstance(error, CapacityError) else REFUSED

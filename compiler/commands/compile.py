@@ -11,25 +11,25 @@ from typing import Any
 
 from qcompile.compiler import artifact, backend, hardware, report
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import InputError, UsageError
+from qcompile.compiler.errors import InputError
 from qcompile.compiler.frontend.loader import load_model_file
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.ir import Value
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.shift_cost import shift_cost
-from qcompile.hw.boards import BOARDS, Board
+from qcompile.compiler.targets import choose_board
+from qcompile.hw.boards import Board
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
 from qcompile.runtime import protocol
 from qcompile.runtime.driver import WORDS_A_FRAME
 
-FAMILY = "ice40"
 MODEL = "model.onnx"
 """Name of the copy; external data keeps its own names."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, write the build directory, print the report."""
-    board = board_of(arguments.target, arguments.board)
+    board = choose_board(family=arguments.target, device=arguments.device, board=arguments.board)
     with Progress() as progress:
         progress.step("read the model")
         requant: backend.Mode = arguments.requant or "exact"
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             exact = load_model(arguments.model, shapes=dict(arguments.shape))
             progress.note(shift_cost(exact.graph, model.graph).text())
         progress.step("plan layers and program")
-        compiled = backend.compile_model(model, requant=requant)
+        compiled = backend.compile_model(model, board=board, requant=requant)
         backend.check_flash(compiled, board)
         core = hardware.accelerator_verilog(compiled.config, progress.step)
         files = {"accelerator.v": core}
@@ -69,21 +69,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         print(f"\nwritten to {folder}")
     return 0
-
-
-def board_of(target: str, board: str | None = None) -> Board:
-    """The board of --target and --board; UsageError where there is none."""
-    if target != FAMILY:
-        raise UsageError(
-            f"--target {target}: no such device family",
-            help=f"choose {FAMILY}; `qcompile targets` lists devices and boards",
-        )
-    name = board or next(iter(BOARDS))
-    if name not in BOARDS:
-        raise UsageError(
-            f"--board {name}: no such board", help=f"choose one of {', '.join(sorted(BOARDS))}"
-        )
-    return BOARDS[name]
 
 
 def _model_files(path: Path) -> dict[str, bytes]:
@@ -110,8 +95,8 @@ def figures(
         model=compiled.model.name,
         sha256=compiled.model.sha256,
         weights=sum(int(layer.weight[0].size) for layer in compiled.layers if layer.macs),
-        family=FAMILY,
-        device=f"iCE40{board.device}",
+        family=board.device.family,
+        device=board.device.part,
         board=board.name,
         rows=compiled.config.rows,
         columns=compiled.config.columns,
@@ -126,7 +111,7 @@ def figures(
         memory=backend.memory_usage(compiled),
         resources=None if placed is None else placed.resources,
         fmax_mhz=None if placed is None else round(placed.fmax_mhz, 3),
-        clock_mhz=hardware.CLOCK_HZ / 1e6,
+        clock_mhz=board.device.clock_hz / 1e6,
         link_bytes=link_bytes(compiled),
         link_baud=protocol.BAUD,
         bitstream=None if placed is None else next(iter(placed.files)),
@@ -139,7 +124,12 @@ def _manifest(compiled: backend.Compiled, board: Board) -> dict[str, Any]:
     return {
         "qcompile": version("qcompile"),
         "model": {"name": model.name, "file": MODEL, "sha256": model.sha256},
-        "target": {"family": FAMILY, "device": f"iCE40{board.device}", "board": board.name},
+        "target": {
+            "family": board.device.family,
+            "device": board.device.part,
+            "board": board.name,
+            "loader": board.loader_board,
+        },
         "requant": compiled.config.requant,
         "configuration": {**asdict(compiled.config), "id": compiled.config.id},
         "inputs": [_value(value) for value in model.inputs],
@@ -151,7 +141,7 @@ def _manifest(compiled: backend.Compiled, board: Board) -> dict[str, Any]:
             "offset": IMAGE_OFFSET + IMAGE_HEADER_BYTES,
             "bytes": 2 * len(compiled.program.words),
         },
-        "clock_hz": hardware.CLOCK_HZ,
+        "clock_hz": board.device.clock_hz,
     }
 
 

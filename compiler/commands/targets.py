@@ -1,30 +1,74 @@
-"""`qcompile targets`: the devices and boards that qcompile knows."""
+"""`qcompile targets`: the devices and boards that qcompile knows, and what they hold."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from qcompile.compiler.report import table
-from qcompile.hw.boards import BOARDS
+from qcompile.hw.boards import BOARDS, Board
+
+HEAD = (
+    *("target", "device", "board", "logic", "block RAM", "DSP", "activations", "flash", "lines"),
+    *("clock", "MACs"),
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a table, or JSON."""
-    rows = [
-        {
-            "target": "ice40",
-            "device": f"iCE40{board.device}",
-            "board": name,
-            "package": board.package,
-            "flash_bytes": board.flash_bytes,
-        }
-        for name, board in BOARDS.items()
-    ]
+    rows = [_row(board) for board in BOARDS.values()]
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return 0
-    head = ("target", "device", "board", "package", "flash bytes")
-    cells = [[f"{x:,}" if isinstance(x, int) else str(x) for x in row.values()] for row in rows]
-    print("\n".join(table(head, cells)))
+    print("\n".join(table(HEAD, [_cells(row) for row in rows], left=3)))
+    if not all(row["place_and_route"] for row in rows):
+        print("\nno bitstream: " + ", ".join(r["board"] for r in rows if not r["place_and_route"]))
     return 0
+
+
+def _row(board: Board) -> dict[str, Any]:
+    """A board and its device: an element of what --json prints."""
+    device = board.device
+    return {
+        "target": device.family,
+        "device": device.name,
+        "part": device.part,
+        "board": board.name,
+        "package": board.package,
+        "logic_cells": device.logic_cells,
+        "block_rams": device.block_rams,
+        "block_ram_bytes": device.block_rams * device.block_ram_bits // 8,
+        "dsp": device.multipliers,
+        "activation_bytes": device.activation_bytes,
+        "flash_bytes": board.flash_bytes,
+        "flash_lines": board.flash_lines,
+        "clock_mhz": device.clock_hz / 1e6,
+        "macs_per_cycle": device.config.macs_per_cycle,
+        "place_and_route": device.place_and_route,
+        "loader": board.loader_board,
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["target"],
+        f"{row['device']} ({row['part']})",
+        row["board"],
+        f"{row['logic_cells']:,}",
+        _size(row["block_ram_bytes"]),
+        str(row["dsp"]),
+        _size(row["activation_bytes"]),
+        _size(row["flash_bytes"]),
+        str(row["flash_lines"]),
+        f"{row['clock_mhz']:.0f} MHz",
+        str(row["macs_per_cycle"]),
+    ]
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit that leaves them whole."""
+    for unit, size in (("MB", 1 << 20), ("KB", 1 << 10)):
+        if count % size == 0:
+            return f"{count // size:,} {unit}"
+    return f"{count:,} B"

@@ -1,4 +1,4 @@
-"""The boards that bitstreams are made for: add one here and in runtime/flash.py."""
+"""The boards that bitstreams are made for; the first of a device is its default."""
 
 from qcompile.hw.boards.board import Board, BoardPorts
 from qcompile.hw.boards.icebreaker import ICEBREAKER

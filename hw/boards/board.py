@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qcompile.hw.devices import Device
+
 if TYPE_CHECKING:
     from amaranth.build import Platform
 
@@ -31,8 +33,11 @@ class Board:
 
     Attributes
     ----------
-    name, device, package : str
-        `device` is the name of the target device, such as "UP5K".
+    name : str
+        As `--board` takes it.
+    device : Device
+    package : str
+        The device's package by nextpnr's name.
     platform : callable
         Makes the Amaranth platform: pins and tool flow.
     oscillator_hz : int
@@ -46,7 +51,7 @@ class Board:
     """
 
     name: str
-    device: str
+    device: Device
     package: str
     platform: Callable[[], Platform]
     oscillator_hz: int

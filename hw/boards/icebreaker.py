@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qcompile.hw.boards.board import Board, BoardPorts
+from qcompile.hw.devices import UP5K
 
 if TYPE_CHECKING:
     from amaranth.build import Platform
@@ -21,7 +22,7 @@ def _platform() -> Platform:
 
 ICEBREAKER = Board(
     name="icebreaker",
-    device="UP5K",
+    device=UP5K,
     package="sg48",
     platform=_platform,
     oscillator_hz=12_000_000,

@@ -18,6 +18,7 @@ from qcompile.compiler.backend import (
     memory_usage,
 )
 from qcompile.compiler.errors import CapacityError, UnsupportedError
+from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.config import AcceleratorConfig
 from sim_tests.compiler.integer_graphs import IntegerGraph, model_of
 
@@ -56,7 +57,7 @@ def scaled(shifts: list[int]) -> ir.Requant:
 def test_accumulators_are_the_narrowest_that_hold_every_sum(
     channels: int, weight: int, width: int, rng: np.random.Generator
 ) -> None:
-    compiled = compile_model(single(rng, channels, weight), requant="exact")
+    compiled = compile_model(single(rng, channels, weight), board=ICEBREAKER, requant="exact")
     assert compiled.config.acc_width == width
 
 
@@ -65,7 +66,9 @@ def test_requantization_unit_is_the_smallest_that_does_every_shift(
     shifts: list[int], limit: int, rng: np.random.Generator
 ) -> None:
     # Sums of 127 * 127 * 300 and scales from 2**-17 on: no channel is constant.
-    compiled = compile_model(single(rng, 300, 127, mode=scaled(shifts)), requant="exact")
+    compiled = compile_model(
+        single(rng, 300, 127, mode=scaled(shifts)), board=ICEBREAKER, requant="exact"
+    )
     assert compiled.config.max_shift == limit
 
 
@@ -83,7 +86,7 @@ def test_shifts_that_no_unit_does_together_are_refused(rng: np.random.Generator)
         "  help: choose scales of the two layers nearer to each other"
     )
     with pytest.raises(UnsupportedError, match=rf"^{re.escape(message)}$"):
-        compile_model(model_of(replace(graph, ops=tuple(ops))), requant="exact")
+        compile_model(model_of(replace(graph, ops=tuple(ops))), board=ICEBREAKER, requant="exact")
 
 
 def test_sums_beyond_the_widest_accumulator_are_refused(rng: np.random.Generator) -> None:
@@ -99,17 +102,17 @@ def test_sums_beyond_the_widest_accumulator_are_refused(rng: np.random.Generator
         "  help: split the layer into layers with fewer inputs"
     )
     with pytest.raises(CapacityError, match=rf"^{re.escape(message)}$"):
-        compile_model(model, requant="shift")
+        compile_model(model, board=ICEBREAKER, requant="shift")
 
 
 def test_mode_shift_compiles_with_any_right_shift(rng: np.random.Generator) -> None:
     requant = replace(scaled([0, 3, 9, 20]), mode="shift", mantissa=np.ones(4, np.int64))
-    compiled = compile_model(single(rng, 300, 127, mode=requant), requant="shift")
+    compiled = compile_model(single(rng, 300, 127, mode=requant), board=ICEBREAKER, requant="shift")
     assert compiled.config.requant == "shift"
 
 
 def test_flash_image_is_a_header_of_256_bytes_and_the_program(rng: np.random.Generator) -> None:
-    compiled = compile_model(single(rng, 9, 5), requant="exact")
+    compiled = compile_model(single(rng, 9, 5), board=ICEBREAKER, requant="exact")
     image = flash_image(compiled)
     program = np.array(compiled.program.words, "<u2").tobytes()
     assert image[256:] == program
@@ -140,7 +143,7 @@ def test_map_and_usage_name_every_tensor_where_it_lies(rng: np.random.Generator)
     a = g.conv(g.input(5, 4, 2), 6, (3, 1))
     b = g.pool(a, (2, 2))
     flat = g.reshape(b, (1, 6))
-    compiled = compile_model(model_of(g.graph(flat, a)), requant="exact")
+    compiled = compile_model(model_of(g.graph(flat, a)), board=ICEBREAKER, requant="exact")
     found = accelerator_map(compiled)
     x_bank = compiled.places["x0"].bank
     low, high = x_bank << 14, (1 - x_bank) << 14

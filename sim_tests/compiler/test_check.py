@@ -98,7 +98,9 @@ def test_figures_are_those_of_the_compilation(
     save_network(folder / "m.onnx", rng, 6)
     (target,) = checked(capsys, 0, "m.onnx", "--target", "ice40")["targets"]
     assert cli.main(["check", "m.onnx", "--requant", "shift"]) == 0
-    compiled = compile_model(load_model(folder / "m.onnx"), requant="exact")
+    compiled = compile_model(
+        load_model(folder / "m.onnx"), board=BOARDS["icebreaker"], requant="exact"
+    )
     cycles = [row["cycles"] for row in target["layers"] if row["runs"] == "accelerator"]
     assert cycles == [layer.cycles for layer in compiled.cycles]
     weights = sum(
@@ -224,7 +226,9 @@ def test_a_missing_file_is_refused_as_compile_does(
 
 def test_a_program_longer_than_the_flash_is_refused(folder: Path, rng: np.random.Generator) -> None:
     save_network(folder / "m.onnx", rng, 6)
-    compiled = compile_model(load_model(folder / "m.onnx"), requant="exact")
+    compiled = compile_model(
+        load_model(folder / "m.onnx"), board=BOARDS["icebreaker"], requant="exact"
+    )
     needed = 256 + 2 * len(compiled.program.words)
     board = replace(BOARDS["icebreaker"], flash_bytes=0x100000 + needed)
     check_flash(compiled, board)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, load, save, save_model
 from qcompile.compiler import cli
 from qcompile.compiler.artifact import write_build
 from qcompile.compiler.golden.interpreter import run_graph
+from qcompile.hw.boards import BOARDS
 from sim_tests.compiler.networks import Network, random_conv
 
 QCOMPILE = Path(sys.executable).parent / "qcompile"
@@ -108,10 +109,18 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_targets_lists_device_and_board(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["targets"]) == 0
-    assert "iCE40UP5K  icebreaker" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines[2:]] == [
+        [board.device.family, board.device.name, f"({board.device.part})", board.name]
+        for board in BOARDS.values()
+    ]
+    # iCE40 UltraPlus data sheet: 5,280 LUTs, 120 kbit, 8 multipliers, 1,024 kbit; W25Q128JV: 16 MB.
+    cells = ["5,280", "15 KB", "8", "128 KB", "16 MB", "4", "24 MHz", "16"]
+    assert re.split("  +", lines[2]) == ["ice40", "up5k (iCE40UP5K)", "icebreaker", *cells]
     assert cli.main(["targets", "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)
-    assert (row["target"], row["board"]) == ("ice40", "icebreaker")
+    row, *_ = json.loads(capsys.readouterr().out)
+    assert (row["target"], row["device"], row["board"]) == ("ice40", "up5k", "icebreaker")
+    assert (row["flash_bytes"], row["activation_bytes"]) == (1 << 24, 1 << 17)
 
 
 # ------------------------------------------------------------------------------- sim
@@ -318,8 +327,13 @@ def test_unknown_target_and_board_list_what_there_is(
     assert misused(capsys, "m.onnx", "--target", "ecp5").startswith(
         "--target ecp5: no such device family\n  help: choose ice40"
     )
+    known = f"{' one of' if len(BOARDS) > 1 else ''} {', '.join(sorted(BOARDS))}"
     assert misused(capsys, "m.onnx", "--target", "ice40", "--board", "fomu") == (
-        "--board fomu: no such board\n  help: choose one of icebreaker\n"
+        f"--board fomu: no such board\n  help: choose{known}; `qcompile targets` lists devices and "
+        "boards\n"
+    )
+    assert misused(capsys, "check", "m.onnx", "--device", "lp1k").startswith(
+        "--device lp1k: no such device\n  help: choose"
     )
 
 
@@ -381,7 +395,9 @@ def test_a_package_that_is_missing_is_one_message(folder: Path, package: str) ->
 def test_wrong_usage_ends_with_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert usage_error(capsys, "m.onnx").endswith("are required: --target")
+    assert misused(capsys, "m.onnx").startswith(
+        "no target is given\n  help: add --target ice40, --device up5k"
+    )
     assert usage_error(capsys, "m.onnx", "--target", "ice40", "--shape", "x=a").endswith(
         "argument --shape: 'x=a' is not of the form NAME=1,3,224,224"
     )

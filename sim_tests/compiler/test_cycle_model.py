@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qcompile.compiler.backend import Compiled, compile_model
+from qcompile.hw.boards.icebreaker import ICEBREAKER
 from sim_tests.compiler.integer_graphs import IntegerGraph, Pair, model_of
 
 WORD_CYCLES = 4
@@ -14,7 +15,7 @@ WORD_CYCLES = 4
 
 def compiled(g: IntegerGraph, *outputs: str) -> Compiled:
     """The graph's program with its prediction."""
-    return compile_model(model_of(g.graph(*outputs)), requant="exact")
+    return compile_model(model_of(g.graph(*outputs)), board=ICEBREAKER, requant="exact")
 
 
 def convolution(out: int, size: Pair, channels: int = 8) -> Compiled:

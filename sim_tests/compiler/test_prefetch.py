@@ -12,6 +12,7 @@ from qcompile.compiler.cycle_model import predict
 from qcompile.compiler.passes.allocate import allocate
 from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.prefetch import free_words
+from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.program import crc16
 from sim_tests.compiler.integer_graphs import IntegerGraph, model_of
 
@@ -73,7 +74,7 @@ def network(rng: np.random.Generator, pixels: int, late: int) -> Compiled:
     x = g.conv(g.input(8, pixels, pixels), 16, (3, 3), pads=(1, 1, 1, 1))
     x = g.pool(g.conv(x, 16, (3, 3), pads=(1, 1, 1, 1)), (pixels, pixels))
     graph = g.graph(g.conv(g.conv(x, late), late))
-    return compile_model(model_of(graph), requant="exact")
+    return compile_model(model_of(graph), board=ICEBREAKER, requant="exact")
 
 
 def test_every_weight_comes_back_in_its_order(rng: np.random.Generator) -> None:
@@ -100,13 +101,15 @@ def test_a_store_saves_cycles_and_none_is_made_where_it_would_not(
     weights = 8 * sum(plan.weights[:, :, 0].size for plan in compiled.plans)
     assert 0.05 * weights < saved < weights, "a stored word saves at most its time in the stream"
     g = IntegerGraph(rng)
-    still = compile_model(model_of(g.graph(g.conv(g.input(64), 64))), requant="exact")
+    still = compile_model(
+        model_of(g.graph(g.conv(g.input(64), 64))), board=ICEBREAKER, requant="exact"
+    )
     assert still.program.words == plain_program(still).words, "no layer before leaves a gap"
 
 
 def test_free_words_lie_above_all_tensors(rng: np.random.Generator) -> None:
     g = IntegerGraph(rng)
     graph = g.graph(g.conv(g.input(4, 10, 10), 8))
-    compiled = compile_model(model_of(graph), requant="exact")
+    compiled = compile_model(model_of(graph), board=ICEBREAKER, requant="exact")
     places = allocate(compiled.layers, graph.inputs, outputs_of(graph), compiled.config)
     assert free_words(places, compiled.config) == [range(100, 16384), range(200, 16384)]

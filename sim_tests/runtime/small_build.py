@@ -47,7 +47,12 @@ def manifest() -> dict[str, Any]:
     return {
         "qcompile": "0.1.0",
         "model": {"name": "small", "file": "model.onnx", "sha256": SHA256},
-        "target": {"family": "ice40", "device": "UP5K", "board": "icebreaker"},
+        "target": {
+            "family": "ice40",
+            "device": "iCE40UP5K",
+            "board": "icebreaker",
+            "loader": "ice40_generic",
+        },
         "configuration": {"id": small_board.CONFIG.id},
         "inputs": [
             {"name": "x", "shape": [1, 3, 2, 2], "dtype": "float32", "quantization": quantization}

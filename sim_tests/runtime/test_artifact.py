@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 from qcompile.hw import layouts as hw_layouts
-from qcompile.hw.boards import BOARDS
 from qcompile.runtime import layouts
 from qcompile.runtime.artifact import Place, open_artifact
 from qcompile.runtime.errors import BoardError
-from qcompile.runtime.flash import LOADER_BOARDS
 from sim_tests.runtime import small_build
 
 
@@ -34,7 +32,6 @@ def test_constants_are_the_hardware_s() -> None:
     for name in ("WORD_CHANNELS", "IMAGE_OFFSET", "IMAGE_HEADER_BYTES", "IMAGE_MAGIC"):
         assert getattr(layouts, name) == getattr(hw_layouts, name)
     assert layouts.IMAGE_VERSION == hw_layouts.IMAGE_VERSION
-    assert {name: board.loader_board for name, board in BOARDS.items()} == LOADER_BOARDS
 
 
 def test_build_directory_is_read(tmp_path: Path) -> None:

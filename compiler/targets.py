@@ -1,0 +1,62 @@
+"""Which board a compilation is for: what --target, --device and --board say together."""
+
+from __future__ import annotations
+
+from qcompile.compiler.errors import UsageError
+from qcompile.hw.boards import BOARDS, Board
+from qcompile.hw.devices import DEVICES
+
+FAMILIES = tuple(dict.fromkeys(device.family for device in DEVICES.values()))
+
+
+def choose_board(*, family: str | None, device: str | None, board: str | None) -> Board:
+    """The first board that is all of what is asked for; None asks for nothing.
+
+    So a family alone means its first device, and a device alone its first board. UsageError where
+    nothing is asked for, a name is unknown, or no board is all of it.
+    """
+    asked = {"target": family, "device": device, "board": board}
+    if not any(asked.values()):
+        raise UsageError(
+            "no target is given",
+            help=f"add --target {', '.join(FAMILIES)}, --device {', '.join(DEVICES)} or "
+            f"--board {', '.join(sorted(BOARDS))}",
+        )
+    _require_known("target", family, "device family", FAMILIES)
+    _require_known("device", device, "device", tuple(DEVICES))
+    _require_known("board", board, "board", tuple(BOARDS))
+    for candidate in BOARDS.values():
+        has = {
+            "target": candidate.device.family,
+            "device": candidate.device.name,
+            "board": candidate.name,
+        }
+        if all(value in (None, has[option]) for option, value in asked.items()):
+            return candidate
+    words = " ".join(f"--{option} {value}" for option, value in asked.items() if value)
+    raise UsageError(
+        f"{words}: no board is all of that",
+        help="choose one of " + "; ".join(_options(candidate) for candidate in BOARDS.values()),
+    )
+
+
+def default_boards() -> tuple[Board, ...]:
+    """The first board of every device."""
+    return tuple(
+        choose_board(family=None, device=device, board=None)
+        for device in dict.fromkeys(board.device.name for board in BOARDS.values())
+    )
+
+
+def _options(board: Board) -> str:
+    return f"--device {board.device.name} --board {board.name}"
+
+
+def _require_known(option: str, value: str | None, noun: str, known: tuple[str, ...]) -> None:
+    if value is None or value in known:
+        return
+    choice = "choose" if len(known) == 1 else "choose one of"
+    raise UsageError(
+        f"--{option} {value}: no such {noun}",
+        help=f"{choice} {', '.join(sorted(known))}; `qcompile targets` lists devices and boards",
+    )
