@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes.util
 import dataclasses
-import importlib
 import importlib.metadata
 import importlib.util
 import json as json_module
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qcompile.compiler import libpython
 from qcompile.compiler.requirements import pip_install
 from qcompile.compiler.toolchain import Tool, find_tools
 
@@ -99,19 +99,15 @@ def _package(distribution: str, module: str, purpose: str, commands: tuple[str, 
 
 
 def _libpython() -> Finding:
-    path = None
-    if importlib.util.find_spec("find_libpython") is not None:  # comes with cocotb, and serves it
-        path = importlib.import_module("find_libpython").find_libpython()
-    series = f"{sys.version_info.major}.{sys.version_info.minor}"
-    path = path or ctypes.util.find_library(f"python{series}")
+    path = libpython.find_libpython()
     return Finding(
         name="libpython",
         purpose="Python inside the simulator",
         commands=("sim",),
         present=path is not None,
-        version=series if path else None,
+        version=libpython.SERIES if path else None,
         path=path,
-        install=f"apt install libpython{series}",
+        install=libpython.INSTALL,
     )
 
 

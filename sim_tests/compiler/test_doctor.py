@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from qcompile.compiler import doctor, toolchain
+from qcompile.compiler import doctor, libpython, toolchain
+from qcompile.compiler.errors import ToolError
 from qcompile.compiler.requirements import missing_package, pip_install, requirements
 
 PRESENT = doctor.Finding(
@@ -51,6 +52,22 @@ def test_missing_usb_libraries_matter_to_flash_alone(monkeypatch: pytest.MonkeyP
         "libftdi1": "apt install libftdi1-2",
     }
     assert all(finding.commands == ("flash",) for finding in missing.values())
+
+
+@pytest.mark.parametrize("found", [None, "empty.so"])
+def test_libpython_that_cocotb_cannot_load_is_missing(
+    found: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The linker's cache may still name a library that is gone: cocotb does not look there."""
+    path = None if found is None else tmp_path / found
+    if path is not None:
+        path.touch()
+    monkeypatch.setattr("find_libpython.find_libpython", lambda: path and str(path))
+    finding = next(item for item in doctor.diagnose() if item.name == "libpython")
+    assert (finding.present, finding.path, finding.essential) == (False, None, True)
+    assert re.fullmatch(r"apt install libpython3\.\d+", finding.install)
+    with pytest.raises(ToolError, match=r"^libpython3\.\d+ was not found on this machine; the sim"):
+        libpython.require_libpython()
 
 
 def test_missing_package_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,3 +199,21 @@ def test_first_call_of_a_slow_tool_is_announced(
     told: list[str] = []
     toolchain.warm_tools(told.append)
     assert told == ["cold-tool compiles itself to native code, once (up to a minute)"]
+
+
+def test_missing_tools_are_named_together_with_what_installs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "shutil.which", lambda name, path=None: None if name in ("g++", "perl") else "/bin/true"
+    )
+    monkeypatch.setattr(toolchain, "_program_version", lambda path, arguments: "1.0")
+    toolchain.require_tools(("make",))
+    with pytest.raises(ToolError) as told:
+        toolchain.require_tools(toolchain.SIMULATION_TOOLS)
+    assert told.value.render() == (
+        "not found on this machine: g++, perl\n"
+        "  g++ compiles the simulation\n"
+        "  perl runs Verilator's front script\n"
+        "  help: apt install g++; apt install perl"
+    )
