@@ -24,8 +24,8 @@ TILE_MARGIN = 4
 ChannelConstants = data.StructLayout({"bias": 32, "mantissa": 24, "shift": 6, "zero": 2})
 
 
-DrainTag = data.StructLayout({"row_end": 1, "step": 2})
-"""Travels with a value: it is a row's last; what the write address does after the row."""
+DrainTag = data.StructLayout({"step": 2})
+"""Travels with a value: what the write address does after its row."""
 
 STEP_ROW, STEP_POSITION, STEP_GROUP, STEP_LAYER = range(4)
 
@@ -227,8 +227,7 @@ class DrainFront(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         advance = Signal()
-        row, row_used, step = self._loops(m, advance)
-        del row
+        row_used, step = self._loops(m, advance)
         deciding = ~self.valid | (self.column == 3)
         may = self.active & self.available & deciding
         m.d.comb += [
@@ -245,11 +244,10 @@ class DrainFront(wiring.Component):
             m.d.sync += [self.valid.eq(self.column != 3), self.column.eq(self.column + 1)]
         with m.If(self.valid & (self.column == 2)):
             m.d.sync += self.tag.step.eq(step)
-        m.d.comb += self.tag.row_end.eq(self.column == 3)
         return m
 
-    def _loops(self, m: Module, advance: Signal) -> tuple[Signal, Any, Any]:
-        """Counters of row, tile, position and group; returns row, "row is in use" and the step."""
+    def _loops(self, m: Module, advance: Signal) -> tuple[Any, Any]:
+        """Counters of row, tile, position and group; returns "row is in use" and the step."""
         counts = self.registers["counts"]
         row = Signal(2)
         tile, position, group = (LoopCounter(COUNT_BITS[i]) for i in (4, 5, 6))
@@ -278,7 +276,7 @@ class DrainFront(wiring.Component):
             Mux(position_last, Mux(group_last, STEP_LAYER, STEP_GROUP), STEP_POSITION),
             STEP_ROW,
         )
-        return row, ~beyond, step
+        return ~beyond, step
 
 
 class DrainBack(wiring.Component):

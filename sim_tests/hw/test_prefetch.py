@@ -13,10 +13,4 @@ pytestmark = pytest.mark.cosim
 
 
 def test_recalled_words_are_those_that_were_stored(tmp_path: Path, seed: int) -> None:
-    cosim.run_module(
-        cosim.build(cosim.to_verilog(Prefetch()), "dut"),
-        "sim_tests.hw.prefetch_bench",
-        tmp_path,
-        seed=seed,
-        environment={"QCOMPILE_SEED": str(seed)},
-    )
+    cosim.run_bench(Prefetch(), "prefetch_bench", tmp_path, seed=seed)

@@ -16,11 +16,4 @@ pytestmark = pytest.mark.cosim
 def test_weight_fifo_keeps_order_with_pauses_of_neither_either_and_both_sides(
     tmp_path: Path, seed: int
 ) -> None:
-    text = cosim.with_random_memories(cosim.to_verilog(WeightFifo(DEPTH)))
-    cosim.run_module(
-        cosim.build(text, "dut"),
-        "sim_tests.hw.weight_fifo_bench",
-        tmp_path,
-        seed=seed,
-        environment={"QCOMPILE_SEED": str(seed)},
-    )
+    cosim.run_bench(WeightFifo(DEPTH), "weight_fifo_bench", tmp_path, seed=seed)

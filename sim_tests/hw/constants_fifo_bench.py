@@ -1,0 +1,64 @@
+"""The cocotb side of `test_drain`: constants of channel groups, written and used at any time."""
+
+from __future__ import annotations
+
+from itertools import product
+from random import Random
+from typing import Any
+
+import cocotb
+
+from qcompile.hw.drain import GROUP_SLOTS, ChannelConstants
+from qcompile.hw.program import CONSTANT_WORDS, constants_packet
+from sim_tests.hw.clocked import dice, edge, read, reset, settle, start_clock
+
+CHANNELS = 4
+GROUPS = 3 * GROUP_SLOTS
+WORD = 0xFFFF
+
+
+def make_group(rng: Random) -> tuple[list[int], list[int]]:
+    """A packet's payload, and each channel's constants as the FIFO must show them."""
+    bias = [rng.randint(-(1 << 31), (1 << 31) - 1) for _ in range(CHANNELS)]
+    mantissa = [rng.getrandbits(24) for _ in range(CHANNELS)]
+    shift = [rng.getrandbits(6) for _ in range(CHANNELS)]
+    shown = [
+        ChannelConstants.const({"bias": b & 0xFFFF_FFFF, "mantissa": m, "shift": s}).as_bits()
+        for b, m, s in zip(bias, mantissa, shift, strict=True)
+    ]
+    return constants_packet(bias, mantissa, shift)[1:], shown
+
+
+async def run(dut: Any, rng: Random, source: float, use: float) -> None:
+    """All groups, in and out."""
+    groups = [make_group(rng) for _ in range(GROUPS)]
+    words = [word for payload, _ in groups for word in payload]
+    sent = oldest = 0
+    while oldest < GROUPS:
+        offered = sent < len(words) and rng.random() < source
+        dut.i__valid.value = int(offered)
+        dut.i__payload.value = words[sent] if offered else rng.getrandbits(16)
+        column = rng.randrange(CHANNELS)
+        dut.column.value = column
+        await settle()
+        complete = sent // (CHANNELS * CONSTANT_WORDS)
+        available = bool(read(dut, "available"))
+        assert available <= (complete > oldest), "a group that is not complete"
+        done = available and rng.random() < use
+        dut.group_done.value = int(done)
+        await settle()
+        sent += offered and bool(read(dut, "i__ready"))
+        assert complete - oldest <= GROUP_SLOTS
+        await edge(dut)
+        if available:
+            assert read(dut, "o") == groups[oldest][1][column]
+        oldest += done
+
+
+@cocotb.test()
+async def constants_are_those_of_the_oldest_group(dut: Any) -> None:
+    """With pauses of neither, either and both sides."""
+    start_clock(dut)
+    for source, use in product((1.0, 0.3), (1.0, 0.1, 0.01)):
+        await reset(dut, i__valid=0, i__payload=0, column=0, group_done=0)
+        await run(dut, dice(source, use), source, use)

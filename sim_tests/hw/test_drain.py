@@ -1,0 +1,30 @@
+"""The parts of the drain path, each against Python lists and loops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.drain import AccumulatorFifo, ConstantsFifo, DrainBack, DrainFront
+from sim_tests.hw import cosim
+
+pytestmark = pytest.mark.cosim
+
+
+def test_accumulator_fifo_keeps_order_and_room(tmp_path: Path, seed: int) -> None:
+    fifo = AccumulatorFifo(AcceleratorConfig())
+    cosim.run_bench(fifo, "accumulator_fifo_bench", tmp_path, seed=seed)
+
+
+def test_constants_fifo_shows_the_oldest_group(tmp_path: Path, seed: int) -> None:
+    cosim.run_bench(ConstantsFifo(), "constants_fifo_bench", tmp_path, seed=seed)
+
+
+def test_drain_front_hands_out_rows_in_loop_order(tmp_path: Path, seed: int) -> None:
+    cosim.run_bench(DrainFront(), "drain_front_bench", tmp_path, seed=seed)
+
+
+def test_drain_back_packs_words_and_steps_addresses(tmp_path: Path, seed: int) -> None:
+    cosim.run_bench(DrainBack(), "drain_back_bench", tmp_path, seed=seed)
