@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cocotb.clock import Clock
@@ -53,6 +53,11 @@ async def reset(dut: Any, **inputs: int) -> None:
 def read(dut: Any, name: str) -> int:
     """An output's bits."""
     return int(port(dut, name).value)
+
+
+def bits_of(layout: Any, fields: Mapping[str, Any]) -> int:
+    """A structure's bits; fields that are left out are zero."""
+    return int(layout.const(dict(fields)).as_bits())
 
 
 def trips(counts: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -10,7 +10,7 @@ import cocotb
 
 from qcompile.hw.drain import GROUP_SLOTS, ChannelConstants
 from qcompile.hw.program import CONSTANT_WORDS, constants_packet
-from sim_tests.hw.clocked import dice, edge, read, reset, settle, start_clock
+from sim_tests.hw.clocked import bits_of, dice, edge, read, reset, settle, start_clock
 
 CHANNELS = 4
 GROUPS = 3 * GROUP_SLOTS
@@ -23,7 +23,7 @@ def make_group(rng: Random) -> tuple[list[int], list[int]]:
     mantissa = [rng.getrandbits(24) for _ in range(CHANNELS)]
     shift = [rng.getrandbits(6) for _ in range(CHANNELS)]
     shown = [
-        ChannelConstants.const({"bias": b & 0xFFFF_FFFF, "mantissa": m, "shift": s}).as_bits()
+        bits_of(ChannelConstants, {"bias": b & 0xFFFF_FFFF, "mantissa": m, "shift": s})
         for b, m, s in zip(bias, mantissa, shift, strict=True)
     ]
     return constants_packet(bias, mantissa, shift)[1:], shown

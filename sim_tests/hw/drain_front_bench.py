@@ -12,7 +12,7 @@ import cocotb
 
 from qcompile.hw.drain import STEP_GROUP, STEP_LAYER, STEP_POSITION, STEP_ROW
 from qcompile.hw.registers import LayerRegisters
-from sim_tests.hw.clocked import dice, edge, port, read, reset, settle, start_clock, trips
+from sim_tests.hw.clocked import bits_of, dice, edge, port, read, reset, settle, start_clock, trips
 
 ROWS = 4
 CHANNELS = 4
@@ -58,8 +58,8 @@ class Bench:
         shape = [rng.choice([1, 1, 2, 3]) for _ in range(3)]
         rows_last = rng.randint(1, ROWS)
         counts = dict(zip(("n4", "n5", "n6"), (count - 1 for count in shape), strict=True))
-        registers = LayerRegisters.const({"counts": counts, "rows_last": rows_last - 1})
-        port(dut, "registers").value = int(registers.as_bits())
+        registers = bits_of(LayerRegisters, {"counts": counts, "rows_last": rows_last - 1})
+        port(dut, "registers").value = registers
         port(dut, "begin").value = 1
         dut.available.value = 0
         await edge(dut)

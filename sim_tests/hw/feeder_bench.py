@@ -13,7 +13,7 @@ import cocotb
 from qcompile.hw.layouts import BANK_ADDRESS_BITS
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS, Step
 from qcompile.hw.registers import LayerRegisters
-from sim_tests.hw.clocked import dice, edge, port, read, reset, settle, start_clock, trips
+from sim_tests.hw.clocked import bits_of, dice, edge, port, read, reset, settle, start_clock, trips
 
 LAYERS = 12
 HANGS = 400
@@ -37,7 +37,7 @@ class Layer:
         counts = {f"n{i}": count - 1 for i, count in enumerate(self.counts)}
         flags = {"broadcast": self.broadcast, "shared_weights": self.shared_weights}
         fields = {"counts": counts, "p_bound": self.p_bound, "o_bound": self.o_bound}
-        return int(LayerRegisters.const({**fields, "flags": flags}).as_bits())
+        return bits_of(LayerRegisters, {**fields, "flags": flags})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

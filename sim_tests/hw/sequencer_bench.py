@@ -12,7 +12,7 @@ from qcompile.hw.layouts import BANK_ADDRESS_BITS
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS, Flag, LayerDescriptor, Step
 from qcompile.hw.registers import LayerRegisters
 from qcompile.hw.sequencer import LAYER_SLOTS, State
-from sim_tests.hw.clocked import dice, edge, port, read, reset, settle, start_clock
+from sim_tests.hw.clocked import bits_of, dice, edge, port, read, reset, settle, start_clock
 
 LAYERS = 40
 ALL = 0xFFFF
@@ -64,7 +64,7 @@ def registers_of(layer: LayerDescriptor) -> int:
         fields[name] = getattr(layer, name)
     for name in ("pad_code", "zero_point", "low", "high"):
         fields[name] = getattr(layer, name) & 0xFF
-    return int(LayerRegisters.const(fields).as_bits())
+    return bits_of(LayerRegisters, fields)
 
 
 class Bench:
@@ -105,10 +105,10 @@ class Bench:
         await edge(dut)
         dut.ended.value = int(self.sent == len(self.words))  # the end packet comes after it
 
-    async def until(self, name: str, value: int = 1) -> list[tuple[int, int, int, int]]:
+    async def until(self, name: str, value: int = 1) -> list[tuple[int, ...]]:
         """Cycles until an output has a value; what was seen on the way."""
         dut = self.dut
-        seen = []
+        seen: list[tuple[int, ...]] = []
         for _ in range(HANGS * program.LAYER_WORDS):
             await settle()
             if read(dut, name) == value:
