@@ -8,14 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend.node_reader import (
-    Imported,
-    Importer,
-    NodeReader,
-    Refusal,
-    resolved_axis,
-)
-from qcompile.compiler.frontend.windows import Window, read_window
+from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal, resolved_axis
+from qcompile.compiler.frontend.operators import Operator
+from qcompile.compiler.frontend.windows import WINDOW_ATTRIBUTES, Window, read_window
 from qcompile.compiler.ir import Op, Reshape, Value
 
 
@@ -185,9 +180,36 @@ def _reshape(node: NodeReader, source: str, value: Value) -> Reshape:
     )
 
 
-IMPORTERS: dict[str, Importer] = {
-    "Conv": conv,
-    "Gemm": gemm,
-    "MatMul": matmul,
-    "Softmax": softmax,
+CONV_ATTRIBUTES = {**WINDOW_ATTRIBUTES, "group": ""}
+GEMM_ATTRIBUTES = {"alpha": "not 0", "beta": "", "transA": "", "transB": ""}
+
+OPERATORS: dict[str, Operator] = {
+    "Conv": Operator(
+        read=conv,
+        runs=("accelerator",),
+        attributes=CONV_ATTRIBUTES,
+        remark="lines and images; constant weights, int8 or uint8, one scale or one a channel; "
+        "bias int32 codes or float",
+    ),
+    "Gemm": Operator(
+        read=gemm,
+        runs=("accelerator", "host"),
+        attributes=GEMM_ATTRIBUTES,
+        remark="as MatMul; real results with a float bias up to rounding. With beta, or with alpha "
+        "and a bias: [biases](#biases)",
+    ),
+    "MatMul": Operator(
+        read=matmul,
+        runs=("accelerator", "host"),
+        remark="a constant on either side, one vector or several; as 1x1 convolution. On the host "
+        "where the result leaves the network as real numbers, behind the last layer",
+    ),
+    "Softmax": Operator(
+        read=softmax,
+        runs=("host",),
+        agreement="rounding",
+        attributes={"axis": ""},
+        remark="equal between codes; real numbers are equal with AVX-512, elsewhere the last bit "
+        "of more than 16 classes may differ",
+    ),
 }

@@ -6,6 +6,7 @@ import numpy as np
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.frontend.operators import Operator
 from qcompile.compiler.ir import Op, Value
 
 
@@ -105,11 +106,30 @@ def _affine(
     return [*made, (multiply, product), (add, value)]
 
 
-IMPORTERS: dict[str, Importer] = {
-    "Add": add,
-    "BatchNormalization": batch_normalization,
-    "Div": divide,
-    "Mul": multiply,
-    "PRelu": prelu,
-    "Sub": subtract,
+def _arithmetic(read: Importer) -> Operator:
+    return Operator(
+        read=read,
+        runs=("accelerator", "folded", "host"),
+        remark="of two activations, shapes broadcast, or with a constant, which may have several "
+        "numbers (at most 256 different ones where it is no layer's); behind Conv, MatMul or Gemm "
+        "folded into the layer: [steps behind layers](#steps-behind-layers)",
+    )
+
+
+OPERATORS: dict[str, Operator] = {
+    "Add": _arithmetic(add),
+    "BatchNormalization": Operator(
+        read=batch_normalization,
+        runs=("accelerator", "folded", "host"),
+        attributes={"epsilon": "", "momentum": "", "spatial": "1", "training_mode": "0"},
+        remark="as Mul and Add: [steps behind layers](#steps-behind-layers)",
+    ),
+    "Div": _arithmetic(divide),
+    "Mul": _arithmetic(multiply),
+    "PRelu": Operator(
+        read=prelu,
+        runs=("accelerator", "host"),
+        remark="a slope of at most 256 different numbers",
+    ),
+    "Sub": _arithmetic(subtract),
 }

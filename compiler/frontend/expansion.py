@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend.node_reader import Importer, NodeReader, Refusal
+from qcompile.compiler.frontend.operators import CODES
 from qcompile.compiler.frontend.parameters import ScaleAndZero, does_not_fit, read_scale
 from qcompile.compiler.ir import Op, Value
-
-CODES = ("int8", "uint8")
 
 
 class Expansion:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend import arithmetic
-from qcompile.compiler.frontend.expansion import CODES, Expansion
+from qcompile.compiler.frontend.expansion import Expansion
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.frontend.operators import CODES, Operator
 from qcompile.compiler.ir import Op, Value
 
 
@@ -99,7 +100,25 @@ def _weight(group: Expansion, position: int, zero_at: int, channels: int) -> Val
     return group.add(op, Value(name=op.name, shape=w.shape, dtype="float32"))
 
 
-IMPORTERS: dict[str, Importer] = {
-    "ConvInteger": conv_integer,
-    "MatMulInteger": matmul_integer,
+_REMARK = (
+    "with Cast, Mul by a constant (perhaps Add) and QuantizeLinear behind, else refused; one zero "
+    "point for the activation"
+)
+
+OPERATORS: dict[str, Operator] = {
+    "ConvInteger": Operator(
+        read=conv_integer,
+        runs=("accelerator",),
+        agreement="1 step",
+        types=CODES,
+        attributes=arithmetic.CONV_ATTRIBUTES,
+        remark=_REMARK,
+    ),
+    "MatMulInteger": Operator(
+        read=matmul_integer,
+        runs=("accelerator",),
+        agreement="1 step",
+        types=CODES,
+        remark=_REMARK,
+    ),
 }

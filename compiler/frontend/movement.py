@@ -18,6 +18,7 @@ from qcompile.compiler.frontend.node_reader import (
     Refusal,
     resolved_axis,
 )
+from qcompile.compiler.frontend.operators import CODES, REAL_OR_CODES, Operator
 from qcompile.compiler.frontend.parameters import ScaleAndZero, read_parameters
 from qcompile.compiler.ir import Reshape, Value
 
@@ -176,11 +177,17 @@ def _dtype_name(code: int) -> str:
         raise Refusal(f"type {code} is unknown", broken=True) from None
 
 
-def constant_data(node: NodeReader, read: Any) -> npt.NDArray[Any]:
-    """The array of a Constant node; `read` turns a TensorProto into an array."""
+def constant(node: NodeReader) -> Imported:
+    """A Constant node that holds numbers."""
+    data = _constant_data(node)
+    op = ir_float.Constant(inputs=(), outputs=(node.output,), data=data)
+    return op, Value(name=node.output, shape=tuple(data.shape), dtype=data.dtype.name)
+
+
+def _constant_data(node: NodeReader) -> npt.NDArray[Any]:
     tensor = node.tensor("value")
     if tensor is not None:
-        return np.asarray(read(tensor))
+        return tensor
     for name, dtype, kind in (
         ("value_float", np.float32, float),
         ("value_floats", np.float32, list),
@@ -193,14 +200,65 @@ def constant_data(node: NodeReader, read: Any) -> npt.NDArray[Any]:
     raise Refusal("holds no number or tensor", help="only numeric constants are supported")
 
 
-IMPORTERS: dict[str, Importer] = {
-    "Cast": cast,
-    "DequantizeLinear": dequantize_linear,
-    "Flatten": flatten,
-    "Identity": identity,
-    "QuantizeLinear": quantize_linear,
-    "Reshape": reshape,
-    "Squeeze": squeeze,
-    "Transpose": transpose,
-    "Unsqueeze": unsqueeze,
+def _shape(read: Importer, remark: str = "", **attributes: str) -> Operator:
+    return Operator(
+        read=read,
+        runs=("folded", "host"),
+        types=REAL_OR_CODES,
+        attributes=attributes,
+        remark=remark,
+    )
+
+
+QUANTIZE_LINEAR = Operator(
+    read=quantize_linear,
+    runs=("folded", "host"),
+    attributes={
+        "axis": "",
+        "block_size": "0",
+        "output_dtype": "int8, uint8",
+        "precision": "0",
+        "saturate": "",
+    },
+    remark="to int8 or uint8; activations with one scale and any zero point; a table where codes "
+    "become others",
+)
+DEQUANTIZE_LINEAR = Operator(
+    read=dequantize_linear,
+    runs=("folded", "host"),
+    types=(*CODES, "int32"),
+    attributes={"axis": "", "block_size": "0", "output_dtype": "0"},
+    remark="as QuantizeLinear; a scale for each channel of a weight; int32 only for biases",
+)
+
+OPERATORS: dict[str, Operator] = {
+    "Cast": Operator(
+        read=cast,
+        runs=("folded", "host"),
+        types=REAL_OR_CODES,
+        attributes={"saturate": "", "to": "float32, int8, uint8, int32, int64"},
+        remark="between layers only behind ConvInteger and MatMulInteger, and to the same type",
+    ),
+    "Constant": Operator(
+        read=constant,
+        runs=("folded",),
+        types=(),
+        attributes=dict.fromkeys(
+            ("value", "value_float", "value_floats", "value_int", "value_ints"), ""
+        ),
+    ),
+    "DequantizeLinear": DEQUANTIZE_LINEAR,
+    "Flatten": _shape(flatten, axis=""),
+    "Identity": _shape(identity),
+    "QuantizeLinear": QUANTIZE_LINEAR,
+    "Reshape": _shape(reshape, "a constant shape", allowzero=""),
+    "Squeeze": _shape(squeeze, "constant axes", axes="before opset 13"),
+    "Transpose": Operator(
+        read=transpose,
+        runs=("accelerator", "host"),
+        types=REAL_OR_CODES,
+        attributes={"perm": ""},
+        remark="[moves](#moves)",
+    ),
+    "Unsqueeze": _shape(unsqueeze, "constant axes", axes="before opset 13"),
 }

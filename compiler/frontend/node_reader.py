@@ -40,6 +40,7 @@ class NodeReader:
     opset : version of the standard operators that the file imports
     values : all values defined so far
     constants : arrays of those values that are constants
+    read : gives the array of a tensor attribute, whose data may lie in another file
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class NodeReader:
         opset: int,
         values: Mapping[str, Value],
         constants: Mapping[str, npt.NDArray[Any]],
+        read: Callable[[onnx.TensorProto], npt.NDArray[Any]],
     ) -> None:
         self.node = node
         self.index = index
         self.opset = opset
         self._values = values
         self._constants = constants
+        self._read = read
         self._attributes = {attribute.name: attribute for attribute in node.attribute}
         self._unread = set(self._attributes)
 
@@ -100,10 +103,10 @@ class NodeReader:
             raise Refusal(f"attribute {name} is no list of {of.__name__}", broken=True)
         return value
 
-    def tensor(self, name: str) -> onnx.TensorProto | None:
-        """A tensor attribute, unread data included."""
+    def tensor(self, name: str) -> npt.NDArray[Any] | None:
+        """The array of a tensor attribute, None where it is absent or no tensor."""
         value = self.attribute(name)
-        return value if isinstance(value, onnx.TensorProto) else None
+        return self._read(value) if isinstance(value, onnx.TensorProto) else None
 
     def expect(self, name: str, wanted: Any, *, help: str = "") -> None:
         """Refuse the node unless the attribute is absent or has the one supported value."""
@@ -152,6 +155,7 @@ class NodeReader:
             opset=opset or self.opset,
             values={value.name: value for value in inputs},
             constants={},
+            read=self._read,
         )
         reader._unread = self._unread  # what either of the two asks for is read
         return reader

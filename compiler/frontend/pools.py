@@ -8,18 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend.node_reader import (
-    Imported,
-    Importer,
-    NodeReader,
-    Refusal,
-)
+from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal
+from qcompile.compiler.frontend.operators import CODES, REAL_OR_CODES, Operator
 from qcompile.compiler.frontend.selection import numbered
-from qcompile.compiler.frontend.windows import Window, read_window
+from qcompile.compiler.frontend.windows import WINDOW_ATTRIBUTES, Window, read_window
 from qcompile.compiler.ir import MaxPool, Op, Reshape, Value
 
 Image = tuple[int, int]
-CODES = ("int8", "uint8")
 
 
 class Steps:
@@ -239,9 +234,29 @@ def global_average_pool(node: NodeReader) -> Imported:
     return steps.finish(mean(steps, name, _whole(image), math.prod(image)), final)
 
 
-IMPORTERS: dict[str, Importer] = {
-    "AveragePool": average_pool,
-    "GlobalAveragePool": global_average_pool,
-    "GlobalMaxPool": global_max_pool,
-    "MaxPool": max_pool,
+_POOL_ATTRIBUTES = {**WINDOW_ATTRIBUTES, "ceil_mode": ""}
+AVERAGE_POOL_ATTRIBUTES = {**_POOL_ATTRIBUTES, "count_include_pad": "", "dilations": "1"}
+
+OPERATORS: dict[str, Operator] = {
+    "AveragePool": Operator(
+        read=average_pool,
+        runs=("accelerator",),
+        agreement="1 step",
+        attributes=AVERAGE_POOL_ATTRIBUTES,
+        remark="lines and images; equal over whole images, and elsewhere but for ties, which may "
+        "be a step apart because ONNX Runtime adds in float ([islands](#float-islands))",
+    ),
+    "GlobalAveragePool": Operator(
+        read=global_average_pool, runs=("accelerator",), remark="lines and images"
+    ),
+    "GlobalMaxPool": Operator(
+        read=global_max_pool, runs=("accelerator",), remark="lines and images"
+    ),
+    "MaxPool": Operator(
+        read=max_pool,
+        runs=("accelerator",),
+        types=REAL_OR_CODES,
+        attributes={**_POOL_ATTRIBUTES, "storage_order": ""},
+        remark="lines and images; without its second output",
+    ),
 }

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal
+from qcompile.compiler.frontend.operators import Operator
 from qcompile.compiler.frontend.parameters import read_scale
 from qcompile.compiler.golden.float_rules import code_range
 from qcompile.compiler.ir import Op, Value
@@ -216,8 +217,17 @@ def _scale(node: NodeReader, x: Value) -> tuple[npt.NDArray[np.float32], int]:
     return scale.reshape(-1), long[0]
 
 
-IMPORTERS: dict[str, Importer] = {
-    "BipolarQuant": bipolar_quant,
-    "IntQuant": quant,
-    "Quant": quant,
+_QUANT = Operator(
+    read=quant,
+    runs=("accelerator", "folded", "host"),
+    attributes={"narrow": "", "rounding_mode": "ROUND", "signed": ""},
+    remark="1 to 8 bits; as Clip, QuantizeLinear and DequantizeLinear, in ONNX Runtime too; of "
+    "constants codes are made",
+)
+OPERATORS: dict[str, Operator] = {
+    "BipolarQuant": Operator(
+        read=bipolar_quant, runs=("accelerator", "host"), remark="as Quant of one bit"
+    ),
+    "IntQuant": _QUANT,
+    "Quant": _QUANT,
 }

@@ -5,12 +5,15 @@ QLinearConv and QLinearMatMul are ONNX's own; the others are ONNX Runtime's (com
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend import arithmetic, binary, pools, selection, unary
+from qcompile.compiler.frontend import arithmetic, binary, movement, pools, selection, unary
 from qcompile.compiler.frontend.expansion import Expansion
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.frontend.operators import CODES, Operator, Place
 from qcompile.compiler.ir import Value
 
 
@@ -29,13 +32,6 @@ def qlinear_matmul(node: NodeReader) -> Imported:
     a = group.operand((0, 1, 2), "a")
     b = group.operand((3, 4, 5), "b", channels=len(node.value(3).shape) - 1)
     return group.quantize(group.compute(arithmetic.matmul, [a, b]), 6, 7)
-
-
-STANDARD: dict[str, Importer] = {
-    "QLinearConv": qlinear_conv,
-    "QLinearMatMul": qlinear_matmul,
-}
-"""Operators of the standard domain."""
 
 
 def qgemm(node: NodeReader) -> Imported:
@@ -147,15 +143,84 @@ def qlinear_concat(node: NodeReader) -> Imported:
     return group.quantize(group.compute(selection.concat, operands), 0, 1)
 
 
-MICROSOFT: dict[str, Importer] = {
-    "QGemm": qgemm,
-    "QLinearAdd": qlinear_add,
-    "QLinearAveragePool": qlinear_average_pool,
-    "QLinearConcat": qlinear_concat,
-    "QLinearGlobalAveragePool": qlinear_global_average_pool,
-    "QLinearLeakyRelu": qlinear_leaky_relu,
-    "QLinearMul": qlinear_mul,
-    "QLinearSigmoid": qlinear_sigmoid,
-    "QLinearSoftmax": qlinear_softmax,
+def _quantized(
+    read: Importer,
+    like: Operator,
+    remark: str = "",
+    *,
+    runs: tuple[Place, ...] = ("accelerator",),
+    **attributes: str,
+) -> Operator:
+    """An entry whose attributes and agreement are those of the float operator."""
+    attributes = {**like.attributes, **attributes}
+    return replace(like, read=read, runs=runs, types=CODES, attributes=attributes, remark=remark)
+
+
+_WEIGHTS = "constant weights, a scale for the tensor or one a channel"
+_PAIR = "of two activations, shapes broadcast, or with a constant of at most 256 different numbers"
+
+STANDARD: dict[str, Operator] = {
+    "QLinearConv": _quantized(
+        qlinear_conv,
+        arithmetic.OPERATORS["Conv"],
+        f"lines and images; {_WEIGHTS}; bias int32 of the scale of the sums",
+    ),
+    "QLinearMatMul": _quantized(
+        qlinear_matmul,
+        arithmetic.OPERATORS["MatMul"],
+        f"a constant on either side; {_WEIGHTS}",
+    ),
+}
+"""Operators of the standard domain."""
+
+MICROSOFT: dict[str, Operator] = {
+    "DequantizeLinear": movement.DEQUANTIZE_LINEAR,
+    "QGemm": _quantized(
+        qgemm,
+        arithmetic.OPERATORS["Gemm"],
+        f"{_WEIGHTS}; on the host where its result leaves the network as real numbers",
+        runs=("accelerator", "host"),
+    ),
+    "QLinearAdd": _quantized(
+        qlinear_add, binary.OPERATORS["Add"], _PAIR, runs=("accelerator", "host")
+    ),
+    "QLinearAveragePool": _quantized(
+        qlinear_average_pool,
+        pools.OPERATORS["AveragePool"],
+        "as AveragePool",
+        channels_last="1 for images only",
+    ),
+    "QLinearConcat": _quantized(
+        qlinear_concat,
+        selection.OPERATORS["Concat"],
+        "as Concat",
+        runs=("accelerator", "host"),
+    ),
+    "QLinearGlobalAveragePool": _quantized(
+        qlinear_global_average_pool,
+        pools.OPERATORS["GlobalAveragePool"],
+        "lines and images",
+        channels_last="1 for images only",
+    ),
+    "QLinearLeakyRelu": _quantized(
+        qlinear_leaky_relu, unary.OPERATORS["LeakyRelu"], runs=("accelerator", "host")
+    ),
+    "QLinearMul": _quantized(
+        qlinear_mul, binary.OPERATORS["Mul"], _PAIR, runs=("accelerator", "host")
+    ),
+    "QLinearSigmoid": _quantized(
+        qlinear_sigmoid, unary.OPERATORS["Sigmoid"], runs=("accelerator", "host")
+    ),
+    "QLinearSoftmax": replace(
+        _quantized(
+            qlinear_softmax,
+            arithmetic.OPERATORS["Softmax"],
+            "behind the last layer",
+            runs=("host",),
+            opset="",
+        ),
+        agreement="equal",
+    ),
+    "QuantizeLinear": movement.QUANTIZE_LINEAR,
 }
 """Operators of com.microsoft."""

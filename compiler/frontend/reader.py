@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
@@ -34,7 +35,8 @@ from qcompile.compiler.frontend import (
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
 from qcompile.compiler.frontend.loader import MAX_RANK, MAX_TENSOR_BYTES, ModelFile, read_tensor
-from qcompile.compiler.frontend.node_reader import Importer, NodeReader, Refusal
+from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
+from qcompile.compiler.frontend.operators import Operator
 from qcompile.compiler.frontend.shapes import inferred_values
 from qcompile.compiler.frontend.signatures import check_counts
 from qcompile.compiler.frontend.structure import describe, ordered_nodes
@@ -43,32 +45,23 @@ from qcompile.compiler.ir import Graph, Op, Value
 OPSETS = range(10, 22)
 """Versions of the standard operators whose attributes the importers know."""
 
-DOMAINS: dict[str, dict[str, Importer]] = {
+DOMAINS: dict[str, dict[str, Operator]] = {
     "": {
-        **arithmetic.IMPORTERS,
-        **binary.IMPORTERS,
-        **integer.IMPORTERS,
-        **movement.IMPORTERS,
-        **pools.IMPORTERS,
+        **arithmetic.OPERATORS,
+        **binary.OPERATORS,
+        **integer.OPERATORS,
+        **movement.OPERATORS,
+        **pools.OPERATORS,
         **qoperator.STANDARD,
-        **reductions.IMPORTERS,
-        **resize.IMPORTERS,
-        **selection.IMPORTERS,
-        **unary.IMPORTERS,
+        **reductions.OPERATORS,
+        **resize.OPERATORS,
+        **selection.OPERATORS,
+        **unary.OPERATORS,
     },
-    "com.microsoft": {
-        "DequantizeLinear": movement.dequantize_linear,
-        "QuantizeLinear": movement.quantize_linear,
-        **qoperator.MICROSOFT,
-    },
-    **dict.fromkeys(qonnx.DOMAINS, qonnx.IMPORTERS),
+    "com.microsoft": qoperator.MICROSOFT,
+    **dict.fromkeys(qonnx.DOMAINS, qonnx.OPERATORS),
 }
-"""What reads the operators of each domain; Constant is read by `_import` itself."""
-
-
-def importers() -> dict[str, Importer]:
-    """The standard domain's operators but Constant."""
-    return DOMAINS[""]
+"""The operators of each domain."""
 
 
 def unsupported_help(operator: str) -> str:
@@ -77,7 +70,7 @@ def unsupported_help(operator: str) -> str:
         return "quantize statically (onnxruntime quantize_static): scales must be constants"
     if operator.startswith("QLinear"):
         return "quantize in QDQ form: quantize_static(..., quant_format=QuantFormat.QDQ)"
-    near = difflib.get_close_matches(operator, importers(), n=1, cutoff=0.8)
+    near = difflib.get_close_matches(operator, DOMAINS[""], n=1, cutoff=0.8)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"docs/operators.md lists the operators that are supported{hint}"
 
@@ -153,10 +146,15 @@ def _read_node(reading: _Reading, node: onnx.NodeProto, index: int) -> None:
         )
         return _guess_outputs(reading, node)
     reader = NodeReader(
-        node, index, opset=reading.opset, values=reading.values, constants=reading.constants
+        node,
+        index,
+        opset=reading.opset,
+        values=reading.values,
+        constants=reading.constants,
+        read=partial(read_tensor, reading.file),
     )
-    importer = DOMAINS[domain].get(node.op_type)
-    if importer is None and (domain or node.op_type != "Constant"):
+    operator = DOMAINS[domain].get(node.op_type)
+    if operator is None:
         reading.problems.unsupported(
             f"{title}: the operator is not supported",
             context=(reader.context(),) if reader.context() else (),
@@ -166,7 +164,7 @@ def _read_node(reading: _Reading, node: onnx.NodeProto, index: int) -> None:
     if any(name and name not in reading.values for name in node.input):
         return None  # follows a refused node whose result has no known shape
     try:
-        _import(reading, reader, importer)
+        _import(reading, reader, operator)
     except Refusal as refusal:
         report = reading.problems.broken if refusal.broken else reading.problems.unsupported
         context = (reader.context(),) if reader.context() else ()
@@ -175,13 +173,9 @@ def _read_node(reading: _Reading, node: onnx.NodeProto, index: int) -> None:
     return None
 
 
-def _import(reading: _Reading, reader: NodeReader, importer: Importer | None) -> None:
-    if importer is None:
-        data = movement.constant_data(reader, lambda tensor: read_tensor(reading.file, tensor))
-        _refuse_unread(reader)
-        return _define_constant(reading, reader.output, data)
+def _import(reading: _Reading, reader: NodeReader, operator: Operator) -> None:
     check_counts(reader.node, reading.opset)
-    made = importer(reader)
+    made = operator.read(reader)
     _refuse_unread(reader)
     for op, value in [made] if isinstance(made, tuple) else made:
         if isinstance(op, ir_float.Constant):
@@ -194,7 +188,6 @@ def _import(reading: _Reading, reader: NodeReader, importer: Importer | None) ->
             continue
         reading.ops.append(op)
         reading.values[value.name] = value
-    return None
 
 
 def _refuse_size(reading: _Reading, op: Op, value: Value) -> None:

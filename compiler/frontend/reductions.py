@@ -5,13 +5,8 @@ from __future__ import annotations
 import math
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.frontend.node_reader import (
-    Imported,
-    Importer,
-    NodeReader,
-    Refusal,
-    resolved_axis,
-)
+from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal, resolved_axis
+from qcompile.compiler.frontend.operators import REAL_OR_CODES, Operator
 from qcompile.compiler.frontend.pools import Steps, maximum, mean
 from qcompile.compiler.frontend.windows import Window
 from qcompile.compiler.ir import Value
@@ -90,8 +85,28 @@ def arg_max(node: NodeReader) -> Imported:
     return op, Value(name=node.output, shape=tuple(shape), dtype="int64")
 
 
-IMPORTERS: dict[str, Importer] = {
-    "ArgMax": arg_max,
-    "ReduceMax": reduce_max,
-    "ReduceMean": reduce_mean,
+_REDUCTION = {"axes": "before opset 18", "keepdims": "", "noop_with_empty_axes": ""}
+
+OPERATORS: dict[str, Operator] = {
+    "ArgMax": Operator(
+        read=arg_max,
+        runs=("host",),
+        types=REAL_OR_CODES,
+        attributes={"axis": "", "keepdims": "", "select_last_index": ""},
+    ),
+    "ReduceMax": Operator(
+        read=reduce_max,
+        runs=("accelerator",),
+        types=REAL_OR_CODES,
+        attributes=_REDUCTION,
+        remark="constant axes, not the batch; as GlobalMaxPool",
+    ),
+    "ReduceMean": Operator(
+        read=reduce_mean,
+        runs=("accelerator",),
+        agreement="1 step",
+        attributes=_REDUCTION,
+        remark="constant axes, not the batch; as GlobalAveragePool, but ONNX Runtime computes in "
+        "float ([islands](#float-islands))",
+    ),
 }

@@ -12,13 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.compiler.frontend.node_reader import (
-    Imported,
-    Importer,
-    NodeReader,
-    Refusal,
-    resolved_axis,
-)
+from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal, resolved_axis
+from qcompile.compiler.frontend.operators import REAL_OR_CODES, Operator
 from qcompile.compiler.frontend.selection import numbered, selected, small_shape
 from qcompile.compiler.ir import Int64Array, Value
 
@@ -196,4 +191,22 @@ def _by_sizes(
     return [(int(np.floor(scale * np.float32(d) + HALF)), scale) for d in lengths]
 
 
-IMPORTERS: dict[str, Importer] = {"Resize": resize}
+OPERATORS: dict[str, Operator] = {
+    "Resize": Operator(
+        read=resize,
+        runs=("accelerator", "host"),
+        types=REAL_OR_CODES,
+        attributes={
+            "antialias": "",
+            "axes": "",
+            "coordinate_transformation_mode": "",
+            "cubic_coeff_a": "",
+            "exclude_outside": "",
+            "extrapolation_value": "",
+            "keep_aspect_ratio_policy": "",
+            "mode": "nearest",
+            "nearest_mode": "",
+        },
+        remark="constant scales or sizes; [moves](#moves)",
+    )
+}

@@ -20,6 +20,7 @@ from qcompile.compiler.frontend.node_reader import (
     Refusal,
     resolved_axis,
 )
+from qcompile.compiler.frontend.operators import REAL_OR_CODES, Operator
 from qcompile.compiler.ir import Int32Array, Op, Value
 
 
@@ -263,14 +264,39 @@ def _block(node: NodeReader) -> int:
     return size
 
 
-IMPORTERS: dict[str, Importer] = {
-    "Concat": concat,
-    "DepthToSpace": depth_to_space,
-    "Expand": expand,
-    "Gather": gather,
-    "Pad": pad,
-    "Slice": slice_,
-    "SpaceToDepth": space_to_depth,
-    "Split": split,
-    "Tile": tile,
+def _move(read: Importer, remark: str, **attributes: str) -> Operator:
+    return Operator(
+        read=read,
+        runs=("accelerator", "host"),
+        types=REAL_OR_CODES,
+        attributes=attributes,
+        remark=f"{remark}{'; ' if remark else ''}[moves](#moves)",
+    )
+
+
+OPERATORS: dict[str, Operator] = {
+    "Concat": Operator(
+        read=concat,
+        runs=("accelerator", "host"),
+        types=REAL_OR_CODES,
+        attributes={"axis": ""},
+        remark="of activations; operands of other scales than the result by tables; "
+        "[moves](#moves)",
+    ),
+    "DepthToSpace": _move(depth_to_space, "", blocksize="", mode="since opset 11"),
+    "Expand": _move(expand, "a constant shape"),
+    "Gather": _move(gather, "constant indices", axis=""),
+    "Pad": _move(
+        pad,
+        "constant pads and value",
+        mode="",
+        pads="before opset 11",
+        value="before opset 11",
+    ),
+    "Slice": _move(slice_, "constant starts, ends, axes and steps"),
+    "SpaceToDepth": _move(space_to_depth, "", blocksize=""),
+    "Split": _move(
+        split, "constant lengths", axis="", num_outputs="since opset 18", split="before opset 13"
+    ),
+    "Tile": _move(tile, "constant repeats"),
 }

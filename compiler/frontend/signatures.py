@@ -38,3 +38,13 @@ def check_counts(node: onnx.NodeProto, opset: int) -> None:
     ):
         if count > most:
             raise Refusal(f"has {count} {what}; {node.op_type} takes {most} at most", broken=True)
+
+
+def first_opset(operator: str) -> int:
+    """The version of the standard operators that brought this one."""
+    versions = [
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == operator and schema.domain == ""
+    ]
+    return min(versions)

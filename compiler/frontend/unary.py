@@ -6,6 +6,7 @@ import numpy as np
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
+from qcompile.compiler.frontend.operators import REAL_OR_CODES, Operator
 from qcompile.compiler.ir import Value
 
 WITHOUT_ATTRIBUTES = (
@@ -99,12 +100,36 @@ def gelu(node: NodeReader) -> Imported:
     return _unary(node, functions[approximate])
 
 
-IMPORTERS: dict[str, Importer] = {
-    "Clip": clip,
-    "Elu": elu,
-    "Gelu": gelu,
-    "HardSigmoid": hard_sigmoid,
-    "LeakyRelu": leaky_relu,
-    "Relu": relu,
-    **dict.fromkeys(WITHOUT_ATTRIBUTES, without_attributes),
+def _function(read: Importer, **attributes: str) -> Operator:
+    return Operator(
+        read=read,
+        runs=("accelerator", "host"),
+        attributes=attributes,
+        remark="any chain of functions of one value is one table of 256 codes",
+    )
+
+
+OPERATORS: dict[str, Operator] = {
+    "Clip": Operator(
+        read=clip,
+        runs=("accelerator", "folded", "host"),
+        types=REAL_OR_CODES,
+        attributes={"max": "before opset 11", "min": "before opset 11"},
+        remark="constant bounds; behind a layer: [islands](#float-islands)",
+    ),
+    "Elu": _function(elu, alpha=""),
+    "Gelu": _function(gelu, approximate=""),
+    "HardSigmoid": _function(hard_sigmoid, alpha="", beta=""),
+    "LeakyRelu": _function(leaky_relu, alpha=""),
+    "Relu": Operator(
+        read=relu,
+        runs=("accelerator", "folded", "host"),
+        remark="behind a layer: [islands](#float-islands)",
+    ),
+    **{name: _function(without_attributes) for name in WITHOUT_ATTRIBUTES if name != "Neg"},
+    "Neg": Operator(
+        read=without_attributes,
+        runs=("accelerator", "folded", "host"),
+        remark="as Sub from 0: [steps behind layers](#steps-behind-layers)",
+    ),
 }

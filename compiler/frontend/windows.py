@@ -6,6 +6,15 @@ from dataclasses import dataclass
 
 from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
 
+WINDOW_ATTRIBUTES = {
+    "auto_pad": "",
+    "dilations": "1 with auto_pad SAME",
+    "kernel_shape": "",
+    "pads": "less than the kernel",
+    "strides": "",
+}
+"""What `read_window` and its callers ask for, with the limits: see operators.py."""
+
 MAX_WINDOWS = 1 << 16
 """Windows along one axis, far beyond any image for these devices."""
 
