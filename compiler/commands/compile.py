@@ -103,7 +103,7 @@ def figures(
         requant=compiled.config.requant,
         layers=tuple(
             report.LayerFigures(
-                name=layer.output, op=layer.operator, macs=layer.macs, cycles=predicted.cycles
+                name=layer.name, op=layer.operator, macs=layer.macs, cycles=predicted.cycles
             )
             for layer, predicted in zip(compiled.layers, compiled.cycles, strict=True)
         ),

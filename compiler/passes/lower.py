@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from qcompile.compiler import ir
-from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedError
+from qcompile.compiler.errors import (
+    CapacityError,
+    QcompileError,
+    UnsupportedError,
+    VerifyError,
+)
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.lowering.binary import binary
 from qcompile.compiler.passes.lowering.convolution import average_pool, convolution
@@ -33,7 +38,15 @@ def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
     if problems:
         text = "\n".join(problem.render() for problem in problems)
         raise UnsupportedError(text, problems=problems)
+    _check_names(state.layers)
     return tuple(state.layers)
+
+
+def _check_names(layers: list[Layer]) -> None:
+    """Reports and simulations know a layer by its name."""
+    twice = [name for name, count in Counter(layer.name for layer in layers).items() if count > 1]
+    if twice:
+        raise VerifyError(f"lower: more than one layer is called {twice}")
 
 
 def _uses(graph: ir.Graph) -> Counter[str]:

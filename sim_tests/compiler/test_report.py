@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+
+from qcompile.compiler.backend import accelerator_map, compile_model
+from qcompile.compiler.commands.compile import figures
+from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.report import (
     Figures,
     LayerFigures,
@@ -14,6 +20,10 @@ from qcompile.compiler.report import (
     to_record,
     to_text,
 )
+from qcompile.hw.boards import BOARDS
+from sim_tests.compiler.networks import Network, random_conv
+
+CODES = (0.02, -3, "int8")
 
 FIGURES = Figures(
     model="tiny",
@@ -110,3 +120,20 @@ def test_long_names_of_fused_tensors_are_shortened() -> None:
 
 def test_an_empty_table_is_its_head() -> None:
     assert table(("a", "bc"), []) == ["a  bc", "-  --"]
+
+
+def test_report_calls_layers_as_sim_does(tmp_path: Path, rng: np.random.Generator) -> None:
+    """A pool is several layers: each has a name of its own in both, or no prediction is found."""
+    network = Network()
+    x = network.quantize(network.input("x", "float32", [1, 4, 8, 8]), CODES)
+    a = random_conv(network, rng, x, (4, 4, 3, 3), (CODES, CODES))
+    pooled = network.node("MaxPool", network.dequantize(a, CODES), kernel_shape=[3, 3])
+    network.output(network.dequantize(network.quantize(pooled, CODES), CODES), "float32")
+    network.save(tmp_path / "pool.onnx")
+    model = load_model(tmp_path / "pool.onnx", requant="exact")
+    board = BOARDS["icebreaker"]
+    compiled = compile_model(model, requant="exact", board=board)
+    record = to_record(figures(compiled, board, None))
+    names = [layer["name"] for layer in record["layers"]]
+    assert names == accelerator_map(compiled)["program_layers"]
+    assert len(set(names)) == len(names) > 4
