@@ -84,7 +84,7 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
     plans = tile(layers, config)
     program = emit_program(layers, plans, places, config)
-    program = prefetch(program, layers, plans, places, config)
+    program = prefetch(program, layers, plans, places, config, board.flash_lines)
     return Compiled(
         model=model,
         config=config,
@@ -92,7 +92,7 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
         plans=plans,
         places=places,
         program=program,
-        cycles=predict(layers, plans, places, program, config),
+        cycles=predict(layers, plans, places, program, config, board.flash_lines),
     )
 
 
@@ -158,7 +158,7 @@ def flash_image(compiled: Compiled) -> bytes:
 def check_flash(compiled: Compiled, board: Board) -> None:
     """CapacityError where header and program are longer than the board's flash behind them."""
     needed = IMAGE_HEADER_BYTES + 2 * len(compiled.program.words)
-    available = board.flash_bytes - IMAGE_OFFSET
+    available = board.flash_part.size_bytes - IMAGE_OFFSET
     if needed > available:
         raise CapacityError(
             f"{board.name}: the weights do not fit the flash",

@@ -1,9 +1,9 @@
 """The cycle model: predicts every layer's cycles from its plan and the program stream.
 
 It follows the hardware's events at the grain of tiles (of passes, where weights are still on
-their way): the stream delivers a word every `WORD_CYCLES`, stalls where a FIFO is full, and
-the array, the drain path and the sequencer add the constants below, which are those of
-`hw/feeder.py`, `hw/array.py`, `hw/drain.py` and `hw/sequencer.py`. Verilator measures the same
+their way): the stream delivers a word as fast as the flash's lines bring it, stalls where a FIFO
+is full, and the array, the drain path and the sequencer add the constants below, which are those
+of `hw/feeder.py`, `hw/array.py`, `hw/drain.py` and `hw/sequencer.py`. Verilator measures the same
 cycles (`qcompile sim`); sim_tests hold the two together.
 """
 
@@ -21,6 +21,7 @@ from qcompile.compiler.stream_model import Gap, Stream
 from qcompile.hw.activation import ActivationTable
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.eltwise import EltwiseAdd
+from qcompile.hw.flash_reader import word_cycles
 from qcompile.hw.requant import requant_latency
 
 LOAD_CYCLES = 13
@@ -63,9 +64,10 @@ def predict(
     places: Mapping[str, Placement],
     program: Program,
     config: AcceleratorConfig,
+    flash_lines: int,
 ) -> tuple[LayerCycles, ...]:
     """Cycles of every layer; the weight FIFO is empty at the start and the flash awake."""
-    return timeline(layers, plans, places, program, config).layers
+    return timeline(layers, plans, places, program, config, flash_lines).layers
 
 
 def timeline(
@@ -74,9 +76,10 @@ def timeline(
     places: Mapping[str, Placement],
     program: Program,
     config: AcceleratorConfig,
+    flash_lines: int,
 ) -> Timeline:
     """Cycles of every layer, and when the stream had to wait."""
-    stream = Stream(program, config.weight_depth)
+    stream = Stream(program, config.weight_depth, word_cycles=word_cycles(flash_lines))
     drain_latency = requant_latency(config) + EltwiseAdd.LATENCY + ActivationTable.LATENCY
     time = 0
     taken = 0

@@ -90,7 +90,12 @@ def _prepare(config: AcceleratorConfig, board: Board, folder: Path) -> None:
     from qcompile.hw.accelerator import Accelerator
     from qcompile.hw.top import System, Top
 
-    system = System(Accelerator(config), config, clock_hz=board.device.clock_hz)
+    system = System(
+        Accelerator(config),
+        config,
+        clock_hz=board.device.clock_hz,
+        flash_lines=board.flash_lines,
+    )
     with toolchain.activated_tools():
         platform: Any = board.platform()
         plan = platform.build(

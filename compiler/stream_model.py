@@ -1,6 +1,6 @@
 """When a program's packets arrive: the cycle model of the flash stream and the weight FIFO.
 
-The stream delivers a word every `WORD_CYCLES` and stands still where its target is full. A recall
+The stream delivers a word every `word_cycles` and stands still where its target is full. A recall
 (`hw/prefetch.py`) sends stored words to the weight FIFO beside it; weights of the stream, and
 another recall, wait for its end.
 """
@@ -17,8 +17,6 @@ from qcompile.hw.prefetch import RECALL_CYCLES
 from qcompile.hw.program import PacketKind
 from qcompile.hw.weight_fifo import BLOCK_WORDS
 
-WORD_CYCLES = 4
-"""Flash clocks of a 16-bit stream word over four lines."""
 STREAM_LATENCY = 48
 """From start to the first stream word: command, address and dummy clocks."""
 CONFLICT_CYCLES = {1: (4, 4, 4, 3), 2: (4, 5), 3: (5, 5, 6)}
@@ -75,9 +73,17 @@ class Stream:
     wanted : int
         The layers' part: weight words up to the end of the running layer.
     gaps : list of Gap
+
+    Parameters
+    ----------
+    program : Program
+    depth : int
+        Words of the weight FIFO.
+    word_cycles : int
+        Cycles in which the flash brings a 16-bit word.
     """
 
-    def __init__(self, program: Program, depth: int) -> None:
+    def __init__(self, program: Program, depth: int, *, word_cycles: int) -> None:
         self.releases = Releases()
         self.idle_since: list[int] = [0]
         self.gaps: list[Gap] = []
@@ -90,6 +96,7 @@ class Stream:
         self._ends = program.packet_ends
         self._packet = 0
         self._depth = depth
+        self._word_cycles = word_cycles
         self._time = STREAM_LATENCY
         self._weights = 0
         self._weights_left = 0
@@ -168,7 +175,7 @@ class Stream:
 
     def _read_packet(self, kind: PacketKind, begin: int, end: int) -> None:
         words = end - begin - 1
-        self._time += WORD_CYCLES  # header
+        self._time += self._word_cycles  # header
         if kind in (PacketKind.WEIGHTS, PacketKind.RECALL):
             self._wait(self._recall_time, begin + 1)
         if kind == PacketKind.WEIGHTS:
@@ -176,7 +183,7 @@ class Stream:
             return
         if kind in TABLES:
             self._wait(self.idle_since[len(self._layers)], begin + 1)
-        self._time += words * WORD_CYCLES
+        self._time += words * self._word_cycles
         if kind == PacketKind.STORE:
             self._stored(self._words[begin + 1], (words - 1) // 2)
         if kind == PacketKind.CONSTANTS:
@@ -192,8 +199,8 @@ class Stream:
         """The last `count` words were written to memory."""
         if address >> BANK_ADDRESS_BITS != self.read_bank:
             return
-        spacing = max(2 * WORD_CYCLES, self.pass_reads + WORD_CYCLES)
-        self._time += count * (spacing - 2 * WORD_CYCLES)
+        spacing = max(2 * self._word_cycles, self.pass_reads + self._word_cycles)
+        self._time += count * (spacing - 2 * self._word_cycles)
         self._conflicts += [self._time - spacing * index for index in reversed(range(count))]
 
     def _wait(self, until: int, word: int) -> None:
@@ -227,10 +234,10 @@ class Stream:
         if released is None:
             return False
         word = self._ends[self._packet - 1][1] - 2 * self._weights_left
-        self._time += WORD_CYCLES
+        self._time += self._word_cycles
         self._wait(released + 1, word)
-        self._time += WORD_CYCLES
-        self._arrive(self._time, 2 * WORD_CYCLES)
+        self._time += self._word_cycles
+        self._arrive(self._time, 2 * self._word_cycles)
         self._weights_left -= 1
         return True
 

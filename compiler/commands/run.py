@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import InputError, UsageError
+from qcompile.compiler.errors import UsageError
 from qcompile.compiler.inputs import normalization_of, runtime_errors
 from qcompile.runtime.artifact import Artifact, open_artifact
 from qcompile.runtime.classes import fit_labels
@@ -72,19 +72,14 @@ def _simulated(artifact: Artifact, seed: int) -> Transport:
     """The build's top level in Verilator with a UART at bit level and a strict flash."""
     from qcompile.compiler.cache import cache_folder
     from qcompile.compiler.simulated_board import build_simulated_board
-    from qcompile.hw.boards import BOARDS
+    from qcompile.compiler.targets import board_of_build
 
-    if artifact.board not in BOARDS:
-        raise InputError(
-            f"{artifact.folder}: is for the board '{artifact.board}', which this qcompile has not",
-            help=f"compile the model again for one of {', '.join(sorted(BOARDS))}",
-        )
     with Progress() as progress:
         progress.step("prepare the simulated board")
         executable = build_simulated_board(
             artifact.part("top.v"),
             cache_folder("simulations"),
-            board=BOARDS[artifact.board],
+            board=board_of_build(artifact.folder, artifact.board),
             progress=progress.step,
             on_line=progress.detail,
         )

@@ -1,9 +1,9 @@
 """prefetch: stores weights in free activation memory while the stream would stand still.
 
-The flash delivers a weight word in 8 cycles; layers of few pixels want them faster, and layers of
-many pixels leave the stream idle, because the weight FIFO is full. So from some layer on all
-weights go through the *store*: STORE packets fill it in the gaps before, and once that layer has
-begun, a RECALL sends one chunk to the FIFO while the stream stores a later one. That is a ring
+The flash delivers a weight word in 8 cycles or more; layers of few pixels want them faster, and
+layers of many pixels leave the stream idle, because the weight FIFO is full. So from some layer on
+all weights go through the *store*: STORE packets fill it in the gaps before, and once that layer
+has begun, a RECALL sends one chunk to the FIFO while the stream stores a later one. That is a ring
 whose turns the compiler has planned: the hardware needs neither pointers nor a rule for the banks.
 
 A gap is used for the bank that the running layer does not read; the store lies above all tensors.
@@ -21,13 +21,13 @@ from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program
 from qcompile.compiler.passes.store_writer import Room, StoreWriter
 from qcompile.compiler.plan import Plan
-from qcompile.compiler.stream_model import WORD_CYCLES
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.flash_reader import word_cycles
 
 SMALLEST_STORE = 16
 """Words below which a gap is not worth a packet."""
-OVERHEAD_CYCLES = 16 * WORD_CYCLES
-"""Of a gap's stores beside their words: headers, addresses, and some slack."""
+OVERHEAD_WORDS = 8
+"""Of a gap's stores beside their own: headers, addresses, and some slack."""
 STALLED = 1.05
 """A layer that takes so many times its plan's cycles waits for its weights."""
 MOST_CANDIDATES = 6
@@ -41,15 +41,16 @@ def prefetch(
     plans: Sequence[Plan],
     places: Mapping[str, Placement],
     config: AcceleratorConfig,
+    flash_lines: int,
 ) -> Program:
     """The program with a store where that saves cycles, otherwise the program itself."""
-    plain = timeline(layers, plans, places, program, config)
+    plain = timeline(layers, plans, places, program, config, flash_lines)
     best, fewest = program, WORTH * _total(plain)
     for first in _stalled_layers(plain, plans):
-        candidate = _with_store(program, plain, first, layers, plans, places, config)
+        candidate = _with_store(program, plain, first, layers, plans, places, config, flash_lines)
         if candidate is None:
             continue
-        cycles = _total(timeline(layers, plans, places, candidate, config))
+        cycles = _total(timeline(layers, plans, places, candidate, config, flash_lines))
         if cycles < fewest:
             best, fewest = candidate, cycles
     return best
@@ -77,6 +78,7 @@ def _with_store(
     plans: Sequence[Plan],
     places: Mapping[str, Placement],
     config: AcceleratorConfig,
+    flash_lines: int,
 ) -> Program | None:
     """The program in which the weights of layers `first` and on are stored; None: no room."""
     counts = [plan.stream_words for plan in plans]
@@ -84,7 +86,7 @@ def _with_store(
     readers = [(count, bank) for count, bank in zip(counts, banks, strict=True)][first:]
     writer = StoreWriter(program, sum(counts[:first]), readers, free_words(places, config))
     start = sum(layer.cycles for layer in line.layers[:first])
-    return writer.rewrite(_usable(line, banks, until=start))
+    return writer.rewrite(_usable(line, banks, until=start, cycles=2 * word_cycles(flash_lines)))
 
 
 def free_words(places: Mapping[str, Placement], config: AcceleratorConfig) -> list[range]:
@@ -95,9 +97,13 @@ def free_words(places: Mapping[str, Placement], config: AcceleratorConfig) -> li
     return [range(end, config.bank_words) for end in ends]
 
 
-def _usable(line: Timeline, read_banks: Sequence[int], *, until: int) -> dict[int, list[Room]]:
-    """What fits the gaps before a time, by the program word behind each: a room for each layer
-    that runs meanwhile."""
+def _usable(
+    line: Timeline, read_banks: Sequence[int], *, until: int, cycles: int
+) -> dict[int, list[Room]]:
+    """What fits the gaps before a time, by the program word behind each.
+
+    It is a room for each layer that runs meanwhile; a stored word takes so many cycles.
+    """
     ends = list(itertools.accumulate(layer.cycles for layer in line.layers))
     rooms: dict[int, list[Room]] = {}
     for gap in line.gaps:
@@ -105,7 +111,7 @@ def _usable(line: Timeline, read_banks: Sequence[int], *, until: int) -> dict[in
         while time < stop:
             layer = bisect.bisect_right(ends, time)
             part = min(stop, ends[layer]) - time
-            words = (part - OVERHEAD_CYCLES) // (2 * WORD_CYCLES)
+            words = part // cycles - OVERHEAD_WORDS
             if words >= SMALLEST_STORE:
                 room = Room(bank=1 - read_banks[layer], words=words)
                 rooms.setdefault(gap.word, []).append(room)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qcompile.hw.devices import Device
+from qcompile.hw.flash_parts import FlashPart
 
 if TYPE_CHECKING:
     from amaranth.build import Platform
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 class BoardPorts:
     """Names of the top-level Verilog ports, as the simulated board connects them.
 
-    `select` is active low; `data` is four lines wide.
+    `select` is active low; `data` has the lines of `flash_cells`.
     """
 
     clock: str
@@ -44,7 +45,11 @@ class Board:
         Clock at the pin that feeds the PLL.
     clock_pin, uart, flash : str
         Resource names of the platform: clock input, UART (rx, tx), flash (cs, clk, dq).
-    flash_bytes, flash_lines : int
+    clock_at_pll : bool
+        The clock pin is the PLL's own pad; otherwise the clock takes a way through the fabric.
+    flash_part : FlashPart
+    flash_lines : int
+        Data lines that reads use: 1, 2 or 4.
     ports : BoardPorts
     loader_board : str
         openFPGALoader's name.
@@ -58,7 +63,13 @@ class Board:
     clock_pin: str
     uart: str
     flash: str
-    flash_bytes: int
+    clock_at_pll: bool
+    flash_part: FlashPart
     flash_lines: int
     ports: BoardPorts
     loader_board: str
+
+
+def flash_cells(lines: int) -> int:
+    """Data pins of a flash that is read on so many lines: one needs DI and DO."""
+    return max(lines, 2)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qcompile.hw.boards.board import Board, BoardPorts
 from qcompile.hw.devices import UP5K
+from qcompile.hw.flash_parts import W25Q128JV
 
 if TYPE_CHECKING:
     from amaranth.build import Platform
@@ -29,7 +30,8 @@ ICEBREAKER = Board(
     clock_pin="clk12",
     uart="uart",
     flash="spi_flash_4x",
-    flash_bytes=16 * 1024 * 1024,
+    clock_at_pll=True,
+    flash_part=W25Q128JV,
     flash_lines=4,
     ports=BoardPorts(
         clock="clk12_0__io",

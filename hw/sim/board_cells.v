@@ -1,4 +1,4 @@
-// The two cells of the simulated board that Yosys's models cannot stand for in Verilator.
+// The cells of the simulated board that Yosys's models cannot stand for in Verilator.
 
 // An I/O cell. Yosys's model asks whether CLOCK_ENABLE floats (=== 1'bz), which Verilator does not
 // do on a pin, and delays the clock by two delta cycles. This one has the same registers.
@@ -38,7 +38,7 @@ module SB_IO (
   assign D_IN_1 = in_1;
 endmodule
 
-// The PLL: its pad carries the core clock already. Locks after 20 clocks.
+// The PLLs: pad or reference carry the core clock already. They lock after 20 clocks.
 
 module SB_PLL40_PAD (
     inout  PACKAGEPIN,
@@ -75,4 +75,23 @@ module SB_PLL40_PAD (
   assign PLLOUTGLOBAL = PACKAGEPIN;
   assign LOCK = clocks == 20;
   assign SDO = 0;
+endmodule
+
+module SB_PLL40_CORE (  // with the ports that the design connects
+    input  REFERENCECLK,
+    input  RESETB,
+    input  BYPASS,
+    output PLLOUTGLOBAL,
+    output LOCK
+);
+  parameter FEEDBACK_PATH = "SIMPLE";
+  parameter DIVR = 4'b0000;
+  parameter DIVF = 7'b0000000;
+  parameter DIVQ = 3'b000;
+  parameter FILTER_RANGE = 3'b000;
+
+  reg [4:0] clocks = 0;
+  always @(posedge REFERENCECLK) if (clocks != 20) clocks <= clocks + 1;
+  assign PLLOUTGLOBAL = REFERENCECLK;
+  assign LOCK = clocks == 20;
 endmodule

@@ -34,7 +34,7 @@ module flash_pads (
     floating <= level == 2 ? $urandom : {4{level[0]}};
   end
 
-  w25q128 flash (
+  spi_flash flash (
       .select_n(select_n),
       .clock(clock_q & !clk),
       .settle(settle),

@@ -1,5 +1,5 @@
 // The simulated board: the FPGA's top level (a Verilated `fpga`), a serial line at bit level and a
-// flash (a Verilated `w25q128`) on its pins. compiler/simulated_board.py builds it,
+// flash (a Verilated `spi_flash`) on its pins. compiler/simulated_board.py builds it,
 // runtime/transport.py talks to it.
 //
 // Simulated time passes only while the host waits, so the result never depends on how fast this
@@ -13,7 +13,7 @@
 //
 // Arguments: +clock_hz=N +baud=N, +host_baud=N (default: baud) the rate of the host's end,
 // +floating=0 or 1 what lines that nobody drives read (default: random bits), +statistics=1
-// prints clocks and seconds at the end; and those of w25q128.v and Verilator.
+// prints clocks and seconds at the end; and those of spi_flash.v and Verilator.
 
 #include <unistd.h>
 

@@ -20,7 +20,8 @@ from qcompile.compiler import cli
 from qcompile.compiler.backend import check_flash, compile_model
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.pipeline import load_model
-from qcompile.hw.boards import BOARDS
+from qcompile.hw.boards import Board
+from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.program import PacketKind
 from sim_tests.compiler.networks import Network, random_conv
 
@@ -98,9 +99,7 @@ def test_figures_are_those_of_the_compilation(
     save_network(folder / "m.onnx", rng, 6)
     (target,) = checked(capsys, 0, "m.onnx", "--target", "ice40")["targets"]
     assert cli.main(["check", "m.onnx", "--requant", "shift"]) == 0
-    compiled = compile_model(
-        load_model(folder / "m.onnx"), board=BOARDS["icebreaker"], requant="exact"
-    )
+    compiled = compile_model(load_model(folder / "m.onnx"), board=ICEBREAKER, requant="exact")
     cycles = [row["cycles"] for row in target["layers"] if row["runs"] == "accelerator"]
     assert cycles == [layer.cycles for layer in compiled.cycles]
     weights = sum(
@@ -224,13 +223,17 @@ def test_a_missing_file_is_refused_as_compile_does(
     assert checked(capsys, 1, "no.onnx")["problems"] == [message.rstrip("\n")]
 
 
+def with_flash(size: int) -> Board:
+    """The iCEBreaker with a flash of so many bytes."""
+    part = replace(ICEBREAKER.flash_part, size_bytes=size)
+    return replace(ICEBREAKER, flash_part=part)
+
+
 def test_a_program_longer_than_the_flash_is_refused(folder: Path, rng: np.random.Generator) -> None:
     save_network(folder / "m.onnx", rng, 6)
-    compiled = compile_model(
-        load_model(folder / "m.onnx"), board=BOARDS["icebreaker"], requant="exact"
-    )
+    compiled = compile_model(load_model(folder / "m.onnx"), board=ICEBREAKER, requant="exact")
     needed = 256 + 2 * len(compiled.program.words)
-    board = replace(BOARDS["icebreaker"], flash_bytes=0x100000 + needed)
+    board = with_flash(0x100000 + needed)
     check_flash(compiled, board)
     message = (
         "icebreaker: the weights do not fit the flash\n"
@@ -239,7 +242,7 @@ def test_a_program_longer_than_the_flash_is_refused(folder: Path, rng: np.random
         "  help: use fewer channels in the layers with the most weights"
     )
     with pytest.raises(CapacityError, match=rf"^{re.escape(message)}$"):
-        check_flash(compiled, replace(board, flash_bytes=board.flash_bytes - 1))
+        check_flash(compiled, with_flash(0x100000 + needed - 1))
 
 
 def test_no_tool_is_started(folder: Path, rng: np.random.Generator) -> None:

@@ -96,7 +96,7 @@ def test_a_store_saves_cycles_and_none_is_made_where_it_would_not(
 ) -> None:
     compiled = network(rng, 24, 200)
     parts = (compiled.layers, compiled.plans, compiled.places)
-    plain = predict(*parts, plain_program(compiled), compiled.config)
+    plain = predict(*parts, plain_program(compiled), compiled.config, 4)
     saved = sum(layer.cycles for layer in plain) - compiled.total_cycles
     weights = 8 * sum(plan.weights[:, :, 0].size for plan in compiled.plans)
     assert 0.05 * weights < saved < weights, "a stored word saves at most its time in the stream"

@@ -22,6 +22,7 @@ from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.verilator_engine import TOP, VerilatorEngine
 from qcompile.hw.accelerator import Accelerator
+from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import IMAGE_OFFSET, pack_tensor, unpack_tensor
 from qcompile.hw.program import program_bytes
@@ -42,7 +43,7 @@ def compile_graph(graph: ir.Graph, config: AcceleratorConfig) -> Compiled:
     plans = tile(layers, config)
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
     program = emit_program(layers, plans, places, config)
-    program = prefetch(program, layers, plans, places, config)
+    program = prefetch(program, layers, plans, places, config, ICEBREAKER.flash_lines)
     return Compiled(
         model=model_of(graph),
         config=config,
@@ -50,7 +51,7 @@ def compile_graph(graph: ir.Graph, config: AcceleratorConfig) -> Compiled:
         plans=plans,
         places=places,
         program=program,
-        cycles=predict(layers, plans, places, program, config),
+        cycles=predict(layers, plans, places, program, config, ICEBREAKER.flash_lines),
     )
 
 
@@ -135,7 +136,9 @@ class Machine:
         self.folder = folder
         core = core or cosim.to_verilog(Accelerator(config), name="accelerator")
         (folder / "accelerator.v").write_text(core)
-        build = Build(folder=folder, manifest={"clock_hz": CLOCK_HZ})
+        build = Build(
+            folder=folder, manifest={"clock_hz": CLOCK_HZ, "target": {"board": ICEBREAKER.name}}
+        )
         engine = VerilatorEngine(build, cache=cosim.CACHE.parent / "engine", seed=1)
         self._simulation = cosim.Simulation(folder=engine.simulator, top=TOP)
         self._flash = bytearray()

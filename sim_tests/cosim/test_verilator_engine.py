@@ -29,6 +29,7 @@ def write_build(folder: Path, program: list[int], *, broken: bool = False) -> ar
     manifest = {
         "model": {"name": "m", "file": "model.onnx", "sha256": "0"},
         "clock_hz": 24_000_000,
+        "target": {"board": "icebreaker"},
         "accelerator": {
             "inputs": [{"value": "x", "address": 0x100, "shape": [5, 2, 3], "words": 12}],
             "outputs": [

@@ -14,7 +14,9 @@ from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 BASE = 0x100000
 WAKE_CYCLES = 1_500
-FIRST_WORD_CYCLES = 50
+LINES = int(os.environ["FLASH_LINES"])
+WORD_CYCLES = 16 // LINES
+FIRST_WORD_CYCLES = 46 + WORD_CYCLES
 
 
 class Bench:
@@ -95,6 +97,13 @@ async def wakes_up(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
+async def is_reported(dut: Any) -> None:
+    bench = Bench(dut)
+    await bench.reset()
+    assert dut.violated.value
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
 async def reports_silence(dut: Any) -> None:
     bench = Bench(dut)
     await bench.reset(wait=False)
@@ -139,12 +148,12 @@ async def keeps_full_rate(dut: Any) -> None:
     await bench.start(0)
     dut.o_ready.value = 1
     arrivals = []
-    for cycle in range(1, FIRST_WORD_CYCLES + 4 * 200):
+    for cycle in range(1, FIRST_WORD_CYCLES + WORD_CYCLES * 200):
         await bench.cycle()
         if dut.o_valid.value:
             arrivals.append(cycle)
     assert arrivals[0] <= FIRST_WORD_CYCLES, arrivals[0]
-    assert set(np.diff(arrivals).tolist()) == {4}
+    assert set(np.diff(arrivals).tolist()) == {WORD_CYCLES}
     bench.check()
 
 

@@ -29,7 +29,10 @@ def executable(project: Path) -> Path:
     board = BOARDS["icebreaker"]
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        top = Top(System(SmallCore(pace=2), CONFIG, clock_hz=CLOCK_HZ), board)
+        top = Top(
+            System(SmallCore(pace=2), CONFIG, clock_hz=CLOCK_HZ, flash_lines=board.flash_lines),
+            board,
+        )
         with toolchain.activated_tools():
             plan = board.platform().prepare(top, "top", debug_verilog=True, emit_src=False)
         text = plan.files["top.debug.v"]

@@ -1,16 +1,22 @@
-// A strict model of a Winbond W25Q128JV SPI flash (datasheet revision F), 16 MB.
+// A strict model of an SPI flash: Winbond's W25Q..JV (W25Q128JV datasheet revision F) or Micron's
+// N25Q032A13, as the macros say that `FlashPart.verilog_defines` of hw/flash_parts.py writes:
+//   FLASH_SIZE_BITS    binary logarithm of its bytes
+//   FLASH_JEDEC_ID     what 0x9F answers
+//   FLASH_SLEEPS       0: without power-down; 0xAB and 0xB9 pass without effect
+//   FLASH_QUAD_ENABLE  0: without status register 2 and all that depends on it
 //
 // It answers what the real part answers, and reports everything that the real part leaves
 // undefined: unknown commands, commands in power-down or before tRES1 has passed, wrong numbers of
-// clocks, quad commands without the quad enable bit, lines that nobody drives, two drivers on one
-// line, deselect times under 50 ns. A report goes to stderr and sets `violated`, which stays.
+// clocks, addresses beyond its end, quad commands without the quad enable bit, lines that nobody
+// drives, two drivers on one line, deselect times under 50 ns. A report goes to stderr and sets
+// `violated`, which stays.
 //
 // The four lines come apart: `d` and `d_driven` are what others drive, `q` and `q_driven` what the
 // flash drives. Its outputs are random from a falling clock edge until `settle` rises (at the
 // latest 7 ns later on a real part), then right; they are let go when `settle` rises after a
 // deselect.
 //
-// It starts in power-down, as an iCE40 leaves it after configuration.
+// It starts in power-down where it has one, as an iCE40 leaves it after configuration.
 //
 // Plusargs: +flash=FILE and +flash_offset=BYTES: what it holds (elsewhere 0xFF).
 //           +flash_quad_enable=0 or 1: the nonvolatile quad enable bit (default 0).
@@ -18,7 +24,7 @@
 //           +flash_dead=1: it never answers and never reports, as if it were not there.
 `timescale 1ns / 1ps
 
-module w25q128 (
+module spi_flash (
     input            select_n,
     input            clock,
     input            settle,
@@ -31,17 +37,21 @@ module w25q128 (
   localparam [7:0] RELEASE = 8'hAB, POWER_DOWN = 8'hB9, JEDEC_ID = 8'h9F;
   localparam [7:0] READ_STATUS_1 = 8'h05, READ_STATUS_2 = 8'h35, WRITE_STATUS_2 = 8'h31;
   localparam [7:0] VOLATILE_ENABLE = 8'h50, WRITE_ENABLE = 8'h06;
-  localparam [7:0] READ = 8'h03, FAST_READ = 8'h0B, QUAD_OUT = 8'h6B, QUAD_IO = 8'hEB;
+  localparam [7:0] READ = 8'h03, FAST_READ = 8'h0B, DUAL_OUT = 8'h3B;
+  localparam [7:0] QUAD_OUT = 8'h6B, QUAD_IO = 8'hEB;
   localparam [7:0] RESET_ENABLE = 8'h66, RESET = 8'h99, MODE_RESET = 8'hFF;
   localparam real TSHSL = 50.0, TRST = 30000.0, TW = 10000000.0;
 
-  reg [7:0] contents[0:(1 << 24)-1];
+  localparam integer BYTES = 1 << `FLASH_SIZE_BITS;
+  localparam [23:0] ID = `FLASH_JEDEC_ID;
+
+  reg [7:0] contents[0:BYTES-1];
   string file;
   integer handle, offset, index, quad_default, tres1, dead, plusargs, loaded;
 
   initial begin
     violated = 0;
-    for (index = 0; index < (1 << 24); index = index + 1) contents[index] = 8'hFF;
+    for (index = 0; index < BYTES; index = index + 1) contents[index] = 8'hFF;
     offset = 0;
     quad_default = 0;
     tres1 = 3000;
@@ -62,7 +72,7 @@ module w25q128 (
   end
 
   // ------------------------------------------------------------------------------ state
-  reg        powered_down = 1;
+  reg        powered_down = `FLASH_SLEEPS;
   reg        quad_enable;
   reg        write_enable = 0;
   reg        volatile_enable = 0;
@@ -80,10 +90,9 @@ module w25q128 (
   reg [7:0]  shifted;  // data byte that arrives
   reg [31:0] header;  // clocks before the first data bit
   reg        answering = 0;  // drives its outputs
-  reg        wide;  // on four lines
   reg        settled;
-  reg        high_nibble;
-  reg [2:0]  bit_index;
+  reg [2:0]  lanes;  // lines that answer: 1, 2 or 4
+  reg [2:0]  bit_index;  // the highest bit that goes out
   reg [23:0] position;
   reg [3:0]  noise;
 
@@ -103,13 +112,15 @@ module w25q128 (
     case (command)
       READ_STATUS_1: byte_out = status_1;
       READ_STATUS_2: byte_out = status_2;
-      JEDEC_ID: byte_out = position == 0 ? 8'hEF : position == 1 ? 8'h40 : 8'h18;
-      default: byte_out = contents[position];
+      JEDEC_ID: byte_out = position == 0 ? ID[23:16] : position == 1 ? ID[15:8] : ID[7:0];
+      default: byte_out = contents[position[`FLASH_SIZE_BITS-1:0]];
     endcase
   end
-  wire [3:0] right = wide ? (high_nibble ? byte_out[7:4] : byte_out[3:0])
-                          : {2'b00, byte_out[bit_index], 1'b0};
-  assign q_driven = !answering || dead != 0 ? 4'b0000 : wide ? 4'b1111 : 4'b0010;
+  wire [7:0] leading = byte_out << (3'd7 - bit_index);
+  wire [3:0] right = lanes == 4 ? leading[7:4]
+                   : lanes == 2 ? {2'b00, leading[7:6]} : {2'b00, leading[7], 1'b0};
+  wire [3:0] answered = lanes == 4 ? 4'b1111 : lanes == 2 ? 4'b0011 : 4'b0010;
+  assign q_driven = answering && dead == 0 ? answered : 4'b0000;
   assign q = settled ? right : noise;
 
   always @(posedge settle) begin
@@ -130,7 +141,7 @@ module w25q128 (
     in_continuous = continuous;
     header = continuous ? 12 : 0;
     answering = 0;
-    wide = 0;
+    lanes = 1;
     settled = 0;
   end
 
@@ -143,11 +154,11 @@ if (clocks != 0 && dead == 0) finish;
   task finish;
     begin
       case (command)
-        RELEASE: if (exactly(8)) begin
+        RELEASE: if (exactly(8) && `FLASH_SLEEPS != 0) begin
           if (powered_down) ready_time = $realtime + tres1;
           powered_down = 0;
         end
-        POWER_DOWN: if (exactly(8)) powered_down = 1;
+        POWER_DOWN: if (exactly(8)) powered_down = `FLASH_SLEEPS;
         VOLATILE_ENABLE: if (exactly(8)) volatile_enable = 1;
         WRITE_ENABLE: if (exactly(8)) write_enable = 1;
         WRITE_STATUS_2: if (exactly(16)) begin
@@ -205,12 +216,10 @@ if (clocks != 0 && dead == 0) finish;
     begin
       header = 8;
       case (command)
-        RELEASE, POWER_DOWN, JEDEC_ID, READ_STATUS_1, READ_STATUS_2, WRITE_STATUS_2,
-        VOLATILE_ENABLE, WRITE_ENABLE, RESET_ENABLE, RESET, MODE_RESET: ;
+        RELEASE, POWER_DOWN, JEDEC_ID, READ_STATUS_1, WRITE_ENABLE: ;
         READ: header = 32;
-        FAST_READ, QUAD_OUT: header = 40;
-        QUAD_IO: header = 20;
-        default: violation("unknown command");
+        FAST_READ, DUAL_OUT: header = 40;
+        default: begin_quad_part;
       endcase
       if (powered_down && command != RELEASE && command != MODE_RESET)
         violation("command in power-down");
@@ -220,6 +229,19 @@ if (clocks != 0 && dead == 0) finish;
         violation("quad command without the quad enable bit");
       position = 0;
       bit_index = 7;
+    end
+  endtask
+
+  // Commands of parts with a quad enable bit alone.
+  task begin_quad_part;
+    begin
+      if (`FLASH_QUAD_ENABLE == 0) violation("unknown command");
+      case (command)
+        READ_STATUS_2, WRITE_STATUS_2, VOLATILE_ENABLE, RESET_ENABLE, RESET, MODE_RESET: ;
+        QUAD_OUT: header = 40;
+        QUAD_IO: header = 20;
+        default: violation("unknown command");
+      endcase
     end
   endtask
 
@@ -243,22 +265,19 @@ if (clocks != 0 && dead == 0) finish;
     if (header != 0 && clocks >= header) begin
       if (clocks == header) begin
         case (command)
-          READ, FAST_READ, QUAD_OUT, QUAD_IO: begin
+          READ, FAST_READ, DUAL_OUT, QUAD_OUT, QUAD_IO: begin
+            if (address >= BYTES) violation("address beyond its end");
             answering <= 1;
             position <= address;
           end
           JEDEC_ID, READ_STATUS_1, READ_STATUS_2: answering <= 1;
           default: ;
         endcase
-        wide <= command == QUAD_OUT || command == QUAD_IO;
-        high_nibble <= 1;
+        lanes <= command == QUAD_OUT || command == QUAD_IO ? 4 : command == DUAL_OUT ? 2 : 1;
         bit_index <= 7;
-      end else if (wide) begin
-        high_nibble <= !high_nibble;
-        if (!high_nibble) position <= position + 1;
       end else begin
-        bit_index <= bit_index - 1;
-        if (bit_index == 0) position <= position + 1;
+        bit_index <= bit_index - lanes;
+        if (bit_index < lanes) position <= position + 1;
       end
     end
   end
