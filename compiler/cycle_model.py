@@ -17,6 +17,14 @@ from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program
 from qcompile.compiler.plan import ROWS, VALUES_PER_ROW, Plan
+from qcompile.compiler.residual_model import (
+    CAPTURE_CYCLES,
+    CONFLICT_CYCLES,
+    CONSTANTS_CYCLES,
+    MAX_TILES,
+    TILE_CYCLES,
+    run_residual_layer,
+)
 from qcompile.compiler.stream_model import Gap, Stream
 from qcompile.hw.activation import ActivationTable
 from qcompile.hw.config import AcceleratorConfig
@@ -26,18 +34,6 @@ from qcompile.hw.requant import requant_latency
 
 LOAD_CYCLES = 13
 """From "a descriptor waits and nothing runs" to the layer's first read."""
-CAPTURE_CYCLES = 5
-"""From a tile's last read to the cycle in which its first row may leave the FIFO."""
-CONSTANTS_CYCLES = 2
-"""From a group's last constant to the first value that may use them."""
-DONE_CYCLES = 0
-"""From the last value's way out of requantization to "nothing runs"."""
-RESIDUAL_CYCLES = 8
-"""A row with a residual operand takes the drain latency and these cycles."""
-CONFLICT_CYCLES = 2
-"""A residual or stored word that lies in the feeder's bank stops the feeder for so long."""
-MAX_TILES = 60
-"""Tiles in the array and the accumulator FIFO together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +76,7 @@ def timeline(
 ) -> Timeline:
     """Cycles of every layer, and when the stream had to wait."""
     stream = Stream(program, config.weight_depth, word_cycles=word_cycles(flash_lines))
-    drain_latency = requant_latency(config) + EltwiseAdd.LATENCY + ActivationTable.LATENCY
+    latency = requant_latency(config) + EltwiseAdd.LATENCY + ActivationTable.LATENCY
     time = 0
     taken = 0
     result = []
@@ -89,13 +85,13 @@ def timeline(
         stream.read_bank = places[layer.input].bank
         stream.tiles, stream.pass_reads = plan.tiles, plan.counts[0]
         stream.wanted = taken + plan.stream_words
-        drain = _Drain(
-            latency=drain_latency,
-            residual=layer.residual is not None,
-            conflict=layer.residual is not None
-            and places[layer.residual].bank == places[layer.input].bank,
-        )
-        end, taken = _run_layer(plan, stream, begin, taken, drain)
+        if layer.residual is None:
+            end, taken = _run_layer(plan, stream, begin, taken, latency)
+        else:
+            conflict = places[layer.residual].bank == places[layer.input].bank
+            end, taken = run_residual_layer(
+                plan, stream, begin, taken, latency=latency, conflict=conflict
+            )
         stream.idle_since.append(end)
         peak = (end - time) * config.macs_per_cycle
         result.append(
@@ -110,28 +106,8 @@ def timeline(
     return Timeline(layers=tuple(result), gaps=tuple(stream.gaps))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Drain:
-    """How a layer's rows leave: cycles of one value, a residual operand, where that lies."""
-
-    latency: int
-    residual: bool
-    conflict: bool
-
-    @property
-    def row_cycles(self) -> int:
-        return self.latency + RESIDUAL_CYCLES if self.residual else VALUES_PER_ROW
-
-    @property
-    def stall_cycles(self) -> int:
-        """Cycles that a row costs the feeder."""
-        return CONFLICT_CYCLES if self.conflict else 0
-
-
-def _run_layer(
-    plan: Plan, stream: Stream, begin: int, taken: int, drain: _Drain
-) -> tuple[int, int]:
-    """End of the layer and weight words taken so far."""
+def _run_layer(plan: Plan, stream: Stream, begin: int, taken: int, latency: int) -> tuple[int, int]:
+    """End of a layer without a residual operand, and weight words taken so far."""
     words = int(plan.weights.shape[1])
     time = begin
     drained = begin
@@ -143,7 +119,7 @@ def _run_layer(
         fresh = not plan.shared_weights or group == 0
         for number in range(plan.tiles):
             if len(ends) >= MAX_TILES:
-                time = max(time, ends.popleft() + 2)
+                time = max(time, ends.popleft() + TILE_CYCLES)
             start = time
             last = number == plan.tiles - 1 and last_use
             if number == 0 and fresh and not stream.has_arrived(taken + words, start):
@@ -157,16 +133,13 @@ def _run_layer(
                 constants = stream.group(stream.groups_used + group)
                 drained = max(drained, constants + CONSTANTS_CYCLES)
             used = plan.rows_last if number % plan.counts[4] == last_column else ROWS
-            drained = max(drained, time - 1 + CAPTURE_CYCLES) + used * drain.row_cycles
-            time += used * drain.stall_cycles
+            drained = max(drained, time - 1 + CAPTURE_CYCLES) + used * VALUES_PER_ROW
             drained += ROWS - used
             ends.append(drained)
         if last_use:
             taken += words
     stream.groups_used += plan.groups
-    if not drain.residual:
-        drained += drain.latency
-    return drained + DONE_CYCLES, taken
+    return drained + latency, taken
 
 
 def _arriving_tile(
