@@ -4,6 +4,7 @@
 #   make test       lint, types and all tests but the long sweeps
 #   make test-full  the long sweeps too
 #   make bench      the figures of the README and of docs/
+#   make bench-networks   every network beside the project on UP5K: differences and cycles
 #   make lint       ruff and the two type checkers alone
 #   make clean      removes builds, caches and the environment
 #
@@ -21,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist=loadfile --see
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help prerequisites setup demo test test-full bench lint clean
+.PHONY: help prerequisites setup demo test test-full bench bench-networks lint clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -60,6 +61,9 @@ test-full: lint setup
 
 bench: setup
 	@$(BIN)/python examples/bench.py
+
+bench-networks: setup
+	@$(BIN)/python -m sim_tests.bench
 
 clean:
 	rm -rf $(VENV) build sim_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,39 @@
+"""Networks that others trained, in Verilator: every layer equal to golden, cycles as predicted.
+
+One runs always, the rest with the long sweeps; `python -m sim_tests.bench` prints the same as a table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sim_tests.bench import measure
+
+pytestmark = pytest.mark.cosim
+
+FITTING = (
+    *("mlpt_kws_dscnn", "mlpt_ic_resnet8", "mlpt_vww_mbv1_025", "mlpt_ad_toycar"),
+    *("alibaba_kws_qdq_s8s8_pc", "alibaba_kws_qoperator_u8s8", "tinymaix_mnist_dw_q"),
+    *("tinymaix_mnist_rect_q", "tinymaix_mnist_valid_q", "tinymaix_cifar10_q"),
+    *("tinymaix_mbnet96_0.25_q", "tflm_person_detect", "tflm_micro_speech", "tflm_hello_world"),
+    *("cfu_magic_wand", "ort_mnist_qdq_u8u8", "qonnx_TFC_2W2A_qcdq"),
+    *("qonnx_kws_mlp_w3a3_v07_qcdq", "st_miniresnet_1s"),
+)
+CYCLES = {"mlpt_ic_resnet8": 900_000, "mlpt_vww_mbv1_025": 700_000, "mlpt_ad_toycar": 600_000}
+"""What these networks may take at most."""
+ALWAYS = "tinymaix_mnist_dw_q"
+FULL = [pytest.param(name, marks=[] if name == ALWAYS else pytest.mark.full) for name in FITTING]
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_verilog_equals_golden_in_every_layer(shared: Path, tmp_path: Path, name: str) -> None:
+    row = measure(shared / "models" / f"{name}.onnx", "up5k", tmp_path, 3)
+    assert row.problem == ""
+    assert row.passed
+    assert row.wrong == 0
+    assert row.layers > 0 and row.elements > 0
+    assert abs(row.predicted - row.first) <= 0.02 * row.first
+    assert row.first <= CYCLES.get(name, row.first)
+    assert row.later <= CYCLES.get(name, row.later)
