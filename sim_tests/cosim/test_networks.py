@@ -1,6 +1,6 @@
 """Networks that others trained, in Verilator: every layer equal to golden, cycles as predicted.
 
-One runs always, the rest with the long sweeps; `python -m sim_tests.bench` prints the same as a table.
+One runs always, the rest with the long sweeps; `python -m sim_tests.bench` prints the same.
 """
 
 from __future__ import annotations
