@@ -53,22 +53,24 @@ def without_zero_memories(text: str) -> str:
 def pins_verilog(board: Board, top: str) -> str:
     """A module `fpga` with one port for each kind of pin, whatever the top level calls them.
 
-    Flash lines that the top level has no cells for are the board's pull-ups.
+    `pulled_up` says which flash lines the top level has no cells for.
     """
     ports = board.ports
     cells = flash_cells(board.flash_lines)
-    pull_ups = f"  assign dq[3:{cells}] = '1;\n" if cells < 4 else ""
     return f"""
-module fpga (input clk, input rx, output tx, output cs_n, output sck, inout [3:0] dq);
+module fpga (
+    input clk, input rx, output tx, output cs_n, output sck, inout [{cells - 1}:0] dq,
+    output [3:0] pulled_up
+);
   wire clock_pin = clk, rx_pin = rx;  // the top level's ports are all bidirectional
-{pull_ups}\
+  assign pulled_up = 4'hF << {cells};
   {top} top (
       .{ports.clock}(clock_pin),
       .{ports.rx}(rx_pin),
       .{ports.tx}(tx),
       .{ports.select}(cs_n),
       .{ports.flash_clock}(sck),
-      .{ports.data}(dq[{cells - 1}:0])
+      .{ports.data}(dq)
   );
 endmodule
 """

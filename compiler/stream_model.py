@@ -135,7 +135,8 @@ class Stream:
     def conflicts_until(self, time: int) -> int:
         """Accesses to the feeder's bank since the last call, as far as known.
 
-        Recalls for the running layer are not counted: they come while the feeder waits for them.
+        Recalls for a running layer of few tiles are not counted: they come while the feeder waits
+        for them.
         """
         while self._clock <= time and self._next():
             pass
@@ -222,7 +223,7 @@ class Stream:
         if self._recall_bank == self.read_bank:
             turns = CONFLICT_CYCLES.get(self.tiles, (self.pass_reads + 2,))
             cycles = turns[self._recall_left % len(turns)]
-            if self._weights >= self.wanted:
+            if self._weights >= self.wanted or self.tiles not in CONFLICT_CYCLES:
                 self._conflicts.append(max(self._recall_time, released) + cycles)
         self._recall_time = max(self._recall_time, released) + cycles
         self._recall_left -= 1

@@ -49,6 +49,8 @@ class Artifact:
     folder : Path
     model_name, model_sha256, board, loader_board : str
         `loader_board` is openFPGALoader's name of the board.
+    loader_cable : str or None
+        openFPGALoader's name of the programmer where it is not the board's.
     inputs : tuple of InputSpec
         The model's own inputs.
     outputs : dict of str to tuple
@@ -69,6 +71,7 @@ class Artifact:
     model_sha256: str
     board: str
     loader_board: str
+    loader_cable: str | None
     inputs: tuple[InputSpec, ...]
     outputs: dict[str, tuple[int, ...]]
     prologue: tuple[dict[str, Any], ...]
@@ -159,6 +162,7 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         model_sha256=manifest["model"]["sha256"],
         board=manifest["target"]["board"],
         loader_board=manifest["target"]["loader"],
+        loader_cable=manifest["target"]["cable"],
         inputs=tuple(_input_spec(value) for value in manifest["inputs"]),
         outputs={value["name"]: tuple(value["shape"]) for value in manifest["outputs"]},
         prologue=tuple(manifest["prologue"]),

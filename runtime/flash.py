@@ -30,7 +30,8 @@ def flash_commands(artifact: Artifact, *, board: str | None = None) -> list[list
             f"{artifact.folder}: has no bitstream",
             help="compile it again without --no-bitstream",
         )
-    loader = [LOADER, "-b", artifact.loader_board, "--write-flash", "--verify"]
+    cable = [] if artifact.loader_cable is None else ["-c", artifact.loader_cable]
+    loader = [LOADER, "-b", artifact.loader_board, *cable, "--write-flash", "--verify"]
     return [
         [*loader, str(artifact.folder / BITSTREAM)],
         [*loader, "--offset", str(IMAGE_OFFSET), str(artifact.folder / FLASH_IMAGE)],
@@ -80,11 +81,11 @@ def _search_path() -> str:
 
 def _failure(command: list[str], code: int, output: str) -> BoardError:
     text = output.lower()
-    help = "is the board connected, and may you use it? `lsusb` lists it as FT2232H (0403:6010)"
+    help = "is the board connected, and may you use it? `lsusb` lists its FTDI chip as 0403:60.."
     if "shared librar" in text:
         help = f"install what it needs: {LIBRARIES}"
     elif "permission" in text or "access" in text:
-        help = "allow access to USB devices: a udev rule for 0403:6010, or run it with sudo"
+        help = "allow access to USB devices: a udev rule for vendor 0403, or run it with sudo"
     lines = [line for line in output.splitlines() if line.strip()][-8:]
     return BoardError(
         f"{LOADER} ended with exit code {code}",

@@ -129,6 +129,7 @@ def _manifest(compiled: backend.Compiled, board: Board) -> dict[str, Any]:
             "device": board.device.part,
             "board": board.name,
             "loader": board.loader_board,
+            "cable": board.loader_cable,
         },
         "requant": compiled.config.requant,
         "configuration": {**asdict(compiled.config), "id": compiled.config.id},

@@ -2,7 +2,8 @@
 
 from qcompile.hw.boards.board import Board, BoardPorts
 from qcompile.hw.boards.icebreaker import ICEBREAKER
+from qcompile.hw.boards.upduino_v3 import UPDUINO_V3
 
-BOARDS = {board.name: board for board in (ICEBREAKER,)}
+BOARDS = {board.name: board for board in (ICEBREAKER, UPDUINO_V3)}
 
 __all__ = ["BOARDS", "Board", "BoardPorts"]

@@ -53,6 +53,8 @@ class Board:
     ports : BoardPorts
     loader_board : str
         openFPGALoader's name.
+    loader_cable : str or None
+        openFPGALoader's name of the programmer where it is not that of `loader_board`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Board:
     flash_lines: int
     ports: BoardPorts
     loader_board: str
+    loader_cable: str | None = None
 
 
 def flash_cells(lines: int) -> int:

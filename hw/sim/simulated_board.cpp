@@ -166,21 +166,25 @@ class Board {
   void connect() {
     uint8_t lines = line_levels();
     if (flash_.select_n != fpga_.cs_n || flash_.clock != fpga_.sck || flash_.d != lines ||
-        flash_.d_driven != fpga_.dq__en) {
+        flash_.d_driven != driven()) {
       flash_active_ |= !fpga_.cs_n;
       flash_.select_n = fpga_.cs_n;
       flash_.clock = fpga_.sck;
       flash_.d = lines;
-      flash_.d_driven = fpga_.dq__en;
+      flash_.d_driven = driven();
       flash_.eval();
     }
     resolve();
   }
 
+  // Lines that the FPGA or the board's pull-ups drive.
+  uint8_t driven() const { return (fpga_.dq__en | fpga_.pulled_up) & 0xF; }
+
   uint8_t line_levels() {
-    uint8_t mine = fpga_.dq__en & 0xF, its = flash_.q_driven & ~mine;
+    uint8_t mine = driven(), its = flash_.q_driven & ~mine;
     uint8_t floating = static_cast<uint8_t>(floating_ == 2 ? random_() : -floating_);
-    return (fpga_.dq__out & mine) | (flash_.q & its) | (floating & ~(mine | its) & 0xF);
+    uint8_t out = (fpga_.dq__out & fpga_.dq__en) | fpga_.pulled_up;
+    return (out & mine) | (flash_.q & its) | (floating & ~(mine | its) & 0xF);
   }
 
   void resolve() { fpga_.dq = line_levels(); }

@@ -18,7 +18,7 @@ from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from qcompile.compiler.core_bench import CLOCK_NS, Bench
 from qcompile.runtime.protocol import State
 
-LIMIT_CYCLES = 200_000
+LIMIT_CYCLES = 400_000
 """A run that takes longer hangs."""
 CLEAR_CYCLES = 5
 

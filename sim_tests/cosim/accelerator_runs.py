@@ -22,6 +22,7 @@ from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.verilator_engine import TOP, VerilatorEngine
 from qcompile.hw.accelerator import Accelerator
+from qcompile.hw.boards import Board
 from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import IMAGE_OFFSET, pack_tensor, unpack_tensor
@@ -36,14 +37,14 @@ Step = list[Any]
 """A method of `accelerator_bench.ScriptBench` and its arguments."""
 
 
-def compile_graph(graph: ir.Graph, config: AcceleratorConfig) -> Compiled:
+def compile_graph(graph: ir.Graph, config: AcceleratorConfig, board: Board) -> Compiled:
     """What `backend.compile_model` does, for a configuration that is given."""
     layers = lower(graph, config.requant)
     assert max(layer.acc_bound for layer in layers) < 1 << (config.acc_width - 1)
     plans = tile(layers, config)
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
     program = emit_program(layers, plans, places, config)
-    program = prefetch(program, layers, plans, places, config, ICEBREAKER.flash_lines)
+    program = prefetch(program, layers, plans, places, config, board.flash_lines)
     return Compiled(
         model=model_of(graph),
         config=config,
@@ -51,7 +52,7 @@ def compile_graph(graph: ir.Graph, config: AcceleratorConfig) -> Compiled:
         plans=plans,
         places=places,
         program=program,
-        cycles=predict(layers, plans, places, program, config, ICEBREAKER.flash_lines),
+        cycles=predict(layers, plans, places, program, config, board.flash_lines),
     )
 
 
@@ -129,15 +130,24 @@ class Subject:
 class Machine:
     """The accelerator of a configuration, compiled; runs scripts for several subjects at once.
 
-    `core` is Verilog of the accelerator that takes the place of the configuration's own.
+    `core` is Verilog of the accelerator that takes the place of the configuration's own, `board` a
+    registered board whose flash and flash lines the program comes through.
     """
 
-    def __init__(self, config: AcceleratorConfig, folder: Path, *, core: str = "") -> None:
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        folder: Path,
+        *,
+        core: str = "",
+        board: Board = ICEBREAKER,
+    ) -> None:
         self.folder = folder
+        self.board = board
         core = core or cosim.to_verilog(Accelerator(config), name="accelerator")
         (folder / "accelerator.v").write_text(core)
         build = Build(
-            folder=folder, manifest={"clock_hz": CLOCK_HZ, "target": {"board": ICEBREAKER.name}}
+            folder=folder, manifest={"clock_hz": CLOCK_HZ, "target": {"board": board.name}}
         )
         engine = VerilatorEngine(build, cache=cosim.CACHE.parent / "engine", seed=1)
         self._simulation = cosim.Simulation(folder=engine.simulator, top=TOP)

@@ -7,10 +7,13 @@ after the other, so each finds the memory as the one before left it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from qcompile.hw.boards import BOARDS
+from qcompile.hw.boards.upduino_v3 import UPDUINO_V3
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.runtime.protocol import CoreError, State
 from sim_tests.compiler.integer_graphs import IntegerGraph
@@ -154,11 +157,22 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return Machine(CONFIG, tmp_path_factory.mktemp("machine"))
 
 
+@pytest.fixture(scope="module", params=[2, 1])
+def slow_machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    """The same core behind a flash of two data lines, and of one."""
+    board = replace(UPDUINO_V3, name="slow", flash_lines=request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BOARDS, board.name, board)
+        yield Machine(CONFIG, tmp_path_factory.mktemp("slow"), board=board)
+
+
 def make(machine: Machine, build: Make, rng: np.random.Generator) -> Subject:
     """A subject of random constants and inputs."""
     g = IntegerGraph(rng)
     outputs = build(g)
-    compiled = compile_graph(g.graph(*outputs, name=build.__name__), CONFIG)
+    compiled = compile_graph(g.graph(*outputs, name=build.__name__), CONFIG, machine.board)
     return machine.add(compiled, g.codes())
 
 
@@ -182,9 +196,9 @@ def whole_run(subject: Subject) -> list[Step]:
     return [*subject.inputs(), ["go", "start"], *subject.outputs()]
 
 
-def near(measured: int, predicted: int) -> bool:
+def near(measured: int, predicted: int, allowed: float = ALLOWED) -> bool:
     """Within the allowed part."""
-    return abs(measured - predicted) <= ALLOWED * predicted
+    return abs(measured - predicted) <= allowed * predicted
 
 
 def test_every_kind_of_layer_gives_goldens_codes_in_the_predicted_cycles(
@@ -195,6 +209,23 @@ def test_every_kind_of_layer_gives_goldens_codes_in_the_predicted_cycles(
     runs = machine.run(script, seed=seed)
     again = machine.run(script, seed=seed + 1)
     assert runs == again, "memory's contents at power-up change results or cycles"
+    check_runs(subjects, runs)
+
+
+def test_cycles_are_the_predicted_ones_behind_fewer_flash_lines(
+    slow_machine: Machine, rng: np.random.Generator, seed: int
+) -> None:
+    subjects = [make(slow_machine, build, rng) for build in GRAPHS]
+    script = [step for subject in subjects for step in whole_run(subject)]
+    # A store and a recall that meet stop the feeder once, which the cycle model does not know.
+    check_runs(subjects, slow_machine.run(script, seed=seed), layers=0.03)
+
+
+def check_runs(subjects: list[Subject], runs: list[object], *, layers: float = ALLOWED) -> None:
+    """Golden's codes, and the predicted cycles, in whole runs of all subjects.
+
+    `layers` is the part by which those of a single long layer may differ.
+    """
     wrong = []
     for subject, run in results_of(subjects, runs):
         compiled = subject.compiled
@@ -203,7 +234,7 @@ def test_every_kind_of_layer_gives_goldens_codes_in_the_predicted_cycles(
         if not near(run.cycles, compiled.total_cycles):
             wrong.append(f"{compiled.model.name}: {run.cycles}, predicted {compiled.total_cycles}")
         for layer, measured in zip(compiled.cycles, run.layer_cycles, strict=True):
-            if measured > LONG_LAYER_CYCLES and not near(measured, layer.cycles):
+            if measured > LONG_LAYER_CYCLES and not near(measured, layer.cycles, layers):
                 wrong.append(
                     f"{compiled.model.name} {layer.name}: {measured}, predicted {layer.cycles}"
                 )

@@ -34,7 +34,7 @@ def subject_of(machine: Machine, rng: np.random.Generator) -> Subject:
     c = g.lookup(g.add(b, x))
     d = g.add(g.conv(c, 5, nine_bits=True), c)
     graph = g.graph(g.pool(d, (6, 5)), g.conv(d, 0, (2, 2), strides=(2, 2)), d)
-    return machine.add(compile_graph(graph, PLAIN), g.codes())
+    return machine.add(compile_graph(graph, PLAIN, machine.board), g.codes())
 
 
 def run(machine: Machine, rng: np.random.Generator, seed: int) -> list[object]:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from qcompile.compiler import toolchain
 from qcompile.compiler.simulated_board import build_simulated_board
-from qcompile.hw.boards import BOARDS
+from qcompile.hw.boards import Board
+from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES
 from qcompile.hw.top import System, Top
@@ -22,11 +23,10 @@ COPY_ADDRESS = 0x4000
 """Where SmallCore puts its program's words."""
 
 
-def executable(project: Path) -> Path:
+def executable(project: Path, board: Board = ICEBREAKER) -> Path:
     """The simulated board, built once."""
-    folder = project / "build" / ".cache" / "small_board"
+    folder = project / "build" / ".cache" / "small_board" / board.name
     folder.mkdir(parents=True, exist_ok=True)
-    board = BOARDS["icebreaker"]
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         top = Top(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qcompile.hw.boards import BOARDS
 from qcompile.hw.pll import PllSettings, find_pll_settings
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
@@ -33,6 +34,23 @@ def start(project: Path, tmp_path: Path, seed: int) -> Iterator[Start]:
         )
 
     yield begin
+
+
+@pytest.fixture(params=list(BOARDS.values()), ids=list(BOARDS))
+def start_board(
+    request: pytest.FixtureRequest, project: Path, tmp_path: Path, seed: int
+) -> Callable[..., SimTransport]:
+    """Starts each simulated board with plusargs; the test ends it itself or leaves it."""
+    board = request.param
+    program = small_board.executable(project, board)
+    flash = tmp_path / "flash.bin"
+    flash.write_bytes(small_board.image(WORDS))
+
+    def begin(*options: str) -> SimTransport:
+        clock_hz = board.device.clock_hz
+        return SimTransport(program, flash, clock_hz=clock_hz, seed=seed, options=options)
+
+    return begin
 
 
 def run(board: Board) -> list[int]:
@@ -69,9 +87,19 @@ def test_link_works_with_a_host_two_percent_off(
 
 
 @pytest.mark.cosim
+def test_program_streams_on_every_board(start_board: Start) -> None:
+    transport = start_board()
+    board = Board(transport, name="sim")
+    for _ in range(2):
+        assert run(board) == WORDS.tolist()
+        assert board.read_flash(IMAGE_OFFSET, 3) == bytes(3)
+    transport.close()
+
+
+@pytest.mark.cosim
 @pytest.mark.parametrize("level", [0, 1])
-def test_missing_flash_is_told(start: Start, level: int) -> None:
-    transport = start("+flash_dead=1", f"+floating={level}")
+def test_missing_flash_is_told(start_board: Start, level: int) -> None:
+    transport = start_board("+flash_dead=1", f"+floating={level}")
     board = Board(transport, name="sim")
     status = board.status()
     assert (status.state, status.error) == (State.ERROR, CoreError.FLASH_SILENT)

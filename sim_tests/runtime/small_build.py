@@ -52,6 +52,7 @@ def manifest() -> dict[str, Any]:
             "device": "iCE40UP5K",
             "board": "icebreaker",
             "loader": "ice40_generic",
+            "cable": None,
         },
         "configuration": {"id": small_board.CONFIG.id},
         "inputs": [

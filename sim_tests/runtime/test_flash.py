@@ -36,8 +36,9 @@ def test_other_boards_are_refused(tmp_path: Path) -> None:
 
 def test_loader_is_asked_for_the_build_s_own_board(tmp_path: Path) -> None:
     artifact = open_artifact(small_build.write(tmp_path / "small"))
-    commands = flash.flash_commands(replace(artifact, loader_board="other_board"))
-    assert [command[1:3] for command in commands] == [["-b", "other_board"]] * 2
+    other = replace(artifact, loader_board="other_board", loader_cable="a_cable")
+    options = [command[1:6] for command in flash.flash_commands(other)]
+    assert options == [["-b", "other_board", "-c", "a_cable", "--write-flash"]] * 2
 
 
 def test_build_without_bitstream_is_refused(tmp_path: Path) -> None:
