@@ -197,11 +197,15 @@ def find_islands(graph: ReferenceGraph) -> tuple[Island, ...]:
 
 
 def _pools(graph: ReferenceGraph, windows: Sequence[str]) -> tuple[Island, ...]:
-    """The pools among `windows` that ONNX Runtime runs on codes."""
+    """The pools among `windows` that ONNX Runtime runs on codes.
+
+    A pool's codes before they are moved, and its parts, bear its tensor's name and a suffix.
+    """
     return tuple(
         Island(tensor=node.outputs[0], operators=(f"{node.operator} '{node.name}'",))
         for node in graph.nodes
-        if node.operator == WINDOW_POOL and node.outputs[0] in windows
+        if node.operator == WINDOW_POOL
+        and any(f"{window}:".startswith(f"{node.outputs[0]}:") for window in windows)
     )
 
 

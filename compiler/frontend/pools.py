@@ -89,8 +89,24 @@ def max_pool(node: NodeReader) -> Imported:
     node.attribute("storage_order", 0)  # speaks of the second output only
     image = steps.image()
     window = _window(steps, image, ceil=bool(node.attribute("ceil_mode", 0)))
+    if steps.source.dtype not in CODES:
+        _refuse_empty(window, image)
     name, final = steps.pooled((*steps.x.shape[:2], *window.output_size(*image)))
     return steps.finish(maximum(steps, name, window), final)
+
+
+def _refuse_empty(window: Window, image: Image) -> None:
+    """Refuse real windows that see nothing of the image: ONNX Runtime's result has no code."""
+    for axis, count in enumerate(window.output_size(*image)):
+        first = np.arange(count)[:, np.newaxis] * window.strides[axis] - window.pads[axis]
+        taps = first + window.dilations[axis] * np.arange(window.kernel[axis])
+        empty = np.flatnonzero(~np.any((taps >= 0) & (taps < image[axis]), axis=1))
+        if empty.size:
+            raise Refusal(
+                f"dilations={list(window.dilations)}: window {empty[0]} along axis {axis + 2} "
+                "reads padding only",
+                help="pad less, or dilate less",
+            )
 
 
 def global_max_pool(node: NodeReader) -> Imported:

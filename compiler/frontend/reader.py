@@ -38,7 +38,7 @@ from qcompile.compiler.frontend.loader import MAX_RANK, MAX_TENSOR_BYTES, ModelF
 from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
 from qcompile.compiler.frontend.operators import Operator
 from qcompile.compiler.frontend.shapes import inferred_values
-from qcompile.compiler.frontend.signatures import check_counts
+from qcompile.compiler.frontend.signatures import check_counts, foreign_attributes
 from qcompile.compiler.frontend.structure import describe, ordered_nodes
 from qcompile.compiler.ir import Graph, Op, Value
 
@@ -210,6 +210,13 @@ def _refuse_unread(reader: NodeReader) -> None:
         raise Refusal(
             f"attribute {', '.join(unread)} is not known here",
             help="remove it, or convert the model to the opset that it says it uses",
+        )
+    foreign = foreign_attributes(reader.node, reader.opset)
+    if foreign:
+        raise Refusal(
+            f"opset {reader.opset} has no attribute {', '.join(foreign)} of {reader.node.op_type}",
+            help="convert the model to a newer opset (onnx.version_converter)",
+            broken=True,
         )
 
 

@@ -1,4 +1,7 @@
-"""How many inputs and outputs an operator takes; ONNX Runtime loads no node that has more."""
+"""What an operator takes in an opset: inputs, outputs and attributes.
+
+ONNX Runtime loads no node that has more.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,14 @@ def check_counts(node: onnx.NodeProto, opset: int) -> None:
     ):
         if count > most:
             raise Refusal(f"has {count} {what}; {node.op_type} takes {most} at most", broken=True)
+
+
+def foreign_attributes(node: onnx.NodeProto, opset: int) -> tuple[str, ...]:
+    """Attributes that a standard operator does not have in this opset; ONNX Runtime takes none."""
+    if node.domain not in ("", "ai.onnx"):
+        return ()
+    known = onnx.defs.get_schema(node.op_type, opset).attributes
+    return tuple(attribute.name for attribute in node.attribute if attribute.name not in known)
 
 
 def first_opset(operator: str) -> int:

@@ -337,6 +337,38 @@ def test_opset_outside_the_known_range_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_attribute_of_a_newer_opset_is_refused(tmp_path: Path) -> None:
+    network = Network(12)
+    x = network.dequantize(network.input("x", "int8", (1, 2, 4, 4)), INT8)
+    w = network.weight(np.ones((4, 2, 1, 1), np.int8), [0.01] * 4, axis=0)
+    real = network.node("Conv", x, w, name="c", output="c_out")
+    network.output(network.quantize(real, INT8, output="y"), "int8")
+    refused(
+        network.save(tmp_path / "m.onnx"),
+        ModelError,
+        "m.onnx: DequantizeLinear 'dequantizelinear7' (node 1): opset 12 has no attribute axis of "
+        "DequantizeLinear",
+        "  constant 'constant4' int8[4,2,1,1]; constant 'constant5' float32[4]; "
+        "constant 'constant6' int8[4]",
+        "  help: convert the model to a newer opset (onnx.version_converter)",
+    )
+
+
+def test_window_that_reads_padding_only_is_refused(tmp_path: Path) -> None:
+    network = Network()
+    x = network.dequantize(network.input("x", "int8", (1, 2, 4, 1)), INT8)
+    window = {"kernel_shape": [1, 2], "dilations": [1, 2], "pads": [0, 1, 0, 1]}
+    real = network.node("MaxPool", x, name="p", output="p_out", **window)
+    network.output(network.quantize(real, (0.1, 0, "int8"), output="y"), "int8")
+    refused(
+        network.save(tmp_path / "m.onnx"),
+        UnsupportedError,
+        "m.onnx: MaxPool 'p' (node 1): dilations=[1, 2]: window 0 along axis 3 reads padding only",
+        "  input 'dequantizelinear3' float32[1,2,4,1]",
+        "  help: pad less, or dilate less",
+    )
+
+
 def test_dynamic_quantization_is_refused_by_name(tmp_path: Path) -> None:
     network = Network()
     x = network.input("x", "float32", (1, 8))

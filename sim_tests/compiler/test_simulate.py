@@ -13,6 +13,7 @@ from qcompile.compiler.ir import Int8Array, Model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
 from qcompile.compiler.simulate import EngineRun, output_scale, simulate
+from qcompile.compiler.simulate import reference_of as simulation_reference
 from qcompile.runtime.inputs import Samples
 from sim_tests.compiler.networks import Network, random_codes, random_conv
 
@@ -216,3 +217,26 @@ def test_steps_are_those_of_the_last_quantization(tmp_path: Path, last: str) -> 
     simulation = simulate(model, reference_of(path, model), inputs, progress=quiet)
     assert simulation.failures == ()
     assert output_scale(model, result) == (None if last == "Softmax" else 0.25)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "pads"), [((1, 3, 40), [2], [0, 0]), ((1, 3, 9, 9), [2, 4], [0, 1, 1, 0])]
+)
+def test_pools_of_lines_and_of_parts_are_islands(
+    tmp_path: Path, shape: tuple[int, ...], kernel: list[int], pads: list[int]
+) -> None:
+    network = Network()
+    parameters = (0.0419, 128, "uint8")
+    x = network.dequantize(network.input("x", "uint8", shape), parameters)
+    pooled = network.node("AveragePool", x, name="p", kernel_shape=kernel, pads=pads)
+    network.output(network.quantize(pooled, parameters, output="y"), "uint8")
+    model = load_model(network.save(tmp_path / "m.onnx"))
+    reference = simulation_reference(model)
+    assert [island.tensor for island in reference.islands] == ["y"]
+    inputs = random_codes(np.random.default_rng(0), (20, *shape[1:]), "uint8")
+    run = simulate(
+        model, reference, Samples(tensors={"x": inputs}, labels=None, notes=()), progress=quiet
+    )
+    (output,) = run.record["onnxruntime"]["outputs"]
+    assert output["differing"], "ties should differ here"
+    assert run.failures == ()
