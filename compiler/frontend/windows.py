@@ -134,7 +134,14 @@ def _same_pads(window: Window, image: tuple[int, int], *, upper: bool) -> tuple[
     before, after = [], []
     for size, stride, span in zip(image, window.strides, window.spans(), strict=True):
         count = -(-size // stride)
-        total = max((count - 1) * stride + span - size, 0)
+        total = (count - 1) * stride + span - size
+        if total < -1:  # -1 is no pad at all
+            raise Refusal(
+                f"auto_pad with strides={list(window.strides)} and kernel {list(window.kernel)} "
+                f"takes {-total} of {size} values away",
+                help="export the model with explicit pads; ONNX Runtime's operators differ here",
+            )
+        total = max(total, 0)
         small, large = total // 2, total - total // 2
         before.append(small if upper else large)
         after.append(large if upper else small)

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from qcompile.compiler.backend import compile_model
 from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.ir import AveragePool, Lookup, MaxPool, Model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
+from qcompile.hw.boards.icebreaker import ICEBREAKER
 from sim_tests.compiler.networks import Network, Parameters, random_codes, random_conv
 
 SAMPLES = 4
@@ -267,3 +269,20 @@ def test_maximum_with_other_parameters_is_followed_by_a_table(
     network.output(second, "int8")
     model = load_model(network.save(tmp_path / "pools.onnx"))
     assert [type(op) for op in model.graph.ops] == [MaxPool, Lookup, MaxPool]
+
+
+def test_layers_of_a_pool_of_parts_have_names_of_their_own(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = Network()
+    x = random_conv(
+        network, rng, network.input("x", "int8", (1, 2, 6, 6)), (4, 2, 1, 1), (FIRST,) * 2
+    )
+    pooled = network.node(
+        "AveragePool", network.dequantize(x, FIRST), kernel_shape=[3, 3], pads=[1] * 4
+    )
+    y = network.quantize(pooled, SECOND)
+    network.output(random_conv(network, rng, y, (3, 4, 1, 1), (SECOND, FIRST)), "int8")
+    model = load_model(network.save(tmp_path / "m.onnx"))
+    compiled = compile_model(model, board=ICEBREAKER, requant="exact")
+    assert len({layer.name for layer in compiled.layers}) == len(compiled.layers) > 12

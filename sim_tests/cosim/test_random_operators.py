@@ -63,7 +63,7 @@ def subjects_of(machine: Machine, folder: Path, seed: int, count: int) -> list[S
             name: random_codes(rng, model.graph.values[name].shape, "int8")
             for name in model.graph.inputs
         }
-        subjects.append(machine.add(compile_graph(model.graph, CONFIG), codes))
+        subjects.append(machine.add(compile_graph(model.graph, CONFIG, ICEBREAKER), codes))
     return subjects
 
 

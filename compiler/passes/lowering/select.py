@@ -104,7 +104,7 @@ class _Copier:
 
     def _add(self, layer: Layer, output: str, residual: str | None = None) -> None:
         """Appends a layer; `residual` begins with the channel that the layer's region does."""
-        name = output if output != self.op.outputs[0] else f"{output}:part{len(self.layers)}"
+        name = output if output != self.op.outputs[0] else f"{output}:piece{len(self.layers)}"
         layer = replace(layer, name=name, output=output, inner=True)
         if residual is not None:
             channel = layer.region.channel if layer.region else 0
