@@ -117,6 +117,7 @@ def _run_layer(plan: Plan, stream: Stream, begin: int, taken: int, latency: int)
     for group in range(plan.groups):
         last_use = not plan.shared_weights or group == plan.groups - 1
         fresh = not plan.shared_weights or group == 0
+        stream.group_end = taken + words
         for number in range(plan.tiles):
             if len(ends) >= MAX_TILES:
                 time = max(time, ends.popleft() + TILE_CYCLES)

@@ -70,8 +70,8 @@ class Stream:
         The layers' part: when each layer ended, after a first 0.
     read_bank, tiles, pass_reads : int
         The layers' part: the bank that the running layer reads, its tiles, and reads of a pass.
-    wanted : int
-        The layers' part: weight words up to the end of the running layer.
+    wanted, group_end : int
+        The layers' part: weight words up to the end of the running layer, and of its group.
     gaps : list of Gap
 
     Parameters
@@ -92,6 +92,7 @@ class Stream:
         self.tiles = 0
         self.pass_reads = 0
         self.wanted = 0
+        self.group_end = 0
         self._words = program.words
         self._ends = program.packet_ends
         self._packet = 0
@@ -135,8 +136,8 @@ class Stream:
     def conflicts_until(self, time: int) -> int:
         """Accesses to the feeder's bank since the last call, as far as known.
 
-        Recalls for a running layer of few tiles are not counted: they come while the feeder waits
-        for them.
+        Recalls that come while the feeder waits for them are not counted: those for the running
+        group; and for the running layer, where a group's tiles take less time than its recalls.
         """
         while self._clock <= time and self._next():
             pass
@@ -221,9 +222,11 @@ class Stream:
             return False
         cycles = RECALL_CYCLES
         if self._recall_bank == self.read_bank:
-            turns = CONFLICT_CYCLES.get(self.tiles, (self.pass_reads + 2,))
+            pass_cycles = self.pass_reads + 2
+            turns = CONFLICT_CYCLES.get(self.tiles, (pass_cycles,))
             cycles = turns[self._recall_left % len(turns)]
-            if self._weights >= self.wanted or self.tiles not in CONFLICT_CYCLES:
+            needed = self.wanted if self.tiles < pass_cycles else self.group_end
+            if self._weights >= needed:
                 self._conflicts.append(max(self._recall_time, released) + cycles)
         self._recall_time = max(self._recall_time, released) + cycles
         self._recall_left -= 1
