@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
 from qcompile.compiler import backend
@@ -74,7 +75,7 @@ def sweep(folder: Path, kind: str, seed: int, count: int) -> None:
         deadline=None,
         database=None,
         print_blob=True,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @hypothesis.given(st.data())
     def check(data: st.DataObject) -> None:
