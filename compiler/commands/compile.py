@@ -11,7 +11,7 @@ from typing import Any
 
 from qcompile.compiler import artifact, backend, hardware, report
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import InputError
+from qcompile.compiler.errors import InputError, UsageError
 from qcompile.compiler.frontend.loader import load_model_file
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.ir import Value
@@ -30,6 +30,11 @@ MODEL = "model.onnx"
 def run(arguments: argparse.Namespace) -> int:
     """Compile, write the build directory, print the report."""
     board = choose_board(family=arguments.target, device=arguments.device, board=arguments.board)
+    if not (arguments.no_bitstream or board.device.place_and_route):
+        raise UsageError(
+            f"{board.name}: no tool here places and routes an {board.device.part}",
+            help="add --no-bitstream for Verilog, program and report",
+        )
     with Progress() as progress:
         progress.step("read the model")
         requant: backend.Mode = arguments.requant or "exact"

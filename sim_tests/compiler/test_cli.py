@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from qcompile.compiler import cli
 from qcompile.compiler.artifact import write_build
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.hw.boards import BOARDS
+from qcompile.hw.devices import UP5K
 from sim_tests.compiler.networks import Network, random_conv
 
 QCOMPILE = Path(sys.executable).parent / "qcompile"
@@ -335,6 +337,20 @@ def test_unknown_target_and_board_list_what_there_is(
     assert misused(capsys, "check", "m.onnx", "--device", "lp1k").startswith(
         "--device lp1k: no such device\n  help: choose"
     )
+
+
+def test_a_bitstream_for_a_device_without_place_and_route_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = replace(UP5K, part="XC7A35T", place_and_route=False)
+    board = replace(BOARDS["icebreaker"], name="arty", device=part)
+    monkeypatch.setitem(BOARDS, "arty", board)
+    assert misused(capsys, "m.onnx", "--board", "arty") == (
+        "arty: no tool here places and routes an XC7A35T\n"
+        "  help: add --no-bitstream for Verilog, program and report\n"
+    )
+    assert cli.main(["targets"]) == 0
+    assert capsys.readouterr().out.endswith("\n\nno bitstream: arty\n")
 
 
 def test_run_needs_inputs_or_the_selftest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qcompile.hw.boards import BOARDS
+from qcompile.hw.boards.upduino_v3 import UPDUINO_V3
+from qcompile.hw.flash_parts import N25Q032A13
 from qcompile.hw.pll import PllSettings, find_pll_settings
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
@@ -36,7 +39,11 @@ def start(project: Path, tmp_path: Path, seed: int) -> Iterator[Start]:
     yield begin
 
 
-@pytest.fixture(params=list(BOARDS.values()), ids=list(BOARDS))
+ONE_LINE = replace(UPDUINO_V3, name="one_line", flash_part=N25Q032A13, flash_lines=1)
+"""What no board has yet: one data line, and a part that does not sleep."""
+
+
+@pytest.fixture(params=[*BOARDS.values(), ONE_LINE], ids=lambda board: board.name)
 def start_board(
     request: pytest.FixtureRequest, project: Path, tmp_path: Path, seed: int
 ) -> Callable[..., SimTransport]:
