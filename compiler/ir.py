@@ -90,6 +90,10 @@ class Graph:
 # ------------------------------------------------------------------ integer level, accelerator
 
 
+FRACTION_BITS = 7
+"""Of accumulators whose bias has a fraction: steps fine enough for 256 thresholds (fit_requant)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requant:
     """Accumulator to int8 code, per output channel, as `golden.numerics.requantize` defines it.
@@ -107,6 +111,9 @@ class Requant:
         Of the output's int8 codes; low and high include a fused Relu or Clip.
     zero_point_inside : bool
         Ties go to the even *code* (Add, AveragePool) and not to the even multiple of the scale.
+    fraction : int
+        Bits of an accumulator's fraction, 0 or `FRACTION_BITS`: it is the sum of products, shifted
+        left by so many, and the bias, and is multiplied as it is, without `exact`'s first rounding.
     """
 
     mode: Literal["exact", "shift"]
@@ -116,6 +123,7 @@ class Requant:
     low: int = -128
     high: int = 127
     zero_point_inside: bool = False
+    fraction: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

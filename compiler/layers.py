@@ -73,6 +73,8 @@ class Layer:
         May be negative or zero where a layer only copies: a window then starts inside the tensor.
     pad_code : int
         What reads beyond the tensor give: the input's zero point.
+    fraction : bool
+        The bias counts parts of a sum: see `ir.Requant.fraction`.
     """
 
     kind: Literal["dense", "depthwise"]
@@ -104,6 +106,7 @@ class Layer:
     region: Region | None = None
     residual_channel: int = 0
     inner: bool = False
+    fraction: bool = False
 
     @property
     def tensor_shape(self) -> Shape3:

@@ -352,6 +352,7 @@ class Engine(wiring.Component):
             requant.low.eq(registers["low"].as_signed()),
             requant.high.eq(registers["high"].as_signed()),
             requant.zero_point_inside.eq(flags["zero_point_inside"]),
+            requant.fraction.eq(flags["fraction"]),
             requant.valid.eq(front.valid),
             add.code_a.eq(requant.code),
             add.code_b.eq(residual.code.as_signed()),

@@ -47,6 +47,12 @@ ENTRY_WRITE_POSITION = 14
 ENTRY_WRITE_GROUP = 15
 
 
+LOW_FLAGS = 8
+"""Flags that stand beside the row's step; the others stand beside the position's."""
+FRACTION_BITS = 7
+"""Of the sums' fraction, with `Flag.FRACTION`: they are shifted left by so many before the bias."""
+
+
 class PacketKind(IntEnum):
     """First four bits of a packet's header."""
 
@@ -62,7 +68,7 @@ class PacketKind(IntEnum):
 
 
 class Flag(IntEnum):
-    """Bit numbers of the descriptor's flags."""
+    """Bit numbers of the descriptor's flags: eight in one entry, the rest in the next."""
 
     BROADCAST = 0
     READ_BANK = 1
@@ -72,6 +78,7 @@ class Flag(IntEnum):
     TABLE = 5
     ZERO_POINT_INSIDE = 6
     SHARED_WEIGHTS = 7
+    FRACTION = 8
 
 
 def _field(value: int, bits: int, shift: int, *, signed: bool = False) -> int:
@@ -153,6 +160,7 @@ class LayerDescriptor:
         n = [count - 1 for count in self.counts]
         word = (1 << BANK_ADDRESS_BITS) - 1
         flags = sum(1 << flag for flag in self.flags)
+        low_flags, high_flags = flags & 0xFF, flags >> LOW_FLAGS
         bounds = _field(self.p_bound, COORDINATE_BITS, 0) | _field(
             self.o_bound, COORDINATE_BITS, COORDINATE_BITS
         )
@@ -166,8 +174,8 @@ class LayerDescriptor:
             self.write_start & word
             | _field(self.zero_point, 8, 16, signed=True)
             | _field(self.low, 8, 24, signed=True),
-            self.write_row & word | _field(self.high, 8, 16, signed=True) | flags << 24,
-            self.write_position & word,
+            self.write_row & word | _field(self.high, 8, 16, signed=True) | low_flags << 24,
+            self.write_position & word | high_flags << 16,
             self.write_group & word,
         ]
 

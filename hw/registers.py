@@ -17,6 +17,7 @@ Flags = data.StructLayout(
         "table": 1,
         "zero_point_inside": 1,
         "shared_weights": 1,
+        "fraction": 1,
     }
 )
 """In the order of `program.Flag`."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.program import FRACTION_BITS
 from qcompile.hw.requantizer import INTEGER_BITS, MANTISSA_BITS, RequantConfig, Requantizer
 
 KEPT_FRACTION_BITS = 26
@@ -32,7 +33,8 @@ class RequantExact(Requantizer):
     """clamp(RNE(RNE24(|acc + bias| * mantissa) / 2**shift) with its sign + zero_point).
 
     Exact for every accumulator and every shift from max_shift - 31 to max_shift, as long as
-    |acc + bias| is at most 2**24 or max_shift at most 39 (larger magnitudes saturate then).
+    |acc + bias| is at most 2**24 or max_shift at most 39 (larger magnitudes saturate then), and for
+    every (acc << FRACTION_BITS) + bias with `fraction`, where golden does not round it either.
 
     Logic cells and clock on iCE40UP5K: docs/budget.md, or
     `python -m sim_tests.hw.measure requant`.
@@ -47,7 +49,7 @@ class RequantExact(Requantizer):
         self.follow_valid(m)
         # Cycle 0: bias.
         total = Signal(signed(32), reset_less=True)
-        m.d.sync += total.eq(self.acc + self.bias)
+        m.d.sync += total.eq(Mux(self.fraction, self.acc << FRACTION_BITS, self.acc) + self.bias)
         left_shift = self.delay(m, self._left_shift(), 1, "left_shift")
         mantissa = self.delay(m, self.mantissa, 1, "mantissa_early")
         # Cycle 1: align, row 0 of the multiplication.

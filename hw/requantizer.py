@@ -66,8 +66,8 @@ class Requantizer(wiring.Component):
 
     A value enters with its channel's constants and leaves `LATENCY` cycles later; a new one may
     come in every cycle, and `valid` becomes `code_valid`. There is no backpressure. The layer's
-    constants (zero_point, low, high, zero_point_inside) are read where they are needed: they must
-    not change from a layer's first value in to its last code out.
+    constants (zero_point, low, high, zero_point_inside, fraction) are read where they are needed:
+    they must not change from a layer's first value in to its last code out.
 
     Parameters
     ----------
@@ -88,6 +88,8 @@ class Requantizer(wiring.Component):
     zero_point, low, high : signed(8), in
     zero_point_inside : 1, in
         Ties go to the even code, not to the even distance from the zero point.
+    fraction : 1, in
+        acc counts as acc << FRACTION_BITS; not read by `RequantShift`.
     code : signed(8), out
     code_valid : 1, out
     """
@@ -102,6 +104,7 @@ class Requantizer(wiring.Component):
     low: Signal
     high: Signal
     zero_point_inside: Signal
+    fraction: Signal
     code: Signal
     code_valid: Signal
 
@@ -118,6 +121,7 @@ class Requantizer(wiring.Component):
                 "low": In(signed(8)),
                 "high": In(signed(8)),
                 "zero_point_inside": In(1),
+                "fraction": In(1),
                 "code": Out(signed(8)),
                 "code_valid": Out(1),
             }

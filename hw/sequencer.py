@@ -199,6 +199,7 @@ class Sequencer(wiring.Component):
     def _fill(self, m: Module, loaded: Signal, word: Any) -> None:
         """The descriptor's entries into the registers; see `LayerDescriptor.entries`."""
         registers, counts = self.registers, self.registers["counts"]
+        flags = registers["flags"].as_value()
         fields = {
             program.ENTRY_COUNTS_INNER: [
                 (counts["n0"], 0),
@@ -218,7 +219,8 @@ class Sequencer(wiring.Component):
                 (registers["rows_last"], 2 * program.COORDINATE_BITS),
             ],
             program.ENTRY_WRITE_START: [(registers["zero_point"], 16), (registers["low"], 24)],
-            program.ENTRY_WRITE_ROW: [(registers["high"], 16), (registers["flags"].as_value(), 24)],
+            program.ENTRY_WRITE_ROW: [(registers["high"], 16), (flags[: program.LOW_FLAGS], 24)],
+            program.ENTRY_WRITE_POSITION: [(flags[program.LOW_FLAGS :], 16)],
         }
         with m.Switch(loaded):
             for entry, parts in fields.items():

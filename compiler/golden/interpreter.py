@@ -91,7 +91,7 @@ def accumulate(op: Conv | AveragePool, x: Int8Array) -> Int64Array:
         weight = np.full((x.shape[1], 1, *op.kernel), op.weight, dtype=np.int64)
         return _depthwise(op, x, weight)
     products = _depthwise(op, x, op.weight) if _is_depthwise(op) else _convolve(op, x)
-    acc: Int64Array = products + op.bias[:, np.newaxis, np.newaxis]
+    acc: Int64Array = (products << op.requant.fraction) + op.bias[:, np.newaxis, np.newaxis]
     return acc
 
 

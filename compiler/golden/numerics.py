@@ -55,16 +55,18 @@ def requantize(acc: Int64Array, requant: Requant, *, axis: int = -1) -> Int8Arra
 
     Mode `exact`: acc to 24 significant bits (a conversion to float32; no change up to 2**24),
     times the 24-bit mantissa, to 24 significant bits (the float32 product), right shift, every
-    rounding with ties to even (which treats both signs alike). Mode `shift`: right shift with ties
-    to even. Then zero point and clamp; with `zero_point_inside` the zero point is added before the
-    last rounding.
+    rounding with ties to even (which treats both signs alike). With a `fraction` acc is not
+    rounded: no conversion to float32 of ONNX Runtime's stands behind it. Mode `shift`: right shift
+    with ties to even. Then zero point and clamp; with `zero_point_inside` the zero point is added
+    before the last rounding.
     """
     shape = [1] * acc.ndim
     shape[axis] = -1
     shift = requant.shift.reshape(shape)
     scaled = acc
     if requant.mode == "exact":
-        product = round_to_significand(acc) * requant.mantissa.reshape(shape)
+        whole = acc if requant.fraction else round_to_significand(acc)
+        product = whole * requant.mantissa.reshape(shape)
         scaled = round_to_significand(product)
     # With the zero point inside, a tie goes to the even code: to the odd multiple if it is odd.
     tie_parity = requant.zero_point & 1 if requant.zero_point_inside else 0

@@ -46,7 +46,7 @@ def hardware_channels(
 
     Raises UnsupportedError, naming the channel, where there are none.
     """
-    low, high = _reach(weight, bias, zero_point)
+    low, high = _reach(weight, bias, zero_point, requant.fraction)
     weight, bias = weight.copy(), bias.copy()
     mantissa = np.broadcast_to(requant.mantissa, bias.shape).copy()
     shift = np.broadcast_to(requant.shift, bias.shape).copy()
@@ -59,7 +59,8 @@ def hardware_channels(
     half = (1 << 23, HALF_SHIFT) if requant.mode == "exact" else (1, 1)
     mantissa[constant], shift[constant] = half
     if requant.mode == "exact":
-        for channel in np.flatnonzero(~constant & _out_of_range(low, high, mantissa, shift)):
+        wide = _rounded(low, high, mantissa, shift) & (requant.fraction == 0)
+        for channel in np.flatnonzero(~constant & (wide | _out_of_range(shift))):
             steps = _equivalent(requant, int(channel), int(low[channel]), int(high[channel]))
             if steps is None:
                 raise _refusal(op, int(channel), low, high, mantissa, shift)
@@ -71,21 +72,27 @@ def hardware_channels(
 
 
 def _reach(
-    weight: ir.Int16Array, bias: ir.Int64Array, zero_point: int
+    weight: ir.Int16Array, bias: ir.Int64Array, zero_point: int, fraction: int
 ) -> tuple[ir.Int64Array, ir.Int64Array]:
     """Smallest and largest accumulator of each channel over all input codes."""
     flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
     ends = np.stack([flat * (-128 - zero_point), flat * (127 - zero_point)])
-    return bias + ends.min(axis=0).sum(axis=1), bias + ends.max(axis=0).sum(axis=1)
+    least, most = ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
+    return bias + (least << fraction), bias + (most << fraction)
 
 
-def _out_of_range(
+def _out_of_range(shift: ir.Int64Array) -> np.ndarray:
+    """Scales that no unit does."""
+    return (shift < LOWEST_SHIFT) | (shift > MAX_SHIFTS[-1])
+
+
+def _rounded(
     low: ir.Int64Array, high: ir.Int64Array, mantissa: ir.Int64Array, shift: ir.Int64Array
 ) -> np.ndarray:
-    """Scales that no unit does, and sums that float32 rounds and that do not saturate."""
+    """Sums that float32 rounds and that do not saturate."""
     wide = np.maximum(np.abs(low), np.abs(high)) >= FLOAT_EXACT
     scale = mantissa.astype(np.float64) * 2.0 ** -shift.astype(np.float64)
-    return (shift < LOWEST_SHIFT) | (shift > MAX_SHIFTS[-1]) | (wide & (scale * FLOAT_EXACT < 512))
+    return wide & (scale * FLOAT_EXACT < 512)
 
 
 def _equivalent(

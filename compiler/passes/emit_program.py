@@ -128,6 +128,8 @@ def descriptor(layer: Layer, plan: Plan, places: Mapping[str, Placement]) -> Lay
         flags.add(Flag.TABLE)
     if layer.zero_point_inside:
         flags.add(Flag.ZERO_POINT_INSIDE)
+    if layer.fraction:
+        flags.add(Flag.FRACTION)
     residual_offset = 0
     if layer.residual is not None:
         flags.add(Flag.RESIDUAL)

@@ -4,12 +4,13 @@ A batch normalization, a scaling or a float bias makes the code of a sum a risin
 function, computed in float32. Per output channel the thresholds are found, the smallest sum of each
 code; then whole numbers are looked for with which requantization has the same thresholds:
 
-    requantize(factor * sum + bias)
+    requantize((factor * sum << fraction) + bias)
 
-The factor multiplies the weights, so that the bias has finer steps than a sum: a sum of narrow
-weights and codes takes few values, and a bias rounded to a whole one would move thresholds. Where
-no constants give all thresholds (8-bit weights leave no room for a factor), the nearest ones are
-taken, which are refused if any sum's code were more than one step off.
+The factor multiplies the weights, so that the bias has finer steps than a sum: a bias rounded to a
+whole sum would move thresholds. Where weights leave no room for a factor that gives all thresholds,
+the accumulators get a fraction, which the hardware does with one shift. Where that does not give
+them either, the nearest constants are taken, which are refused if any sum's code were more than one
+step off.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.golden.float_rules import quantize_linear
 from qcompile.compiler.golden.numerics import requantize, scale_to_mantissa
 from qcompile.compiler.golden.unary import UnaryOp, unary_function
-from qcompile.compiler.ir import Int16Array, Int64Array, Quantization, Requant
+from qcompile.compiler.ir import FRACTION_BITS, Int16Array, Int64Array, Quantization, Requant
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -34,7 +35,10 @@ WEIGHT_LIMIT = 127
 """Weights are multiplied as far as they stay within 8 bits."""
 
 FACTORS = (1, 2, 3, 4, 6, 8, 11, 16, 18, 25, 32, 42, 63, 90, 127)
-TILTS = (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5)
+NEIGHBOURS = tuple(sorted(range(-40, 41), key=abs))
+"""Steps of a float32 from the best scale: a bias that is a whole number may fit another one."""
+NARROWINGS = 80
+"""Thirds by which an interval of scales is narrowed: to 2**-46 of it, float64's precision."""
 SUM_LIMIT = 2**31
 FAR_OFF = 256
 """Steps that no two codes are apart."""
@@ -98,13 +102,15 @@ class Fit:
     """Constants for each channel.
 
     `factor` (negative where codes fall with the sum, 0 where all sums have one code) multiplies
-    weights and bias of the sums; `steps_off` is the largest difference of any sum's code.
+    weights and bias of the sums; `fraction` is the accumulators', `steps_off` the largest
+    difference of any sum's code.
     """
 
     factor: Int64Array
     bias: Int64Array
     mantissa: Int64Array
     shift: Int64Array
+    fraction: int
     steps_off: int
 
 
@@ -124,20 +130,33 @@ def fit(
     least, most = sum_bounds(weight, bias, *inputs)
     ends = float_steps.codes(np.stack([least, most], axis=1))
     sign = np.where(ends[:, 1] < ends[:, 0], -1, 1)
-    search = _Search(float_steps, sign, least, most)
     limit = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).max(axis=1)
     largest = np.where(limit > 0, WEIGHT_LIMIT // np.maximum(limit, 1), 1)
-    for factor in FACTORS:
-        search.try_factor(factor, np.maximum(largest, 1))
-    return search.result(bias)
+    searches = []
+    for fraction in (0, FRACTION_BITS):
+        search = _Search(float_steps, (sign, least, most), fraction)
+        for factor in FACTORS:
+            search.try_factor(factor, np.maximum(largest, 1))
+        searches.append(search)
+        if search.solved.all():
+            break
+    return min(searches, key=lambda search: search.rank).result(bias)
 
 
 class _Search:
-    """Looks for constants of all channels at once; sums are multiplied by `sign` throughout."""
+    """Looks for constants of all channels at once; sums are multiplied by `sign` throughout.
+
+    `sums` are each channel's sign, lowest and highest sum.
+    """
 
     def __init__(
-        self, float_steps: FloatSteps, sign: Int64Array, least: Int64Array, most: Int64Array
+        self,
+        float_steps: FloatSteps,
+        sums: tuple[Int64Array, Int64Array, Int64Array],
+        fraction: int,
     ) -> None:
+        sign, least, most = sums
+        self.fraction = fraction
         self.steps = float_steps
         self.sign = sign
         self.low = np.where(sign > 0, least, -most)
@@ -154,6 +173,11 @@ class _Search:
         self.scale = np.ones(channels, dtype=np.float32)
         self.off = np.where(self.valid.any(axis=1), FAR_OFF, 0)
         self.wrong = np.where(self.off > 0, np.iinfo(np.int64).max, 0)
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The less, the better: steps that any sum is off, and thresholds that moved."""
+        return int(self.off.max(initial=0)), int(self.wrong.sum())
 
     def _codes(self, acc: Int64Array) -> Int64Array:
         return self.steps.codes(acc * self.sign[:, np.newaxis])
@@ -177,32 +201,47 @@ class _Search:
         """Try biases near the exact one with this factor, where the weights allow it."""
         open_ = ~self.solved & (factor <= largest)
         slope = np.where(open_, self.slope, 1.0)
-        exact = np.rint(np.where(open_, factor * self.offset / slope, 0.0)).astype(np.int64)
-        reach = factor * np.maximum(np.abs(self.low), np.abs(self.high)) + np.abs(exact)
+        unit = factor << self.fraction
+        exact = np.rint(np.where(open_, unit * self.offset / slope, 0.0)).astype(np.int64)
+        reach = unit * np.maximum(np.abs(self.low), np.abs(self.high)) + np.abs(exact)
         open_ &= reach < SUM_LIMIT - 8
-        for distance in (0, 1, -1, 2, -2, 3, -3):
+        nearest = np.where(open_, self.slope / unit, 1.0)
+        widest = self._widest(unit, nearest).astype(np.float32)
+        for steps in NEIGHBOURS:
             if not np.any(open_ & ~self.solved):
                 return
+            scale = widest * np.float32(1 + steps * 2.0**-23)
+            least, most = self._room(unit, 1 / scale.astype(np.float64))
+            middle = np.rint((least + most) / 2).astype(np.int64)
+            self._keep_best(open_ & ~self.solved, factor, middle, scale)
+        for distance in (0, 1, -1):
             bias = exact + distance
-            nearest = np.where(open_, self.slope / factor, 1.0)
-            # Steps of a scale that move the threshold of a code 256 away by 1/5 of the bias's step.
-            step = nearest * np.where(open_, self.slope, 0.0) / (5 * 256 * factor)
-            tilted = (nearest + tilt * step for tilt in TILTS)
-            for scale in (self._between(factor, bias, nearest), *tilted):
-                self._keep_best(open_ & ~self.solved, factor, bias, scale.astype(np.float32))
+            self._keep_best(open_ & ~self.solved, factor, bias, nearest.astype(np.float32))
 
-    def _between(self, factor: int, bias: Int64Array, nearest: Float64Array) -> Float64Array:
-        """A scale in the middle of what the thresholds allow, where they allow one."""
+    def _room(self, unit: int, u: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """Least and most bias with a scale 1 / u; where least is more, no bias is right.
+
+        With h the result at which a code begins and T the smallest sum that has it, a bias b is
+        right if (T - 1) * unit + b < h * u <= T * unit + b.
+        """
         half = self.targets - self.steps.quantization.zero_point - 0.5
-        at = (factor * self.thresholds + bias[:, np.newaxis]).astype(np.float64)
-        before = at - factor
-        with np.errstate(divide="ignore", invalid="ignore"):
-            lower = np.where(half > 0, half / at, half / before)
-            upper = np.where(half > 0, half / before, half / at)
-        lower = np.where(self.valid & (lower > 0), lower, 0.0).max(axis=1)
-        upper = np.where(self.valid & (upper > 0), upper, np.inf).min(axis=1)
-        upper = np.where(np.isfinite(upper), upper, 3 * lower)  # no threshold limits it
-        return np.where((lower < upper) & (upper > 0), (lower + upper) / 2, nearest)
+        least = half * u[:, np.newaxis] - unit * self.thresholds.astype(np.float64)
+        return (
+            np.where(self.valid, least, least[:, :1]).max(axis=1),
+            np.where(self.valid, least, least[:, :1]).min(axis=1) + unit,
+        )
+
+    def _widest(self, unit: int, nearest: Float64Array) -> Float64Array:
+        """The scale that leaves the bias most room, which is a concave function of 1 / scale."""
+        low, high = np.minimum(0.5 / nearest, unit / 4), 1.5 / nearest  # one sum, several codes
+        for _ in range(NARROWINGS):
+            left, right = low + (high - low) / 3, high - (high - low) / 3
+            (left_least, left_most), (right_least, right_most) = (
+                self._room(unit, u) for u in (left, right)
+            )
+            better = right_most - right_least > left_most - left_least
+            low, high = np.where(better, left, low), np.where(better, high, right)
+        return 2 / (low + high)
 
     def _keep_best(
         self, open_: npt.NDArray[np.bool_], factor: int, bias: Int64Array, scale: FloatArray
@@ -232,8 +271,10 @@ class _Search:
             zero_point=self.steps.quantization.zero_point - moved,
             low=self.steps.low - moved,
             high=self.steps.high - moved,
+            fraction=self.fraction,
         )
-        got = requantize(factor * acc + bias[:, np.newaxis], requant, axis=0).astype(np.int64)
+        total = (factor * acc << self.fraction) + bias[:, np.newaxis]
+        got = requantize(total, requant, axis=0).astype(np.int64)
         return np.asarray(np.abs(got + moved - self._codes(acc)))
 
     def result(self, bias: Int64Array) -> Fit:
@@ -242,9 +283,10 @@ class _Search:
         mantissa, shift = scale_to_mantissa(self.scale)
         return Fit(
             factor=factor,
-            bias=factor * bias + self.bias,
+            bias=(factor * bias << self.fraction) + self.bias,
             mantissa=mantissa,
             shift=shift,
+            fraction=self.fraction,
             steps_off=int(self.off.max(initial=0)),
         )
 

@@ -107,7 +107,8 @@ class _Fuser:
         low, high = code_range(x.dtype)
         farthest = max(high - zero_point, zero_point - low)
         weights = np.abs(op.weight.astype(np.int64)).reshape(op.weight.shape[0], -1).sum(axis=1)
-        bound = int(np.max(weights * farthest + np.abs(op.bias)))
+        fraction = requant.fraction if requant else 0
+        bound = int(np.max((weights * farthest << fraction) + np.abs(op.bias)))
         if bound >= ACCUMULATOR_LIMIT:
             self._refuse(
                 op,
@@ -168,6 +169,7 @@ class _Fuser:
             zero_point=_quantization(y).zero_point - moved,
             low=op.low - moved,
             high=op.high - moved,
+            fraction=found.fraction,
         )
         factor = found.factor.reshape(-1, 1, 1, 1)
         weight = (op.weight.astype(np.int64) * factor).astype(np.int16)

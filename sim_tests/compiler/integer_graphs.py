@@ -17,6 +17,10 @@ Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 
 
+NARROW = 7
+"""Largest weight of 4 bits."""
+
+
 class IntegerGraph:
     """A graph under construction; methods return names of values.
 
@@ -86,14 +90,23 @@ class IntegerGraph:
         pads: Pads = (0, 0, 0, 0),
         nine_bits: bool = False,
         group: int = 1,
+        fraction: bool = False,
     ) -> str:
-        """A convolution, depthwise where `out` is 0; `nine_bits` weights reach -255..255."""
+        """A convolution, depthwise where `out` is 0; `nine_bits` weights reach -255..255.
+
+        With `fraction` weights are narrow and the bias counts parts of a sum.
+        """
         channels = self.values[x].shape[1]
         group, out = (group, out) if out else (channels, channels)
         inner = channels // group
         limit = 255 if nine_bits else 127
+        if fraction:
+            limit = NARROW
         terms = inner * kernel[0] * kernel[1]
         weight = self.rng.integers(-limit, limit + 1, (out, inner, *kernel)).astype(np.int16)
+        requant = self.requant(terms, out, limit * 128)
+        bits = ir.FRACTION_BITS if fraction else 0
+        requant = replace(requant, shift=requant.shift + bits, fraction=bits)
         spans = (dilations[0] * (kernel[0] - 1) + 1, dilations[1] * (kernel[1] - 1) + 1)
         y = self._window(x, out, spans, strides, pads)
         self.ops.append(
@@ -101,13 +114,13 @@ class IntegerGraph:
                 inputs=(x,),
                 outputs=(y,),
                 weight=weight,
-                bias=self.rng.integers(-9999, 10000, out).astype(np.int64),
+                bias=self.rng.integers(-9999 << bits, 10000 << bits, out).astype(np.int64),
                 input_zero_point=self.code(),
                 strides=strides,
                 dilations=dilations,
                 pads=pads,
                 group=group,
-                requant=self.requant(terms, out, limit * 128),
+                requant=requant,
             )
         )
         return y

@@ -84,8 +84,9 @@ def run_layer(
         low=layer.low,
         high=layer.high,
         zero_point_inside=layer.zero_point_inside,
+        fraction=ir.FRACTION_BITS if layer.fraction else 0,
     )
-    sums = convolve(layer, codes) + layer.bias[:, np.newaxis, np.newaxis]
+    sums = (convolve(layer, codes) << requant.fraction) + layer.bias[:, np.newaxis, np.newaxis]
     result = requantize(sums, requant, axis=0)
     if layer.add_tables is not None and residual is not None:
         table = add_codes(layer.add_tables.a, layer.add_tables.b)

@@ -15,6 +15,7 @@ from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import grouped_forms
 from qcompile.compiler.passes.lowering.cost import estimate
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.program import FRACTION_BITS
 from sim_tests.compiler.integer_graphs import IntegerGraph
 from sim_tests.compiler.layer_runs import check
 
@@ -196,3 +197,13 @@ def test_nine_bit_weights_without_a_loop_left_read_copies_of_the_channels(
     check(g, graph, layers)
     assert [layer.inner for layer in layers] == [True] * (len(layers) - 1) + [False]
     assert layers[-1].input_shape == (8 * (len(layers) - 1), 5, 5)
+
+
+def test_a_bias_of_parts_of_a_sum_computes_what_golden_computes(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    y = g.conv(g.conv(g.input(6, 5, 6), 9, (3, 2), fraction=True), 0, (2, 2), fraction=True)
+    graph = g.graph(y)
+    layers = lower(graph)
+    assert [layer.fraction for layer in layers] == [True, True]
+    assert FRACTION_BITS == ir.FRACTION_BITS, "hardware shifts as golden does"
+    check(g, graph, layers)

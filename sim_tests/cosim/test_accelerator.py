@@ -51,6 +51,13 @@ def pointwise(g: IntegerGraph) -> tuple[str, ...]:
     return (g.conv(g.conv(x, 8, strides=(2, 2)), 4, nine_bits=True),)
 
 
+def fractions(g: IntegerGraph) -> tuple[str, ...]:
+    """Biases of parts of a sum, with and without; depthwise too."""
+    x = g.conv(g.input(7, 6, 5), 9, (3, 3), fraction=True)
+    x = g.conv(g.conv(x, 0, (2, 2), fraction=True), 11)
+    return (g.conv(x, 5, fraction=True),)
+
+
 def pools(g: IntegerGraph) -> tuple[str, ...]:
     """Overlapping, strided, padded and whole-image windows of many channel groups."""
     x = g.pool(g.input(37, 7, 6), (3, 2))
@@ -146,7 +153,19 @@ def late(g: IntegerGraph) -> tuple[str, ...]:
 
 
 GRAPHS: tuple[Make, ...] = (
-    *(dense, depthwise, pointwise, pools, maxima, moves, operands, residuals, groups, tables),
+    *(
+        dense,
+        depthwise,
+        pointwise,
+        fractions,
+        pools,
+        maxima,
+        moves,
+        operands,
+        residuals,
+        groups,
+        tables,
+    ),
     *(fully_connected, narrow, wide, long, late),
 )
 

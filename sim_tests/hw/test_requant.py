@@ -10,6 +10,7 @@ import pytest
 
 from qcompile.compiler.golden import numerics
 from qcompile.compiler.ir import Requant
+from qcompile.hw.program import FRACTION_BITS
 from qcompile.hw.requant import RequantExact, RequantShift
 from qcompile.hw.requantizer import RequantConfig, Requantizer
 from sim_tests.hw import cosim
@@ -96,6 +97,7 @@ def by_golden(
     shift: Int64Array,
     layer: tuple[int, int, int, bool],
     mode: str = "exact",
+    fraction: int = 0,
 ) -> Int64Array:
     """Codes as golden defines them; every value is a channel of its own."""
     zero_point, low, high, inside = layer
@@ -107,6 +109,7 @@ def by_golden(
         low=low,
         high=high,
         zero_point_inside=inside,
+        fraction=fraction,
     )
     return numerics.requantize(total, requant).astype(np.int64)
 
@@ -118,14 +121,17 @@ def simulate(
     folder: Path,
     rng: np.random.Generator,
     seed: int,
+    *,
+    fraction: int = 0,
 ) -> Int64Array:
     """Codes of the unit for totals, mantissas and shifts, with random gaps between them."""
     width, latency = unit.config.acc_width, unit.LATENCY
     total, mantissa, shift = columns
     half = 2 ** (width - 1)
-    acc = np.clip(total - rng.integers(-1000, 1000, total.size), -half, half - 1)
-    bias = total - acc
-    acc, bias = np.where(bias >= 2**31, total, acc), np.where(bias >= 2**31, 0, bias)
+    acc = np.clip(total - rng.integers(-1000, 1000, total.size) >> fraction, -half, half - 1)
+    bias = total - (acc << fraction)
+    if not fraction:
+        acc, bias = np.where(bias >= 2**31, total, acc), np.where(bias >= 2**31, 0, bias)
     valid = rng.integers(0, 8, total.size + total.size // 4) > 1
     valid[np.flatnonzero(valid)[total.size :]] = False
     valid = np.concatenate([valid, np.ones(max(0, total.size - int(valid.sum())), bool)])
@@ -140,6 +146,7 @@ def simulate(
         inputs[name][place] = values
     for name, value in zip(("zero_point", "low", "high", "zero_point_inside"), layer, strict=True):
         inputs[name] = np.full(cycles, int(value))
+    inputs["fraction"] = np.full(cycles, int(fraction > 0))
     out = cosim.run_vectors(unit, inputs, folder, seed=seed)
     np.testing.assert_array_equal(out["code_valid"][latency:], inputs["valid"][:-latency])
     return out["code"][latency:][place]
@@ -187,6 +194,18 @@ def test_exact_unit_is_exact_in_other_sizes(
     layer = (5, -128, 127, True)
     got = simulate(RequantExact(config), columns, layer, tmp_path, rng, seed)
     assert_codes(got, by_golden(*columns, layer), columns)
+
+
+@pytest.mark.parametrize("max_shift", [39, 55])
+def test_exact_unit_multiplies_sums_with_a_fraction_as_they_are(
+    max_shift: int, tmp_path: Path, rng: np.random.Generator, seed: int
+) -> None:
+    config = RequantConfig(acc_width=28, max_shift=max_shift)
+    columns = vectors(config, rng, range(max_shift - 31, max_shift + 1))
+    layer = (-7, -128, 127, False)
+    unit = RequantExact(config)
+    got = simulate(unit, columns, layer, tmp_path, rng, seed, fraction=FRACTION_BITS)
+    assert_codes(got, by_golden(*columns, layer, fraction=FRACTION_BITS), columns)
 
 
 def test_vectors_contain_products_that_become_halves_by_rounding(

@@ -97,6 +97,7 @@ class Pending:
     values has `operands`, each a group or a constant. `moves` follow too,
     each with the shape that it makes; functions of one value do not care where a value stands, so
     the group ends in codes that are moved behind it. `as_float` makes a real result for the host.
+    With `in_float` ONNX Runtime multiplies real numbers, and adds a real bias as it is.
     """
 
     op: Op | None
@@ -109,6 +110,7 @@ class Pending:
     moves: tuple[tuple[Move, tuple[int, ...]], ...] = ()
     origins: tuple[Origin, ...] = ()
     as_float: Callable[[Pending, Value], list[tuple[Op, Value]]] | None = None
+    in_float: bool = False
 
     def followed_by(self, function: UnaryOp) -> Pending:
         """The same with one more function behind it, which what fills a selection passes too."""

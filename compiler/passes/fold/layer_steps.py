@@ -24,10 +24,11 @@ def split_steps(
         (i for i, step in enumerate(after) if not isinstance(step, ir_float.Clip)),
         default=-1,
     )
-    if last < 0:
+    real_bias = isinstance(pending.bias, np.ndarray) and not _has_factors(pending)
+    if last < 0 and not (real_bias and pending.in_float):
         return pending, ()
     steps = tuple(_by_channel(step, shape, channel) for step in after[: last + 1])
-    if isinstance(pending.bias, np.ndarray) and not _has_factors(pending):
+    if isinstance(pending.bias, np.ndarray) and real_bias:
         bias = ir_float.Arithmetic(
             inputs=(), outputs=(), function="Add", constant=pending.bias.reshape(-1)
         )

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from qcompile.compiler import ir_float, ir_quantized
-from qcompile.compiler.ir import Int64Array, Op, Origin, Quantization, Value
+from qcompile.compiler.ir import Int64Array, MaxPool, Op, Origin, Quantization, Reshape, Value
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import (
     FloatArray,
@@ -34,6 +34,19 @@ PRODUCT = ":product"
 """Suffix of a real product in front of its bias."""
 
 Bias = Weight | FloatArray
+
+FLOAT_MOVES = (
+    *(Reshape, MaxPool),
+    *(ir_float.Transpose, ir_float.Select, ir_float.Concat),
+)
+PASSED_BY_DEQUANTIZE = frozenset(
+    {
+        *("Expand", "Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Slice"),
+        *("Squeeze", "Transpose", "Unsqueeze"),
+    }
+)
+"""Moves in front of a Conv that leave it a QLinearConv in ONNX Runtime 1.31.1, as its optimized
+models show; behind the others (Concat, DepthToSpace, Gather, Resize, Tile, ...) it is a Conv."""
 
 
 def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul) -> None:
@@ -57,6 +70,7 @@ def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul)
         weight=weight,
         origins=op.origins,
         as_float=_float_product if finish is _rows_product and not op.whole else None,
+        in_float=isinstance(op, ir_float.FloatConv) and _stays_in_float(folder, data),
     )
     for name in biases:
         shape = folder.graph.values[name].shape
@@ -64,6 +78,19 @@ def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul)
             folder, pending, name, (*shape, 1, 1) if isinstance(op, ir_float.FloatConv) else shape
         )
     folder.pending[op.name] = pending
+
+
+def _stays_in_float(folder: Folder, name: str) -> bool:
+    """Whether ONNX Runtime leaves a Conv of this value in float: behind moves of real numbers.
+
+    It takes DequantizeLinear through some moves, so that the Conv reads codes all the same.
+    """
+    makers = {op.name: op for op in folder.graph.ops}
+    while isinstance(op := makers.get(name), FLOAT_MOVES):
+        if op.origins[0].operator not in PASSED_BY_DEQUANTIZE:
+            return True
+        name = op.inputs[0]
+    return False
 
 
 def fold_whole(folder: Folder, op: ir_float.Whole) -> None:

@@ -105,7 +105,7 @@ def make_layer(
     channels = hardware_channels(op, weight, bias, input_zero_point, requant)
     weight, bias = channels.weight, channels.bias
     flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
-    folded = bias - input_zero_point * flat.sum(axis=1)
+    folded = bias - (input_zero_point * flat.sum(axis=1) << requant.fraction)
     if np.abs(folded).max(initial=0) >= 1 << 31:
         raise UnsupportedError(f"'{op.name}': bias and zero point correction exceed 32 bits")
     return Layer(
@@ -130,6 +130,7 @@ def make_layer(
         low=requant.low,
         high=requant.high,
         zero_point_inside=requant.zero_point_inside,
+        fraction=requant.fraction > 0,
         table=None,
         add_tables=None,
         macs=macs,
