@@ -123,3 +123,20 @@ def test_a_constant_elsewhere_is_refused(rng: np.random.Generator) -> None:
             "  help: compute the constant part beforehand",
         )
     )
+
+
+@pytest.mark.parametrize("slope", [(247, 106), (-153, 38), (1, 250)])
+def test_a_line_that_is_near_many_thresholds_gets_a_weight_of_several_parts(
+    rng: np.random.Generator, slope: tuple[int, int]
+) -> None:
+    g = IntegerGraph(rng)
+    x = g.input(3, 1, 128)
+    codes = np.arange(-128, 128)
+    # The line may move by 1 / (2 * denominator) to either side before it meets a threshold.
+    line = (2 * (slope[0] * codes[:, np.newaxis] + 3 * codes) + 1) / (2 * slope[1])
+    table = np.clip(np.rint(line), -128, 127).astype(np.int8)
+    data = np.array([-7, 0, 5], np.int8).reshape(1, 3, 1, 1)
+    graph = g.graph(g.with_constant(x, data, table))
+    (layer,) = layers = lower(graph)
+    assert layer.kind == "depthwise"
+    check(g, graph, layers)
