@@ -211,12 +211,14 @@ class Select(Op):
 
     For each sample the inputs' codes, row-major and one input after the other, make one list;
     output element i is entry `index[i]` of it, or `fill` where index is -1. `index` int32 has the
-    output's shape, with its leading 1.
+    output's shape, with its leading 1. `joins_parts`: the inputs are parts of one layer's result,
+    so that the accelerator puts them together.
     """
 
     KIND: ClassVar[str] = "select"
     index: Int32Array
     fill: int = 0
+    joins_parts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

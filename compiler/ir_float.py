@@ -71,6 +71,14 @@ class FloatConv(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FloatConvTranspose(FloatConv):
+    """ConvTranspose: weight [C, O / group, kh, kw]; the value's shape is the output's size.
+
+    Input i and tap k add to output i * stride + k * dilation - pad; `pads` end is not looked at.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FloatMatMul(Op):
     """alpha * a @ b + beta * c: a [..., M, K], b [..., K, N], perhaps c, as in Gemm.
 

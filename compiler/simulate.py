@@ -24,7 +24,7 @@ import numpy.typing as npt
 from qcompile.compiler import compare
 from qcompile.compiler.compare import LayerRecord, OutputRecord
 from qcompile.compiler.golden.interpreter import run_graph, run_op
-from qcompile.compiler.ir import AveragePool, Int8Array, Model
+from qcompile.compiler.ir import AveragePool, Int8Array, Model, Op
 from qcompile.compiler.reference import Island, Reference, ReferenceRun
 from qcompile.compiler.tally import Tally, to_record
 from qcompile.runtime.classes import chosen_classes, count_classes, find_classes
@@ -159,18 +159,36 @@ def _merge(records: dict[str, Any], name: str, record: LayerRecord | OutputRecor
 def _check_islands(
     model: Model, islands: tuple[Island, ...], theirs: Mapping[str, Array], tally: Tally
 ) -> None:
-    """Golden's rule for each island, given ONNX Runtime's own inputs."""
-    wanted = {island.tensor for island in islands}
-    for op in model.graph.ops:
-        if op.name not in wanted or not theirs.keys() >= {op.name, *op.inputs}:
+    """Golden's rule for each island, given ONNX Runtime's own inputs.
+
+    Parts between these and the island that ONNX Runtime does not have are golden's.
+    """
+    makers = {op.name: op for op in model.graph.ops}
+    for island in islands:
+        if island.tensor not in theirs or island.tensor not in makers:
             continue
-        shapes = [model.graph.values[name].shape[1:] for name in op.inputs]
-        operands = [
-            compare.as_int8(theirs[name]).reshape(-1, *shape)
-            for name, shape in zip(op.inputs, shapes, strict=True)
-        ]
-        record = compare.compare_layer(op.name, run_op(op, operands), theirs[op.name])
-        _merge(tally.islands, op.name, record)
+        codes = _computed(model, makers, makers[island.tensor], theirs)
+        if codes is None:
+            continue
+        record = compare.compare_layer(island.tensor, codes, theirs[island.tensor])
+        _merge(tally.islands, island.tensor, record)
+
+
+def _computed(
+    model: Model, makers: Mapping[str, Op], op: Op, theirs: Mapping[str, Array]
+) -> Int8Array | None:
+    """An operation of ONNX Runtime's nearest tensors; None where an input of the graph lacks."""
+    operands: list[Int8Array] = []
+    for name in op.inputs:
+        if name in theirs:
+            shape = model.graph.values[name].shape[1:]
+            operands.append(compare.as_int8(theirs[name]).reshape(-1, *shape))
+            continue
+        made = _computed(model, makers, makers[name], theirs) if name in makers else None
+        if made is None:
+            return None
+        operands.append(made)
+    return run_op(op, operands)
 
 
 def _compare_outputs(

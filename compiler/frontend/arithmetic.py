@@ -10,6 +10,7 @@ import numpy as np
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal, resolved_axis
 from qcompile.compiler.frontend.operators import Operator
+from qcompile.compiler.frontend.transposed_windows import TRANSPOSED_ATTRIBUTES, read_transposed
 from qcompile.compiler.frontend.windows import WINDOW_ATTRIBUTES, Window, read_window
 from qcompile.compiler.ir import Op, Reshape, Value
 
@@ -80,6 +81,49 @@ def _conv_op(node: NodeReader, x: Value, w: Value, window: Window, output: str) 
         group=group,
     )
     shape = (x.shape[0], w.shape[0], *window.output_size(x.shape[2], x.shape[3]))
+    return op, Value(name=output, shape=shape, dtype="float32")
+
+
+def conv_transpose(node: NodeReader) -> Imported:
+    """ConvTranspose over images, or over lines as images of one row."""
+    x, w = node.float_input(0), node.float_input(1)
+    line = len(x.shape) == len(w.shape) == 3
+    if not line and not len(x.shape) == len(w.shape) == 4:
+        raise Refusal(
+            f"input {list(x.shape)} and weight {list(w.shape)} are no images or lines",
+            help="only [1, channels, height, width] and [1, channels, width] are supported",
+        )
+    _check_kernel(node, w.shape[2:])
+    steps: list[tuple[Op, Value]] = []
+    if line:
+        steps = [
+            _reshaped(node, v, f"{node.output}:{suffix}", (*v.shape[:2], 1, v.shape[2]))
+            for v, suffix in ((x, "image"), (w, "kernel"))
+        ]
+        (_, x), (_, w) = steps
+    made = _conv_transpose_op(node, x, w, line=line)
+    if not line:
+        return made
+    shape = (*made[1].shape[:2], made[1].shape[3])
+    return [*steps, made, _reshaped(node, made[1], node.output, shape)]
+
+
+def _conv_transpose_op(node: NodeReader, x: Value, w: Value, *, line: bool) -> tuple[Op, Value]:
+    group = int(node.attribute("group", 1))
+    if group < 1 or x.shape[1] != w.shape[0] or w.shape[0] % group:
+        raise Refusal(f"group={group} does not fit weight and input", broken=True)
+    window, size = read_transposed(node, x.shape[2:], w.shape[2:], line=line)
+    output = f"{node.output}:row" if line else node.output
+    op = ir_float.FloatConvTranspose(
+        inputs=(x.name, w.name, *_inputs(node, 3)[2:]),
+        outputs=(output,),
+        origins=(node.origin,),
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=window.pads,
+        group=group,
+    )
+    shape = (x.shape[0], w.shape[1] * group, *size)
     return op, Value(name=output, shape=shape, dtype="float32")
 
 
@@ -190,6 +234,14 @@ OPERATORS: dict[str, Operator] = {
         attributes=CONV_ATTRIBUTES,
         remark="lines and images; constant weights, int8 or uint8, one scale or one a channel; "
         "bias int32 codes or float",
+    ),
+    "ConvTranspose": Operator(
+        read=conv_transpose,
+        runs=("accelerator",),
+        agreement="1 step",
+        attributes={**TRANSPOSED_ATTRIBUTES, "group": ""},
+        remark="as Conv; weight scales for the tensor or one an output channel (axis 1). ONNX "
+        "Runtime computes in float (an island). A convolution for each phase of the strides",
     ),
     "Gemm": Operator(
         read=gemm,

@@ -55,9 +55,9 @@ def read_window(
     With `line` the node has one axis, the image's width; the height is 1. `ceil` is a pool's
     ceil_mode: the last window may reach over the edge, which the pads then cover.
     """
-    strides = _pair(node, "strides", line)
-    dilations = _pair(node, "dilations", line)
-    pads = _pads(node, line)
+    strides = read_pair(node, "strides", line)
+    dilations = read_pair(node, "dilations", line)
+    pads = read_pads(node, line)
     auto_pad = node.attribute("auto_pad", "NOTSET")
     window = Window(kernel=kernel, strides=strides, dilations=dilations, pads=(0, 0, 0, 0))
     if auto_pad == "NOTSET":
@@ -80,7 +80,7 @@ def read_window(
     return window
 
 
-def _pair(node: NodeReader, name: str, line: bool) -> tuple[int, int]:
+def read_pair(node: NodeReader, name: str, line: bool) -> tuple[int, int]:
     pair = [int(x) for x in node.attribute(name, [1] * (1 if line else 2))]
     if len(pair) != (1 if line else 2) or min(pair) < 1:
         raise Refusal(
@@ -90,7 +90,7 @@ def _pair(node: NodeReader, name: str, line: bool) -> tuple[int, int]:
     return (1, pair[0]) if line else (pair[0], pair[1])
 
 
-def _pads(node: NodeReader, line: bool) -> tuple[int, int, int, int]:
+def read_pads(node: NodeReader, line: bool) -> tuple[int, int, int, int]:
     pads = [int(x) for x in node.attribute("pads", [0] * (2 if line else 4))]
     if len(pads) != (2 if line else 4) or min(pads) < 0:
         raise Refusal(

@@ -37,6 +37,7 @@ from qcompile.compiler.passes.fold.quantization import (
     fold_quantize,
     fold_softmax,
 )
+from qcompile.compiler.passes.fold.transposed import fold_transposed
 from qcompile.compiler.passes.tidy import without_dead_ops
 
 FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
@@ -53,6 +54,7 @@ FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
     ir_float.Prelu: fold_elementwise,
     ir_float.FloatAveragePool: fold_average_pool,
     ir_float.FloatConv: fold_multiply,
+    ir_float.FloatConvTranspose: fold_transposed,
     ir_float.FloatMatMul: fold_multiply,
     ir_float.QuantizeLinear: fold_quantize,
     ir_float.Select: fold_move,

@@ -126,6 +126,7 @@ def _operation(graph: Graph, op: Op, entries: _Entries) -> Op | None:
             origins=op.origins,
             index=entries.index.reshape(shape),
             fill=entries.fill if entries.fills else 0,
+            joins_parts=isinstance(op, Select) and op.joins_parts,
         )
     if source.shape == shape and op.name not in graph.outputs:
         return None

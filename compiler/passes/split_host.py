@@ -111,11 +111,15 @@ def _trailing(graph: Graph, leading: Sequence[Op]) -> list[Op]:
     needed: set[str] = set()
     trailing: list[Op] = []
     for op in reversed(graph.ops):
-        if isinstance(op, LAYERS) or needed.intersection(op.outputs):
+        if _is_layer(op) or needed.intersection(op.outputs):
             needed.update(op.inputs)
         elif op.name not in first:
             trailing.append(op)
     return trailing[::-1]
+
+
+def _is_layer(op: Op) -> bool:
+    return isinstance(op, LAYERS) or (isinstance(op, Select) and op.joins_parts)
 
 
 def _refuse(graph: Graph, op: Op, problems: Problems, message: str) -> None:

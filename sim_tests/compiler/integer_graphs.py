@@ -173,10 +173,22 @@ class IntegerGraph:
         )
         return y
 
-    def select(self, index: npt.NDArray[np.integer[Any]], *inputs: str, fill: int = 0) -> str:
+    def select(
+        self,
+        index: npt.NDArray[np.integer[Any]],
+        *inputs: str,
+        fill: int = 0,
+        joins_parts: bool = False,
+    ) -> str:
         """Codes in other places; `index` is [1, channels, height, width]."""
         y = self._value("moved", index.shape)
-        op = ir.Select(inputs=inputs, outputs=(y,), index=index.astype(np.int32), fill=fill)
+        op = ir.Select(
+            inputs=inputs,
+            outputs=(y,),
+            index=index.astype(np.int32),
+            fill=fill,
+            joins_parts=joins_parts,
+        )
         self.ops.append(op)
         return y
 

@@ -96,6 +96,12 @@ def conv(network: Network, x: str, dtype: str) -> str:
     return q(network, "Conv", x, network.weight(weight(4, 2, 2, 2), 0.01), group=2, **WINDOW)
 
 
+def conv_transpose(network: Network, x: str, dtype: str) -> str:
+    w = network.weight(weight(4, 2, 3, 3), 0.005)
+    window = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 0, 1], "dilations": [1, 1]}
+    return q(network, "ConvTranspose", x, w, group=2, output_padding=[1, 0], **window)
+
+
 def gemm(network: Network, x: str, dtype: str) -> str:
     scale = np.float32(CODES["int8"][0]) * np.float32(0.01)
     bias = network.weight(np.asarray([100, 0, -77], np.int32), scale)
@@ -258,6 +264,7 @@ STANDARD: Mapping[str, Sample | Sequence[Sample]] = {
     ],
     "Conv": Sample(build=conv),
     "ConvInteger": integer_product("ConvInteger", weight(3, 4, 2, 2)),
+    "ConvTranspose": Sample(build=conv_transpose),
     "DepthToSpace": plain("DepthToSpace", blocksize=2),
     "DequantizeLinear": dequantize_linear(""),
     "Expand": [replace(with_constants("Expand", [1, 4, 4, 4]), shape=(1, 4, 1, 4))],

@@ -1,4 +1,4 @@
-"""Conv, MatMul and Gemm of random chains, in all forms; and the windows that pools share."""
+"""Conv, ConvTranspose, MatMul and Gemm of random chains, and the windows that pools share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sim_tests.compiler.qoperator_networks import MICROSOFT, tensor
-from sim_tests.compiler.random_chains import Chain, random_parameters, random_weight
+from sim_tests.compiler.random_chains import (
+    MAX_ELEMENTS,
+    Chain,
+    random_parameters,
+    random_weight,
+)
 
 
 def random_window(chain: Chain, *, pool: bool, dilations: bool = True) -> dict[str, Any] | None:
@@ -78,6 +83,45 @@ def conv(chain: Chain) -> None:
         attributes=window | {"group": group},
     )
     _add(chain, product)
+
+
+def conv_transpose(chain: Chain) -> None:
+    """ConvTranspose with groups, of QDQ form; perhaps Relu or Clip."""
+    dice, channels = chain.dice, chain.shape[1]
+    axes = len(chain.shape) - 2
+    if axes not in (1, 2):
+        return
+    group = dice.pick([g for g in range(1, channels + 1) if channels % g == 0])
+    outputs = dice.whole(1, max(1, 8 // group))
+    kernel, strides, dilations = (
+        [dice.pick(among) for _ in range(axes)] for among in ((1, 2, 3, 4), (1, 2, 2, 3), (1, 1, 2))
+    )
+    more = [dice.whole(0, stride - 1) for stride in strides]
+    spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    pads = [dice.whole(0, span - 1) for span in (*spans, *spans)]
+    sizes = [
+        (size - 1) * strides[i] + more[i] + spans[i] - pads[i] - pads[i + axes]
+        for i, size in enumerate(chain.shape[2:])
+    ]
+    shape = (1, group * outputs, *sizes)
+    if min(sizes) < 1 or math.prod(shape) > MAX_ELEMENTS:
+        return
+    weights = (channels, outputs, *kernel)
+    depth = max(1, channels // group * math.prod(kernel) // math.prod(strides))
+    product = Product(
+        operator="ConvTranspose",
+        weight=random_weight(chain, weights, 1, depth),
+        channels=1,
+        shape=shape,
+        attributes={
+            "strides": strides,
+            "dilations": dilations,
+            "pads": pads,
+            "output_padding": more,
+            "group": group,
+        },
+    )
+    _quantized_floats(chain, product)
 
 
 def same_size(chain: Chain) -> None:
@@ -176,13 +220,17 @@ def _quantized_floats(chain: Chain, product: Product) -> None:
     ]
     bias, addend = _bias(chain, product), ""
     total = np.float32(chain.parameters[0]) * scale
+    if product.operator == "ConvTranspose":
+        group = product.attributes["group"]
+        bias = None if bias is None else np.tile(bias, group)
+        total = np.tile(total, group) if total.ndim else total
     if bias is not None and (dice.whole(0, 1) or product.operator == "MatMul"):
         addend = network.constant(bias * total, "float32")
     elif bias is not None:
         addend = network.weight(bias, total, **({"axis": 0} if total.ndim else {}))
     third = [addend] if addend else []
-    if product.operator == "Conv":
-        value = network.node("Conv", *operands, *third, **product.attributes)
+    if product.operator.startswith("Conv"):
+        value = network.node(product.operator, *operands, *third, **product.attributes)
     elif len(chain.shape) == 2 and dice.whole(0, 1):
         value = network.node("Gemm", *operands, *third)
     else:

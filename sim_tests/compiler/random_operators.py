@@ -16,6 +16,7 @@ from sim_tests.compiler.random_chains import Chain, Operator, random_parameters
 from sim_tests.compiler.random_layers import (
     clipped,
     conv,
+    conv_transpose,
     matmul,
     random_window,
     same_size,
@@ -187,7 +188,7 @@ def split(chain: Chain) -> None:
     return chain.end(total, (*chain.shape[:axis], half), chain.spread * 1.5)
 
 
-LAYERS: tuple[Operator, ...] = (conv, matmul)
+LAYERS: tuple[Operator, ...] = (conv, conv_transpose, matmul)
 WINDOWS: tuple[Operator, ...] = (pool, reduce)
 ELEMENTWISE: tuple[Operator, ...] = (binary, unary)
 MOVES: tuple[Operator, ...] = (move, move, move, concat, split, resize)

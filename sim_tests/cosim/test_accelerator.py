@@ -85,6 +85,18 @@ def moves(g: IntegerGraph) -> tuple[str, ...]:
     return (g.select(padded, x, fill=-3), large, turned, g.conv(joined, 4))
 
 
+def phases(g: IntegerGraph) -> tuple[str, ...]:
+    """Convolutions that write every other row and third column of one tensor."""
+    x = g.conv(g.input(6, 4, 5), 8)
+    parts = [
+        g.conv(x, 8, (1, 2), pads=(0, 1, 0, 0), group=1 + row) for row in (0, 1) for _ in range(3)
+    ]
+    index = np.empty((1, 8, 8, 15), np.int64)
+    for number, part in enumerate(g.numbered(*parts)):
+        index[:, :, number // 3 :: 2, number % 3 :: 3] = part
+    return (g.conv(g.select(index, *parts, joins_parts=True), 4, (2, 3)),)
+
+
 def operands(g: IntegerGraph) -> tuple[str, ...]:
     """A factor for each channel, a smaller operand, nine-bit weights for copied channels."""
     x = g.input(6, 4, 5)
@@ -153,20 +165,8 @@ def late(g: IntegerGraph) -> tuple[str, ...]:
 
 
 GRAPHS: tuple[Make, ...] = (
-    *(
-        dense,
-        depthwise,
-        pointwise,
-        fractions,
-        pools,
-        maxima,
-        moves,
-        operands,
-        residuals,
-        groups,
-        tables,
-    ),
-    *(fully_connected, narrow, wide, long, late),
+    *(dense, depthwise, pointwise, fractions, pools, maxima, moves, phases, operands, residuals),
+    *(groups, tables, fully_connected, narrow, wide, long, late),
 )
 
 

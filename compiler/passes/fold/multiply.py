@@ -16,6 +16,7 @@ from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.ir import Int64Array, MaxPool, Op, Origin, Quantization, Reshape, Value
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import (
+    Finish,
     FloatArray,
     NotFoldable,
     Pending,
@@ -49,8 +50,12 @@ PASSED_BY_DEQUANTIZE = frozenset(
 models show; behind the others (Concat, DepthToSpace, Gather, Resize, Tile, ...) it is a Conv."""
 
 
-def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul) -> None:
-    """Codes times a dequantized constant, perhaps with a bias."""
+def fold_multiply(
+    folder: Folder,
+    op: ir_float.FloatConv | ir_float.FloatMatMul,
+    finish_conv: Finish | None = None,
+) -> None:
+    """Codes times a dequantized constant, perhaps with a bias; a Conv ends by `finish_conv`."""
     data, constant, *biases = op.inputs
     columns = isinstance(op, ir_float.FloatMatMul) and data in folder.weights
     if columns:
@@ -60,7 +65,7 @@ def fold_multiply(folder: Folder, op: ir_float.FloatConv | ir_float.FloatMatMul)
     if x is None or weight is None:
         return
     if isinstance(op, ir_float.FloatConv):
-        finish = _conv
+        finish = finish_conv or finish_convolution
     else:
         finish = _columns_product if columns else _rows_product
     pending = Pending(
@@ -228,7 +233,10 @@ def _input_scale(pending: Pending) -> np.float32:
     return np.float32(quantization_of(pending.inputs[0]).scale)
 
 
-def _conv(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
+def finish_convolution(
+    pending: Pending, output: Value, origins: tuple[Origin, ...]
+) -> ir_quantized.QuantizedConv:
+    """The convolution of a group whose weight is [O, C / group, kh, kw]."""
     op = pending.op
     assert isinstance(op, ir_float.FloatConv)
     assert pending.weight is not None, "fold_qdq gives every convolution its weight"

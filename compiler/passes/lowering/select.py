@@ -20,6 +20,7 @@ from qcompile.compiler.passes.lowering.layer import (
 )
 from qcompile.compiler.passes.lowering.piece import Piece, Tap
 from qcompile.compiler.passes.lowering.pieces import MAX_PIECES, cut
+from qcompile.compiler.passes.lowering.place import place_parts
 from qcompile.compiler.passes.lowering.state import Lowering
 from qcompile.hw.layouts import WORD_CHANNELS, tensor_words
 
@@ -38,6 +39,8 @@ def select(state: Lowering, op: ir.Select) -> None:
             ],
             help="move the operator to the input or output of the model, where the host runs it",
         )
+    if op.joins_parts and place_parts(state, op, pieces, shapes, out):
+        return
     copier = _Copier(state, op, shapes, out)
     for piece in pieces:
         copier.copy(piece)
