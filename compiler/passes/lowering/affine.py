@@ -23,6 +23,8 @@ WEIGHTS = (*range(127, 31, -1), *range(508, 127, -1))
 """Up to four int8 weights a tap: the array has done those before the drain is ready."""
 LARGEST_BIAS = 1 << 23
 """So that every sum is exact in float32."""
+ROUNDING = 1e-9
+"""Of the margin: ties leave none, and floating point a little less."""
 Float64Array = npt.NDArray[np.float64]
 
 
@@ -98,7 +100,7 @@ def _fit(function: ir.Int64Array, low: int, high: int, zero_point: int) -> _Fit 
     if bool((function == function[0]).all()):
         return _Fit(0, 2 * int(function[0] - zero_point), 1 << 23, 24)
     room, slope, offset = _line(steps)
-    if room < 0:
+    if room < -ROUNDING:
         return None
     for weight in WEIGHTS:
         signed = weight if slope > 0 else -weight
