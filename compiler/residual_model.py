@@ -1,6 +1,6 @@
 """The cycle model of layers with a residual operand: rows and reads that wait for each other.
 
-A row's residual word is asked for when the row before is written. Where it lies in the bank that
+A row's residual word is asked for when the row before has started. Where it lies in the bank that
 the feeder reads, the request waits for the end of a pass and the next pass for the request; so
 passes and rows are followed one by one.
 """
@@ -22,10 +22,10 @@ TILE_CYCLES = 2
 """From the end of a tile's rows to the read that may start a tile in its room."""
 CONFLICT_CYCLES = 2
 """A word that somebody else takes from the feeder's bank stops the feeder for so long."""
-WORD_CYCLES = 2
+WORD_CYCLES = 1
 """From the grant of a residual word to its row's start."""
-WRITE_CYCLES = 6
-"""From a row's start to the next row's request, and the drain's latency."""
+STEP_CYCLES = 5
+"""From a row's start to the next row's request."""
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ def run_residual_layer(
             available = feeder.run_tile(tile) + CAPTURE_CYCLES + row
             constants = stream.group(stream.groups_used + group) + CONSTANTS_CYCLES
             row_start = max(grant + WORD_CYCLES, available, constants)
-            request = row_start + latency + WRITE_CYCLES
+            request = row_start + STEP_CYCLES
         feeder.tile_rows.append(row_start + VALUES_PER_ROW + ROWS - used)
     stream.groups_used += plan.groups
     return row_start + VALUES_PER_ROW + latency, feeder.taken

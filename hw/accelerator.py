@@ -395,16 +395,20 @@ class Engine(wiring.Component):
         """Finished words first, then residual reads, which both never meet a busy written bank;
         then the prefetch store."""
         registers, flags = sequencer.registers, sequencer.registers["flags"]
-        residual_address = back.address + registers["residual_offset"]
         m.d.comb += [
             back.load_start.eq(sequencer.load_write),
-            sequencer.step_entry.eq(back.step_entry),
+            sequencer.step_entry.eq(Mux(back.step_reading, back.step_entry, residual.step_entry)),
+            residual.step_free.eq(~back.step_reading),
+            residual.load_start.eq(sequencer.load_write),
+            residual.step_word.eq(sequencer.step_word),
+            residual.offset.eq(registers["residual_offset"]),
+            residual.row_step.eq(front.row_step),
+            residual.step.eq(front.step),
+            residual.step_held.eq(front.tag.step),
             back.step_word.eq(sequencer.step_word),
             residual.enable.eq(flags["residual"]),
             residual.begin.eq(sequencer.begin),
-            residual.active.eq(front.active),
             residual.row_start.eq(front.row_start),
-            residual.written.eq(back.write),
             residual.grant.eq(self.other_ready & ~back.write),
             residual.word.eq(self.other_read),
             prefetch.grant.eq(self.other_ready & ~back.write & ~residual.request),
@@ -416,8 +420,6 @@ class Engine(wiring.Component):
         with m.If(back.write):
             m.d.comb += self.other_address.eq(Cat(back.address, flags["write_bank"]))
         with m.Elif(residual.request):
-            m.d.comb += self.other_address.eq(
-                Cat(residual_address[:BANK_ADDRESS_BITS], flags["residual_bank"])
-            )
+            m.d.comb += self.other_address.eq(Cat(residual.address, flags["residual_bank"]))
         with m.Else():
             m.d.comb += self.other_address.eq(prefetch.address)

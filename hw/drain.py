@@ -186,7 +186,9 @@ class DrainFront(wiring.Component):
         A value goes; column is of the accumulator FIFO's output and, one cycle earlier, in
         `column_next`, of the constants.
     tag : DrainTag, out
-        Of the value in this cycle.
+        Of the row's last value.
+    row_step : 1, out; step : 2, out
+        A row's step, one cycle before it stands in `tag`.
     active : 1, out
         Rows of the layer remain.
     """
@@ -203,6 +205,8 @@ class DrainFront(wiring.Component):
     column: Signal
     column_next: Signal
     tag: Any
+    row_step: Signal
+    step: Signal
     active: Signal
 
     def __init__(self) -> None:
@@ -220,6 +224,8 @@ class DrainFront(wiring.Component):
                 "column": Out(2),
                 "column_next": Out(2),
                 "tag": Out(DrainTag),
+                "row_step": Out(1),
+                "step": Out(2),
                 "active": Out(1),
             }
         )
@@ -235,14 +241,16 @@ class DrainFront(wiring.Component):
             self.skip.eq(may & ~row_used),
             # A row's counters move on in its third cycle, so that the next one is known in time
             # and the constants' slot stays for the fourth channel.
-            advance.eq(self.skip | (self.valid & (self.column == 2))),
+            self.row_step.eq(self.valid & (self.column == 2)),
+            self.step.eq(step),
+            advance.eq(self.skip | self.row_step),
             self.column_next.eq(Mux(self.valid & ~deciding, self.column + 1, 0)),
         ]
         with m.If(self.row_start):
             m.d.sync += [self.valid.eq(1), self.column.eq(0)]
         with m.Elif(self.valid):
             m.d.sync += [self.valid.eq(self.column != 3), self.column.eq(self.column + 1)]
-        with m.If(self.valid & (self.column == 2)):
+        with m.If(self.row_step):
             m.d.sync += self.tag.step.eq(step)
         return m
 
@@ -292,8 +300,8 @@ class DrainBack(wiring.Component):
     write : 1, out; word : 32, out; address : 14, out
     load_start : 1, in
         The layer's first write address is at `step_word`.
-    step_entry : 2, out; step_word : 16, in
-        Which step is wanted; it answers in the next cycle.
+    step_entry : 2, out; step_reading : 1, out; step_word : 16, in
+        Which step is wanted, in a cycle in which it counts; it answers in the next cycle.
     layer_end : 1, out
         Up with the layer's last write.
     """
@@ -306,6 +314,7 @@ class DrainBack(wiring.Component):
     address: Signal
     load_start: Signal
     step_entry: Signal
+    step_reading: Signal
     step_word: Signal
     layer_end: Signal
 
@@ -320,6 +329,7 @@ class DrainBack(wiring.Component):
                 "address": Out(BANK_ADDRESS_BITS),
                 "load_start": In(1),
                 "step_entry": Out(2),
+                "step_reading": Out(1),
                 "step_word": In(16),
                 "layer_end": Out(1),
             }
@@ -331,10 +341,11 @@ class DrainBack(wiring.Component):
         ends = Signal()
         m.d.comb += [
             self.step_entry.eq(self.step),
+            self.step_reading.eq(self.valid & (lane == 3)),
             self.layer_end.eq(self.write & ends),
         ]
         m.d.sync += [
-            self.write.eq(self.valid & (lane == 3)),
+            self.write.eq(self.step_reading),
             ends.eq(self.step == STEP_LAYER),
         ]
         with m.If(self.valid):
