@@ -64,7 +64,8 @@ def _accelerator_rows(layers: Sequence[Layer], compiled: Compiled | None) -> lis
         row |= {"macs": layer.macs, "memory_bytes": words * WORD_CHANNELS}
         if compiled is not None:
             row["cycles"] = compiled.cycles[index].cycles
-            row["weight_bytes"] = flash_weight_bytes(compiled.plans[index])
+            recalled = layer.weight_source is not None
+            row["weight_bytes"] = 0 if recalled else flash_weight_bytes(compiled.plans[index])
         rows.append(row)
     return rows
 

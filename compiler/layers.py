@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,14 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A constant tensor [channels, height, width], which the program stores before all layers."""
+
+    name: str
+    codes: Int8Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """A convolution (dense or depthwise) with what the drain path does to its sums.
 
@@ -60,6 +69,11 @@ class Layer:
     residual_channel : int
         Channel of the residual tensor that is added to the output *tensor's* channel 0, a multiple
         of 4; the two have the same height and width.
+    weight_source : str or None
+        A tensor whose words, in their order, are the weight words that the plan asks for; `weight`
+        then has their shape and bounds their sums.
+    stored : tuple of Stored
+        Those of the operands that are constant.
     inner : bool
         The model has no tensor for what stands at `output` after this layer.
     weight : int8
@@ -105,6 +119,8 @@ class Layer:
     input_channel_step: int = 0
     region: Region | None = None
     residual_channel: int = 0
+    weight_source: str | None = None
+    stored: tuple[Stored, ...] = ()
     inner: bool = False
     fraction: bool = False
 
@@ -129,3 +145,8 @@ class Layer:
         axes = tuple(range(1, self.weight.ndim - 1))
         flat = np.abs(self.weight.astype(np.int64)).sum(axis=0)
         return int(flat.reshape(flat.shape[0], -1).sum(axis=1).max() * 128) if axes else 0
+
+
+def stored_tensors(layers: Sequence[Layer]) -> dict[str, Int8Array]:
+    """Codes of all constant operands, by name."""
+    return {stored.name: stored.codes for layer in layers for stored in layer.stored}

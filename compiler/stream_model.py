@@ -88,7 +88,7 @@ class Stream:
         self.idle_since: list[int] = [0]
         self.gaps: list[Gap] = []
         self.groups_used = 0
-        self.read_bank = 0
+        self.read_bank = -1  # none, before the first layer
         self.tiles = 0
         self.pass_reads = 0
         self.wanted = 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.layers import Layer, Shape3
+from qcompile.compiler.layers import Layer, Shape3, stored_tensors
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import BANK_ADDRESS_BITS, WORD_CHANNELS, tensor_words
 
@@ -45,11 +45,11 @@ def allocate(
     """Placements of all tensors, largest first into the lowest free offset of their bank.
 
     Banks: an output lies in the other bank than its layer's input, so a tensor of several layers
-    needs inputs of one bank (ValueError otherwise; `lower` sees to it). Graph inputs live from the
-    start and, so that a second run needs no new input, outputs until the end. Raises
-    CapacityError, naming the tensor, with needed and available bytes.
+    needs inputs of one bank (ValueError otherwise; `lower` sees to it). Graph inputs and stored
+    constants live from the start and, so that a second run needs no new input, outputs until the
+    end. Raises CapacityError, naming the tensor, with needed and available bytes.
     """
-    lives = _lives(layers, inputs, outputs)
+    lives = _lives(layers, [*inputs, *stored_tensors(layers)], outputs)
     swapped = [_flip(life) for life in lives]
     try:
         return _place(lives, config)
@@ -80,6 +80,8 @@ def _lives(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[str
             raise ValueError(f"'{layer.name}' would write the bank that it reads")
         first.setdefault(layer.output, index)
         last[layer.output] = last[layer.input] = index
+        if layer.weight_source is not None:
+            last[layer.weight_source] = index
         if layer.residual is not None:
             shapes.setdefault(layer.residual, layer.tensor_shape)
             last[layer.residual] = index

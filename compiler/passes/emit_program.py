@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qcompile.compiler.layers import Layer
+from qcompile.compiler.ir import Int8Array
+from qcompile.compiler.layers import Layer, stored_tensors
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.plan import Plan
 from qcompile.hw import program
 from qcompile.hw.config import AcceleratorConfig
-from qcompile.hw.layouts import BANK_ADDRESS_BITS, WORD_CHANNELS
+from qcompile.hw.layouts import BANK_ADDRESS_BITS, WORD_CHANNELS, pack_tensor
 from qcompile.hw.program import Flag, LayerDescriptor, PacketKind, Step
 from qcompile.hw.weight_fifo import BLOCK_WORDS
 
@@ -57,27 +58,48 @@ def emit_program(
     places: Mapping[str, Placement],
     config: AcceleratorConfig,
 ) -> Program:
-    """Descriptor, then constants and weights group by group, layer after layer.
+    """Constant tensors; then descriptor, constants and weights group by group, layer after layer.
 
     Tables wait until the layer before has ended, so the first group goes in front of them where
     the weight FIFO holds it. A table that the hardware already holds is not sent again.
     """
     room = config.weight_depth - BLOCK_WORDS + 1
     stream = ProgramStream()
+    for name, codes in stored_tensors(layers).items():
+        _store(stream, places[name].address, codes)
     loaded: dict[int, list[int]] = {}  # by header: what each table of the hardware holds
     for layer, plan in zip(layers, plans, strict=True):
         tables = [table for table in _tables(layer) if loaded.get(table[0]) != table]
         loaded |= {table[0]: table for table in tables}
         early = 1 if tables and plan.weights.shape[1] <= room else 0
+        if layer.weight_source is not None:
+            early = 0
         for group in range(early):
             _group(stream, layer, plan, group)
         for table in tables:
             stream.add(table)
+        if layer.weight_source is not None:
+            source = places[layer.weight_source]
+            stream.add(_pause(loaded))
+            stream.add(program.recall_packet(source.address, source.words))
         stream.add(program.packet(PacketKind.LAYER, descriptor(layer, plan, places).words()))
         for group in range(early, plan.groups):
             _group(stream, layer, plan, group)
     stream.add(program.end_packet(stream.words))
     return stream.program()
+
+
+def _store(stream: ProgramStream, address: int, codes: Int8Array) -> None:
+    words = pack_tensor(codes).view(np.int8).reshape(-1, COLUMNS)
+    for begin in range(0, len(words), program.MAX_STORE_WORDS):
+        part = words[begin : begin + program.MAX_STORE_WORDS]
+        stream.add(program.store_packet(address + begin, part))
+
+
+def _pause(loaded: Mapping[int, Sequence[int]]) -> list[int]:
+    """The first word of the table once more: like all tables it waits until no layer runs."""
+    table = next((words for words in loaded.values() if words[0] >> 12 == PacketKind.TABLE), None)
+    return program.packet(PacketKind.TABLE, [table[1] if table else 0])
 
 
 def _tables(layer: Layer) -> list[list[int]]:
@@ -104,7 +126,7 @@ def _group(stream: ProgramStream, layer: Layer, plan: Plan, group: int) -> None:
             padded(layer.shift, int(layer.shift.min())),
         )
     )
-    if plan.shared_weights and group > 0:
+    if layer.weight_source is not None or (plan.shared_weights and group > 0):
         return
     words = plan.weights[group]
     limit = program.MAX_PAYLOAD_WORDS // 2

@@ -260,7 +260,9 @@ def _plan(
         write_position=o.out_address - last_row,
         write_group=write_group - last_row - (o.out - 1) * o.out_address,
         weights=weights,
-        shared_weights=bool((weights == weights[:1]).all()) and weights.shape[0] > 1,
+        shared_weights=layer.weight_source is None
+        and bool((weights == weights[:1]).all())
+        and weights.shape[0] > 1,
     )
 
 

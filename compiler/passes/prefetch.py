@@ -46,7 +46,11 @@ def prefetch(
     """The program with a store where that saves cycles, otherwise the program itself."""
     plain = timeline(layers, plans, places, program, config, flash_lines)
     best, fewest = program, WORTH * _total(plain)
+    # A ring of recalls would mix a tensor's words with those of the layers around it.
+    recalled = [i for i, layer in enumerate(layers) if layer.weight_source is not None]
     for first in _stalled_layers(plain, plans):
+        if first <= max(recalled, default=-1):
+            continue
         candidate = _with_store(program, plain, first, layers, plans, places, config, flash_lines)
         if candidate is None:
             continue
@@ -81,7 +85,10 @@ def _with_store(
     flash_lines: int,
 ) -> Program | None:
     """The program in which the weights of layers `first` and on are stored; None: no room."""
-    counts = [plan.stream_words for plan in plans]
+    counts = [
+        plan.stream_words if layer.weight_source is None else 0
+        for layer, plan in zip(layers, plans, strict=True)
+    ]
     banks = [places[layer.input].bank for layer in layers]
     readers = [(count, bank) for count, bank in zip(counts, banks, strict=True)][first:]
     writer = StoreWriter(program, sum(counts[:first]), readers, free_words(places, config))

@@ -224,6 +224,13 @@ class IntegerGraph:
         self.ops.append(ir.Binary(inputs=(x, constant), outputs=(y,), table=table))
         return y
 
+    def combine(self, a: str, b: str, table: ir.Int8Array) -> str:
+        """table[a, b] of two tensors that broadcast."""
+        shape = np.broadcast_shapes(self.values[a].shape, self.values[b].shape)
+        y = self._value("y", shape)
+        self.ops.append(ir.Binary(inputs=(a, b), outputs=(y,), table=table))
+        return y
+
     def _add_table(self) -> ir.Int8Array:
         scales = self.rng.uniform((0.03, 0.03, 0.04), (0.06, 0.06, 0.08)).tolist()
         zero_points = self.rng.integers(-40, 41, 3).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from qcompile.compiler import ir
 from qcompile.compiler.add_tables import add_codes
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.golden.numerics import requantize
-from qcompile.compiler.layers import Layer, Region
+from qcompile.compiler.layers import Layer, Region, stored_tensors
 from qcompile.compiler.passes.loop_nests import candidates
+from qcompile.hw.layouts import pack_tensor
 from sim_tests.compiler.integer_graphs import IntegerGraph
 from sim_tests.compiler.walker import UNWRITTEN, walk
 
@@ -98,11 +100,25 @@ def run_layer(
 
 def run_layers(layers: tuple[Layer, ...], codes: dict[str, ir.Int8Array]) -> None:
     """Adds every layer's tensor [channels, height, width] to `codes`."""
-    for layer in layers:
+    codes.update(stored_tensors(layers))
+    for planned in layers:
+        layer = planned if planned.weight_source is None else with_weights(planned, codes)
         source = codes[layer.input].reshape(layer.input_shape)
         residual = None if layer.residual is None else _residual(layer, codes[layer.residual])
         tensor = codes.setdefault(layer.output, np.full(layer.tensor_shape, 99, np.int8))
         written(layer, run_layer(layer, source, residual), tensor)
+
+
+def with_weights(layer: Layer, codes: dict[str, ir.Int8Array]) -> Layer:
+    """A layer with the weights that it recalls; every plan wants them in the tensor's order."""
+    tensor = codes[layer.weight_source or ""]
+    copies, channels, taps, _ = layer.weight.shape
+    weight = tensor.reshape(channels, taps, copies, 4)[..., 0].transpose(2, 0, 1)
+    known = replace(layer, weight=weight[..., np.newaxis])
+    words = pack_tensor(tensor).view(np.int8)
+    for plan in candidates(known):
+        np.testing.assert_array_equal(plan.weights.reshape(-1), words)
+    return known
 
 
 def _residual(layer: Layer, codes: ir.Int8Array) -> ir.Int8Array:

@@ -230,6 +230,8 @@ def test_an_add_without_tables_is_refused(rng: np.random.Generator) -> None:
         lower(graph)
     pattern = (
         r"^'sum2': [\d,]+ of 65,536 operand pairs of this Binary have no exact form as a sum of "
-        r"two tables\n  help: choose scales of the operands nearer to the output's$"
+        r"two tables, and no product has all their codes\n  help: two tensors can only be added, "
+        r"subtracted or multiplied; with --requant exact, and scales of the operands near to the "
+        r"output's$"
     )
     assert re.match(pattern, str(raised.value))

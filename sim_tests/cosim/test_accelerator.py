@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from qcompile.compiler import ir
 from qcompile.hw.boards import BOARDS
 from qcompile.hw.boards.upduino_v3 import UPDUINO_V3
 from qcompile.hw.config import AcceleratorConfig
@@ -107,6 +108,38 @@ def operands(g: IntegerGraph) -> tuple[str, ...]:
     return (y, g.conv(x, 3, (2, 2), nine_bits=True))
 
 
+def constants(g: IntegerGraph) -> tuple[str, ...]:
+    """Any function of a channel, of a pixel, and a sum with a tensor that the program stores."""
+    x = g.input(6, 12, 13)
+    table = g.rng.integers(-128, 128, (256, 256)).astype(np.int8)
+    y = g.with_constant(x, g.rng.integers(-128, 128, (6, 1, 1)).astype(np.int8), table)
+    z = g.with_constant(x, g.rng.integers(0, 3, (1, 1, 12, 1)).astype(np.int8), table)
+    sum_ = g.add(y, z)
+    many = g.rng.integers(-128, 128, (6, 12, 13)).astype(np.int8)
+    binary = g.ops[-1]
+    assert isinstance(binary, ir.Binary)
+    return (g.with_constant(sum_, many, binary.table), z)
+
+
+def products(g: IntegerGraph) -> tuple[str, ...]:
+    """A factor for each channel that is computed, as weights; factors for each element."""
+    x = g.input(22, 7, 9)
+    a = g.conv(x, 22, (3, 3), pads=(1, 1, 1, 1))
+    gate = g.conv(g.pool(a, (7, 9)), 22)
+    b = g.combine(a, gate, product_table(-128, -128))
+    c = g.combine(gate, g.conv(b, 22), product_table(3, -5))
+    mask = g.conv(c, 1)
+    return (g.combine(c, mask, product_table(-128, 17)), g.combine(c, a, product_table(0, 0)))
+
+
+def product_table(zero_a: int, zero_b: int) -> ir.Int8Array:
+    """Codes of products, by the codes of both operands."""
+    codes = np.arange(-128, 128)
+    products = np.outer(codes - zero_a, codes - zero_b) * np.float32(0.0071)
+    table: ir.Int8Array = np.clip(np.rint(products - 3), -128, 127).astype(np.int8)
+    return table
+
+
 def residuals(g: IntegerGraph) -> tuple[str, ...]:
     """Residual words in the written bank and in the one that the feeder reads; sum as a copy."""
     x = g.input(6, 5, 6)
@@ -165,8 +198,8 @@ def late(g: IntegerGraph) -> tuple[str, ...]:
 
 
 GRAPHS: tuple[Make, ...] = (
-    *(dense, depthwise, pointwise, fractions, pools, maxima, moves, phases, operands, residuals),
-    *(groups, tables, fully_connected, narrow, wide, long, late),
+    *(dense, depthwise, pointwise, fractions, pools, maxima, moves, phases, operands, constants),
+    *(products, residuals, groups, tables, fully_connected, narrow, wide, long, late),
 )
 
 

@@ -7,16 +7,17 @@ that lies in all of them will do. What is found is proved for all 256 codes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler import ir
 from qcompile.compiler.golden.numerics import requantize, scale_to_mantissa
-from qcompile.compiler.layers import Layer
+from qcompile.compiler.layers import Layer, Region
 from qcompile.compiler.passes.lowering.layer import make_layer, operator_of, shape3
 from qcompile.compiler.passes.lowering.state import Lowering
+from qcompile.compiler.passes.lowering.tabulated import Window
 
 CODES = np.arange(-128, 128)
 WEIGHTS = (*range(127, 31, -1), *range(508, 127, -1))
@@ -28,8 +29,11 @@ ROUNDING = 1e-9
 Float64Array = npt.NDArray[np.float64]
 
 
-def affine(state: Lowering, op: ir.Op, name: str, functions: ir.Int8Array) -> Layer | None:
-    """A layer of one tap, function [channels, 256] in each channel; None where there is none."""
+def affine(
+    state: Lowering, op: ir.Op, name: str, functions: ir.Int8Array, window: Window
+) -> Layer | None:
+    """A layer of one tap for the pixels of a window, function [channels, 256] in each channel; None
+    where there is none."""
     shape = shape3(state.graph, op.name)
     low, high = int(functions.min()), int(functions.max())
     for zero_point in (0, 1) if state.mode == "exact" else ():
@@ -40,17 +44,17 @@ def affine(state: Lowering, op: ir.Op, name: str, functions: ir.Int8Array) -> La
             continue
         columns = np.array([(f.weight, f.bias, f.mantissa, f.shift) for f in fits], np.int64)
         weight, bias, mantissa, shift = columns[channel.reshape(-1)].T
-        return make_layer(
+        layer = make_layer(
             op,
             operator=operator_of(op),
             kind="depthwise",
             source=name,
-            shapes=(shape, shape),
+            shapes=(shape, (len(functions), *window.size)),
             weight=weight.astype(np.int16).reshape(-1, 1, 1),
             bias=bias,
             strides=(1, 1),
             dilations=(1, 1),
-            pads=(0, 0, 0, 0),
+            pads=(-window.start[0], -window.start[1], 0, 0),
             input_zero_point=0,
             requant=ir.Requant(
                 mode="exact",
@@ -62,6 +66,8 @@ def affine(state: Lowering, op: ir.Op, name: str, functions: ir.Int8Array) -> La
             ),
             macs=0,
         )
+        region = Region(shape=shape, start=window.start)
+        return layer if window.size == shape[1:] else replace(layer, region=region)
     return None
 
 

@@ -15,6 +15,10 @@ LAYER_CYCLES = 200
 """Descriptor, and the wait for the layer before."""
 TABLE_CYCLES = 2048
 """One table of the residual adder in the program stream."""
+CODES_CYCLES = 516
+"""A table of codes in the program stream."""
+STORE_CYCLES = 8
+"""A stored word in the program stream."""
 ROW_CYCLES = 24
 """Of a written word with a residual operand; the cycle model has them exactly."""
 
@@ -30,6 +34,7 @@ def estimate(layers: Sequence[Layer]) -> int | None:
             return None
         words = plan.weights.shape[1] * (1 if plan.shared_weights else plan.groups)
         total += max(plan.cycles_estimate, words * WEIGHT_CYCLES) + LAYER_CYCLES
+        total += CODES_CYCLES if layer.table is not None else 0
         if layer.residual is not None:
             total += TABLE_CYCLES + plan.rows_written * plan.groups * ROW_CYCLES
     return total

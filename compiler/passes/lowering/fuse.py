@@ -9,17 +9,19 @@ import numpy as np
 
 from qcompile.compiler import ir
 from qcompile.compiler.add_tables import AddTables, solve_add_tables
-from qcompile.compiler.errors import UnsupportedError
-from qcompile.compiler.passes.lowering.layer import copy_layer, operator_of, shape3
+from qcompile.compiler.passes.lowering.layer import copy_layer, shape3
 from qcompile.compiler.passes.lowering.state import Lowering
 
+Sum = tuple[AddTables, ir.Int8Array | None]
+"""Proved tables for the adder, and a table that clamps where the adder's own range is wider."""
 
-def fuse_add(state: Lowering, op: ir.Binary, source: Sequence[str]) -> None:
+
+def fuse_add(state: Lowering, op: ir.Binary, source: Sequence[str], sum_: Sum) -> None:
     """The Add joins the later of its producers; the other operand becomes the residual.
 
     `source` are the operands' tensors, of the output's shape.
     """
-    tables, clamp = _add_tables(op)
+    tables, clamp = sum_
     candidates = [
         (index, operand)
         for operand in (0, 1)
@@ -62,21 +64,13 @@ def _join(state: Lowering, index: int, op: ir.Op) -> None:
     state.layers[index] = replace(layer, name=op.name, output=op.outputs[0], origins=origins)
 
 
-def _add_tables(op: ir.Binary) -> tuple[AddTables, ir.Int8Array | None]:
-    """Proved tables for the adder, and a table that clamps where the adder's own range is wider."""
-    tables = solve_add_tables(op.table)
+def add_form(table: ir.Int8Array) -> Sum | None:
+    """How the adder makes all pairs of a table; None where it cannot."""
+    tables = solve_add_tables(table)
     if not tables.differing.size:
         return tables, None
-    low, high = int(op.table.min()), int(op.table.max())
-    tables = solve_add_tables(op.table, low=low, high=high)
+    low, high = int(table.min()), int(table.max())
+    tables = solve_add_tables(table, low=low, high=high)
     if tables.differing.size:
-        operator = operator_of(op)
-        product = operator in ("Mul", "Div")
-        raise UnsupportedError(
-            f"'{op.name}': {len(tables.differing)} of 65,536 operand pairs of this {operator} have "
-            "no exact form as a sum of two tables",
-            help="two tensors can only be added or subtracted"
-            if product
-            else "choose scales of the operands nearer to the output's",
-        )
+        return None
     return tables, np.clip(np.arange(-128, 128), low, high).astype(np.int8)
