@@ -74,8 +74,11 @@ class FloatConv(Op):
 class FloatConvTranspose(FloatConv):
     """ConvTranspose: weight [C, O / group, kh, kw]; the value's shape is the output's size.
 
-    Input i and tap k add to output i * stride + k * dilation - pad; `pads` end is not looked at.
+    Input i and tap k add to position i * stride + k * dilation - pad; `pads` end is not looked at.
+    Output o is position o * down.
     """
+
+    down: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

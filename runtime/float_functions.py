@@ -185,6 +185,27 @@ def gelu_tanh(x: FloatArray) -> FloatArray:
     return np.asarray((F32(0.5) * x) * (inner + F32(1)), dtype=np.float32)
 
 
+def _truncation(rounding: Callable[[FloatArray], FloatArray]) -> Callable[..., FloatArray]:
+    """QONNX Trunc: whole numbers of `scale`, times `factor`, clamped, rounded, real again."""
+
+    def function(
+        x: FloatArray,
+        *,
+        scale: float,
+        zero_point: float,
+        factor: float,
+        out_zero: float,
+        out_scale: float,
+        low: float = -np.inf,
+        high: float = np.inf,
+    ) -> FloatArray:
+        whole = np.rint(x / F32(scale) + F32(zero_point)) * F32(factor)
+        codes = rounding(np.minimum(np.maximum(whole, F32(low)), F32(high)))
+        return np.asarray((codes - F32(out_zero)) * F32(out_scale), dtype=np.float32)
+
+    return function
+
+
 def bipolar(x: FloatArray, *, scale: float = 1.0) -> FloatArray:
     """`scale` where x is not negative, else -scale (QONNX BipolarQuant)."""
     return np.where(x >= 0, F32(scale), F32(-scale))
@@ -198,19 +219,29 @@ def softsign(x: FloatArray) -> FloatArray:
 FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
     "Abs": np.abs,
     "Bipolar": bipolar,
+    **{
+        f"Trunc{name}": _truncation(rounding)
+        for name, rounding in (("Ceil", np.ceil), ("Floor", np.floor), ("Round", np.rint))
+    },
+    "Ceil": np.ceil,
     "Elu": elu,
     "Erf": erf,
     "Exp": exp,
+    "Floor": np.floor,
     "Gelu": gelu,
     "GeluTanh": gelu_tanh,
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
     "LeakyRelu": leaky_relu,
     "Neg": np.negative,
+    "Reciprocal": lambda x: F32(1) / x,
+    "Round": np.rint,
     "Sigmoid": sigmoid,
+    "Sign": np.sign,
     "Softsign": softsign,
     "Sqrt": np.sqrt,
     "Tanh": tanh,
+    "ThresholdedRelu": lambda x, *, alpha=1.0: np.where(x > F32(alpha), x, F32(0)),
 }
 """Functions by name; their constants are keywords."""
 

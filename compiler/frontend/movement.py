@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from qcompile.compiler.frontend.node_reader import (
     Refusal,
     resolved_axis,
 )
-from qcompile.compiler.frontend.operators import CODES, REAL_OR_CODES, Operator
+from qcompile.compiler.frontend.operators import CODES, REAL, REAL_OR_CODES, Operator
 from qcompile.compiler.frontend.parameters import ScaleAndZero, read_parameters
 from qcompile.compiler.ir import Reshape, Value
 
@@ -34,6 +35,16 @@ def _reshaped(node: NodeReader, shape: tuple[int, ...]) -> Imported:
 def identity(node: NodeReader) -> Imported:
     """Identity, a Reshape to the same shape."""
     return _reshaped(node, node.value(0).shape)
+
+
+def dropout(node: NodeReader) -> Imported:
+    """Dropout outside training, which changes nothing; the mask is a second output."""
+    for unused in ("ratio", "seed"):
+        node.attribute(unused)  # speak of training alone
+    training = node.constant(2, "training_mode")
+    if training is not None and training.any():
+        raise Refusal("training_mode=1 is not supported", help="export the model for inference")
+    return _reshaped(node, node.float_input(0).shape)
 
 
 def reshape(node: NodeReader) -> Imported:
@@ -249,6 +260,9 @@ OPERATORS: dict[str, Operator] = {
     ),
     "DequantizeLinear": DEQUANTIZE_LINEAR,
     "Flatten": _shape(flatten, axis=""),
+    "Dropout": replace(
+        _shape(dropout, "outside training, without the mask", ratio="", seed=""), types=REAL
+    ),
     "Identity": _shape(identity),
     "QuantizeLinear": QUANTIZE_LINEAR,
     "Reshape": _shape(reshape, "a constant shape", allowzero=""),

@@ -70,8 +70,8 @@ def quant(node: NodeReader) -> Imported:
     mode = str(node.attribute("rounding_mode", "ROUND"))
     if mode.upper() != "ROUND":
         raise Refusal(f"rounding_mode={mode} is not supported", help="train with ROUND")
-    scale, axis = _scale(node, x)
-    bits = _number(node, 3, "bit width")
+    scale, axis = quantizer_scale(node, x)
+    bits = whole_number(node, 3, "bit width")
     if not 1 <= bits <= MAX_BITS:
         raise Refusal(
             f"quantizes to {bits} bits", help=f"use bit widths of 1 to {MAX_BITS} for all tensors"
@@ -79,7 +79,7 @@ def quant(node: NodeReader) -> Imported:
     if bits == 1 and signed:
         return _bipolar(node, x, scale, axis)  # qonnx takes it for BipolarQuant, too
     low, high = code_bounds(bits, signed=signed, narrow=narrow)
-    zero_point = _number(node, 2, "zero point")
+    zero_point = whole_number(node, 2, "zero point")
     dtype = "int8" if signed else "uint8"
     if not code_range(dtype)[0] <= zero_point <= code_range(dtype)[1]:
         raise Refusal(f"zero point {zero_point} is no {dtype}", broken=True)
@@ -92,7 +92,7 @@ def quant(node: NodeReader) -> Imported:
 def bipolar_quant(node: NodeReader) -> Imported:
     """BipolarQuant: scale where the input is not negative, else -scale."""
     x = node.float_input(0)
-    scale, axis = _scale(node, x)
+    scale, axis = quantizer_scale(node, x)
     return _bipolar(node, x, scale, axis)
 
 
@@ -101,7 +101,7 @@ def _bipolar(node: NodeReader, x: Value, scale: npt.NDArray[np.float32], axis: i
     data = node.known(0)
     if data is not None:
         return _constant(node, x, np.where(data >= 0, 1, -1).astype(np.int8), quantizer)
-    _refuse_channels(scale)
+    refuse_channels(scale)
     sign = Value(name=node.output + SIGN, shape=x.shape, dtype="float32")
     bipolar = ir_float.Unary(
         inputs=(x.name,),
@@ -117,9 +117,9 @@ def _quantized(node: NodeReader, x: Value, quantizer: Quantizer) -> Imported:
     data = node.known(0)
     if data is not None:
         return _constant(node, x, quantizer.codes(data), quantizer)
-    _refuse_channels(quantizer.scale)
+    refuse_channels(quantizer.scale)
     if (quantizer.low, quantizer.high) == code_range(quantizer.dtype):
-        return _codes_and_back(node, x, quantizer)
+        return codes_and_back(node, x, quantizer)
     return _clipped(node, x, quantizer)
 
 
@@ -137,10 +137,10 @@ def _clipped(node: NodeReader, x: Value, quantizer: Quantizer) -> list[tuple[Op,
         high=high,
         of_codes=True,
     )
-    return [(clip, clipped), *_codes_and_back(node, clipped, quantizer)]
+    return [(clip, clipped), *codes_and_back(node, clipped, quantizer)]
 
 
-def _refuse_channels(scale: npt.NDArray[np.float32]) -> None:
+def refuse_channels(scale: npt.NDArray[np.float32]) -> None:
     if scale.ndim:
         raise Refusal(
             f"quantizes an activation with {scale.size} scales",
@@ -148,7 +148,7 @@ def _refuse_channels(scale: npt.NDArray[np.float32]) -> None:
         )
 
 
-def _codes_and_back(node: NodeReader, x: Value, quantizer: Quantizer) -> list[tuple[Op, Value]]:
+def codes_and_back(node: NodeReader, x: Value, quantizer: Quantizer) -> list[tuple[Op, Value]]:
     name = node.output + CODES
     quantize = ir_float.QuantizeLinear(
         inputs=(x.name,),
@@ -194,7 +194,7 @@ def _flag(node: NodeReader, name: str) -> bool:
     return bool(value)
 
 
-def _number(node: NodeReader, position: int, what: str) -> int:
+def whole_number(node: NodeReader, position: int, what: str) -> int:
     """A constant that is one whole number, whatever its type."""
     array = node.constant(position, what)
     if array is None or array.size != 1 or not float(array.reshape(())).is_integer():
@@ -202,9 +202,11 @@ def _number(node: NodeReader, position: int, what: str) -> int:
     return int(array.reshape(()))
 
 
-def _scale(node: NodeReader, x: Value) -> tuple[npt.NDArray[np.float32], int]:
+def quantizer_scale(
+    node: NodeReader, x: Value, position: int = 1
+) -> tuple[npt.NDArray[np.float32], int]:
     """One scale, or one for each position along one axis of the input, and that axis."""
-    scale = read_scale(node, 1)
+    scale = read_scale(node, position)
     if scale.size == 1:
         return scale.reshape(()), 0
     aligned = (1,) * (len(x.shape) - scale.ndim) + scale.shape

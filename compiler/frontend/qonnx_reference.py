@@ -15,7 +15,10 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from qcompile.compiler.frontend.node_reader import NodeReader
 from qcompile.compiler.frontend.qonnx import CODES, DOMAINS, code_bounds
+from qcompile.compiler.frontend.qonnx_trunc import read_truncation
+from qcompile.compiler.ir import Value
 
 Constants = Mapping[str, npt.NDArray[Any]]
 
@@ -60,6 +63,9 @@ class _Builder:
         if node.domain not in DOMAINS:
             self.nodes.append(node)
             return
+        if node.op_type == "Trunc":
+            self._trunc(node)
+            return
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         bits = 1
         if node.op_type != "BipolarQuant":
@@ -83,6 +89,52 @@ class _Builder:
         self._node("Where", [f"{y}:positive", *signs], f"{y}:sign")
         self._node("Mul", [f"{y}:sign", scale], f"{y}:real")
         self._quantize(node, f"{y}:real", np.int8, 0, (-1, 1))
+
+    def _trunc(self, node: onnx.NodeProto) -> None:
+        y = node.output[0]
+        values = {name: self.constants[name] for name in node.input[1:]}
+        reader = NodeReader(
+            node,
+            0,
+            opset=21,
+            values={node.input[0]: Value(name=node.input[0], shape=(1,), dtype="float32")},
+            constants=values,
+            read=numpy_helper.to_array,
+        )
+        meaning = read_truncation(reader)
+        x = node.input[0]
+        steps: list[tuple[str, float | None]] = [
+            ("Div", float(meaning.scale)),
+            ("Add", meaning.zero_point),
+            ("Round", None),
+        ]
+        steps.append(("Mul", meaning.factor))
+        if meaning.low is not None:
+            steps += [("Max", meaning.low), ("Min", meaning.high)]
+        steps += [(meaning.rounding.title(), None), ("Sub", meaning.out_zero)]
+        quantizer = meaning.quantizer()
+        for number, (operator, constant) in enumerate(steps):
+            names = []
+            if constant is not None:
+                names = [self._constant(f"{y}:constant{number}", np.float32(constant))]
+            self._node(operator, [x, *names], f"{y}:step{number}")
+            x = f"{y}:step{number}"
+        scale = self._constant(f"{y}:out", np.float32(meaning.out_scale))
+        real = y if quantizer is None else f"{y}:real"
+        self._node("Mul", [x, scale], real)
+        if quantizer is not None:
+            dtype = np.int8 if quantizer.dtype == "int8" else np.uint8
+            names = [
+                self._constant(f"{y}:scale", quantizer.scale),
+                self._constant(f"{y}:zero_point", np.asarray(quantizer.zero_point, dtype=dtype)),
+            ]
+            limits = [
+                self._constant(f"{y}:{name}", np.asarray(bound, dtype=dtype))
+                for name, bound in (("low", quantizer.low), ("high", quantizer.high))
+            ]
+            self._node("QuantizeLinear", [real, *names], f"{y}:quantized")
+            self._node("Clip", [f"{y}:quantized", *limits], y + CODES)  # as behind Quant
+            self._node("DequantizeLinear", [y + CODES, *names], y)
 
     def _quantize(
         self,

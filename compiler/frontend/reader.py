@@ -26,6 +26,7 @@ from qcompile.compiler.frontend import (
     movement,
     pools,
     qonnx,
+    qonnx_trunc,
     qoperator,
     reductions,
     resize,
@@ -45,6 +46,8 @@ from qcompile.compiler.ir import Graph, Op, Value
 OPSETS = range(10, 22)
 """Versions of the standard operators whose attributes the importers know."""
 
+QUANTIZERS = {**qonnx.OPERATORS, **qonnx_trunc.OPERATORS}
+
 DOMAINS: dict[str, dict[str, Operator]] = {
     "": {
         **arithmetic.OPERATORS,
@@ -59,7 +62,7 @@ DOMAINS: dict[str, dict[str, Operator]] = {
         **unary.OPERATORS,
     },
     "com.microsoft": qoperator.MICROSOFT,
-    **dict.fromkeys(qonnx.DOMAINS, qonnx.OPERATORS),
+    **dict.fromkeys(qonnx.DOMAINS, QUANTIZERS),
 }
 """The operators of each domain."""
 

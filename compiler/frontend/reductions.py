@@ -32,7 +32,10 @@ def _axes(node: NodeReader, rank: int) -> list[int]:
 
 
 def _reduced(steps: Steps, *, mean_of: bool) -> Imported:
-    """Kept axes become channels and reduced ones the rows of a pool's only window."""
+    """Kept axes become channels and reduced ones the rows of a pool's only window.
+
+    One axis of an image is reduced where it is, by a window over all of it.
+    """
     node, x = steps.node, steps.source
     rank = len(x.shape)
     listed = _axes(node, rank)
@@ -41,10 +44,15 @@ def _reduced(steps: Steps, *, mean_of: bool) -> Imported:
         raise Refusal(f"reduces axes {listed} of {list(x.shape)}", help="keep axis 0, the batch")
     kept = [axis for axis in range(rank) if axis not in axes]
     window = math.prod(x.shape[axis] for axis in axes)
-    image = (1, x.elements // window, window, 1)
-    moved = _transposed(steps, [*kept, *axes])
-    steps.x = steps.reshape(moved, image, "image")
-    pool = Window(kernel=(window, 1), strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0))
+    kernel = (window, 1)
+    if rank == 4 and axes in ([2], [3]):
+        steps.x = x
+        kernel = (window, 1) if axes == [2] else (1, window)
+    else:
+        image = (1, x.elements // window, window, 1)
+        moved = _transposed(steps, [*kept, *axes])
+        steps.x = steps.reshape(moved, image, "image")
+    pool = Window(kernel=kernel, strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0))
     shape = [1 if axis in listed else d for axis, d in enumerate(x.shape)]
     if not node.attribute("keepdims", 1):
         shape = [d for axis, d in enumerate(x.shape) if axis not in listed]

@@ -1,4 +1,4 @@
-"""Importer of Resize with mode nearest: each output position reads one input position.
+"""Importer of Resize; with mode nearest each output position reads one input position.
 
 Coordinates are computed in float32, step by step as ONNX Runtime's CPU provider does, because its
 roundings decide which of two neighbours is read.
@@ -7,13 +7,13 @@ roundings decide which of two neighbours is read.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal, resolved_axis
 from qcompile.compiler.frontend.operators import REAL_OR_CODES, Operator
+from qcompile.compiler.frontend.resize_linear import Axis, interpolated
 from qcompile.compiler.frontend.selection import numbered, selected, small_shape
 from qcompile.compiler.ir import Int64Array, Value
 
@@ -22,22 +22,11 @@ FloatArray = npt.NDArray[np.float32]
 HALF, ONE = np.float32(0.5), np.float32(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Axis:
-    """One resized axis: lengths before and after, scale, and the region of tf_crop_and_resize."""
-
-    before: int
-    after: int
-    scale: np.float32
-    start: np.float32
-    end: np.float32
-
-
-def _half_pixel(x: FloatArray, axis: _Axis) -> FloatArray:
+def _half_pixel(x: FloatArray, axis: Axis) -> FloatArray:
     return (x + HALF) / axis.scale - HALF
 
 
-def _symmetric(x: FloatArray, axis: _Axis) -> FloatArray:
+def _symmetric(x: FloatArray, axis: Axis) -> FloatArray:
     """half_pixel, with what a fractional output length leaves over on both sides alike."""
     adjustment = np.float32(axis.after) / (axis.scale * np.float32(axis.before))
     offset = np.float32(axis.before) / np.float32(2) * (ONE - adjustment)
@@ -45,13 +34,13 @@ def _symmetric(x: FloatArray, axis: _Axis) -> FloatArray:
     return exact.astype(np.float32)
 
 
-def _align_corners(x: FloatArray, axis: _Axis) -> FloatArray:
+def _align_corners(x: FloatArray, axis: Axis) -> FloatArray:
     if axis.after == 1:
         return np.zeros_like(x)
     return x * np.float32(axis.before - 1) / np.float32(axis.after - 1)
 
 
-def _crop(x: FloatArray, axis: _Axis) -> FloatArray:
+def _crop(x: FloatArray, axis: Axis) -> FloatArray:
     last = np.float32(axis.before - 1)
     if axis.after == 1:
         return np.full_like(x, HALF * (axis.start + axis.end) * last)
@@ -59,7 +48,7 @@ def _crop(x: FloatArray, axis: _Axis) -> FloatArray:
     return axis.start * last + step
 
 
-COORDINATES: dict[str, Callable[[FloatArray, _Axis], FloatArray]] = {
+COORDINATES: dict[str, Callable[[FloatArray, Axis], FloatArray]] = {
     "align_corners": _align_corners,
     "asymmetric": lambda x, axis: x / axis.scale,
     "half_pixel": _half_pixel,
@@ -92,18 +81,24 @@ NEAREST: dict[str, Callable[[FloatArray], FloatArray]] = {
 
 
 def resize(node: NodeReader) -> Imported:
-    """Resize to constant scales or sizes, mode nearest."""
+    """Resize to constant scales or sizes, mode nearest or linear."""
     x = node.value(0)
-    node.expect("mode", "nearest")
+    mode = node.attribute("mode", "nearest")
+    if mode not in ("nearest", "linear"):
+        raise Refusal(f"mode={mode} is not supported", help="only nearest and linear")
     coordinates = node.attribute("coordinate_transformation_mode", "half_pixel")
     nearest = node.attribute("nearest_mode", "round_prefer_floor")
+    if mode == "linear":
+        node.expect("antialias", 0)
     for unused in ("cubic_coeff_a", "exclude_outside", "antialias", "extrapolation_value"):
         node.attribute(unused)  # speak of other modes; what would be extrapolated is refused
     if node.opset < 11:
         coordinates, nearest = "asymmetric", "simple"
     if coordinates not in COORDINATES or nearest not in (*NEAREST, "simple"):
         raise Refusal(f"{coordinates} with {nearest} is unknown", broken=True)
-    axes = _axes(node, x, crop=coordinates == "tf_crop_and_resize")
+    if mode == "linear":
+        return _linear(node, x, coordinates)
+    axes = read_axes(node, x, crop=coordinates == "tf_crop_and_resize")
     small_shape([axis.after for axis in axes])
     index = numbered(x)
     if all(axis.after == axis.before for axis in axes):
@@ -113,7 +108,20 @@ def resize(node: NodeReader) -> Imported:
     return selected(node, index)
 
 
-def _positions(axis: _Axis, coordinates: str, nearest: str) -> Int64Array:
+def _linear(node: NodeReader, x: Value, coordinates: str) -> Imported:
+    if coordinates == "tf_crop_and_resize":
+        raise Refusal(
+            "tf_crop_and_resize with mode=linear is not supported", help="use Slice, then Resize"
+        )
+    if x.dtype != "float32":
+        raise Refusal(
+            "mode=linear of codes is not supported, because ONNX Runtime truncates its means",
+            help="add DequantizeLinear in front of it and QuantizeLinear behind",
+        )
+    return interpolated(node, coordinates, read_axes(node, x, crop=False))
+
+
+def _positions(axis: Axis, coordinates: str, nearest: str) -> Int64Array:
     """The input position that each output position of an axis reads."""
     if axis.scale == 1:
         return np.arange(axis.after)
@@ -131,7 +139,7 @@ def _positions(axis: _Axis, coordinates: str, nearest: str) -> Int64Array:
     return rounded.astype(np.int64).clip(0, axis.before - 1)
 
 
-def _axes(node: NodeReader, x: Value, *, crop: bool) -> list[_Axis]:
+def read_axes(node: NodeReader, x: Value, *, crop: bool) -> list[Axis]:
     """All axes of the input, those that are not named with scale 1."""
     rank = len(x.shape)
     listed = node.attribute("axes", kind=list) if node.opset >= 18 else None
@@ -153,11 +161,11 @@ def _axes(node: NodeReader, x: Value, *, crop: bool) -> list[_Axis]:
     return axes
 
 
-def _axis(before: int, after: int, scale: np.float32, region: tuple[float, float]) -> _Axis:
+def _axis(before: int, after: int, scale: np.float32, region: tuple[float, float]) -> Axis:
     if after < 1:
         raise Refusal(f"makes an axis of {after} values from {before}", broken=True)
     start, end = (np.float32(bound) for bound in region)
-    return _Axis(before=before, after=after, scale=scale, start=start, end=end)
+    return Axis(before=before, after=after, scale=scale, start=start, end=end)
 
 
 def _regions(node: NodeReader, count: int) -> list[tuple[float, float]]:
@@ -195,18 +203,20 @@ OPERATORS: dict[str, Operator] = {
     "Resize": Operator(
         read=resize,
         runs=("accelerator", "host"),
+        agreement="1 step",
         types=REAL_OR_CODES,
         attributes={
-            "antialias": "",
+            "antialias": "0 with mode linear",
             "axes": "",
             "coordinate_transformation_mode": "",
             "cubic_coeff_a": "",
             "exclude_outside": "",
             "extrapolation_value": "",
             "keep_aspect_ratio_policy": "",
-            "mode": "nearest",
+            "mode": "nearest, linear",
             "nearest_mode": "",
         },
-        remark="constant scales or sizes; [moves](#moves)",
+        remark="constant scales or sizes; nearest is equal: [moves](#moves); "
+        "[linear](#linear-interpolation) on real numbers of images and lines",
     )
 }

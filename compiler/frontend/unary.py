@@ -11,11 +11,16 @@ from qcompile.compiler.ir import Value
 
 WITHOUT_ATTRIBUTES = (
     "Abs",
+    "Ceil",
     "Erf",
     "Exp",
+    "Floor",
     "HardSwish",
     "Neg",
+    "Reciprocal",
+    "Round",
     "Sigmoid",
+    "Sign",
     "Softsign",
     "Sqrt",
     "Tanh",
@@ -85,6 +90,11 @@ def leaky_relu(node: NodeReader) -> Imported:
     return _unary(node, "LeakyRelu", alpha=node.attribute("alpha", 0.01))
 
 
+def thresholded_relu(node: NodeReader) -> Imported:
+    """ThresholdedRelu."""
+    return _unary(node, "ThresholdedRelu", alpha=node.attribute("alpha", 1.0))
+
+
 def hard_sigmoid(node: NodeReader) -> Imported:
     """HardSigmoid."""
     alpha, beta = node.attribute("alpha", 0.2), node.attribute("beta", 0.5)
@@ -127,6 +137,7 @@ OPERATORS: dict[str, Operator] = {
         remark="behind a layer: [islands](#float-islands)",
     ),
     **{name: _function(without_attributes) for name in WITHOUT_ATTRIBUTES if name != "Neg"},
+    "ThresholdedRelu": _function(thresholded_relu, alpha=""),
     "Neg": Operator(
         read=without_attributes,
         runs=("accelerator", "folded", "host"),

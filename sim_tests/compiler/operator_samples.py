@@ -138,6 +138,13 @@ def resize(network: Network, x: str, dtype: str) -> str:
     return q(network, "Resize", x, *operands, mode="nearest")
 
 
+def resize_linear(network: Network, x: str, dtype: str) -> str:
+    scales = network.constant([1, 1, 2, 0.5], "float32")
+    if network.opset < 11:
+        return q(network, "Resize", x, scales, mode="linear")
+    return q(network, "Resize", x, "", scales, mode="linear", antialias=0)
+
+
 def resize_to_sizes(network: Network, x: str, dtype: str) -> str:
     if network.opset < 11:
         return resize(network, x, dtype)
@@ -246,8 +253,9 @@ def quant(operator: str) -> list[Sample]:
 
 NUMBERS = {"value_float": 0.5, "value_floats": [0.5], "value_int": 2, "value_ints": [2]}
 FUNCTIONS = (
-    *("Abs", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Neg", "Relu"),
-    *("Sigmoid", "Softsign", "Sqrt", "Tanh"),
+    *("Abs", "Ceil", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
+    *("LeakyRelu", "Neg", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Softsign", "Sqrt"),
+    *("Tanh", "ThresholdedRelu"),
 )
 STANDARD: Mapping[str, Sample | Sequence[Sample]] = {
     **{name: plain(name) for name in FUNCTIONS},
@@ -267,6 +275,7 @@ STANDARD: Mapping[str, Sample | Sequence[Sample]] = {
     "ConvTranspose": Sample(build=conv_transpose),
     "DepthToSpace": plain("DepthToSpace", blocksize=2),
     "DequantizeLinear": dequantize_linear(""),
+    "Dropout": plain("Dropout"),
     "Expand": [replace(with_constants("Expand", [1, 4, 4, 4]), shape=(1, 4, 1, 4))],
     "Flatten": plain("Flatten"),
     "Gather": with_constants("Gather", [2, 0], axis=3),
@@ -286,7 +295,7 @@ STANDARD: Mapping[str, Sample | Sequence[Sample]] = {
     "ReduceMax": [with_list("ReduceMax", 18, "axes", [2, 3]), plain("ReduceMax")],
     "ReduceMean": [with_list("ReduceMean", 18, "axes", [2, 3]), plain("ReduceMean")],
     "Reshape": with_constants("Reshape", [1, 16, 4]),
-    "Resize": [Sample(build=resize), Sample(build=resize_to_sizes)],
+    "Resize": [Sample(build=build) for build in (resize, resize_to_sizes, resize_linear)],
     "Slice": with_constants("Slice", [1], [3], [2]),
     "Softmax": plain("Softmax", axis=-1),
     "SpaceToDepth": plain("SpaceToDepth", blocksize=2),
@@ -316,6 +325,10 @@ QUANTIZERS: Mapping[str, Sample | Sequence[Sample]] = {
     "BipolarQuant": with_constants("BipolarQuant", 0.5, domain=QONNX),
     "IntQuant": quant("IntQuant"),
     "Quant": quant("Quant"),
+    "Trunc": [
+        with_constants("Trunc", 0.05, 0.0, 8.0, 4.0, domain=QONNX, rounding_mode="FLOOR"),
+        with_constants("Trunc", 0.05, 0.0, 8.0, 0.2, 6.0, domain=QONNX, signed=1, narrow=0),
+    ],
 }
 SAMPLES = {
     domain: {

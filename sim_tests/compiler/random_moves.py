@@ -100,7 +100,7 @@ MOVES = (
 
 
 def resize(chain: Chain) -> None:
-    """Resize to the nearest value, by scales that need not be whole."""
+    """Resize to the nearest value or by linear interpolation, by scales that need not be whole."""
     dice, network = chain.dice, chain.network
     if len(chain.shape) < 3:
         return None
@@ -109,6 +109,13 @@ def resize(chain: Chain) -> None:
     shape = tuple(int(np.float32(scale) * np.float32(size)) for scale, size in sizes)
     if not 0 < math.prod(shape) <= MAX_ELEMENTS:
         return None
+    if len(shape) == 4 and dice.whole(0, 1):
+        mode = dice.pick(("asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel"))
+        named = {"coordinate_transformation_mode": mode, "mode": "linear"}
+        made = network.node(
+            "Resize", chain.real(), "", network.constant(scales, "float32"), **named
+        )
+        return chain.end(made, shape, chain.spread)
     modes = dice.pick((("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")))
     named = {"coordinate_transformation_mode": modes[0], "nearest_mode": modes[1]}
     made = network.node("Resize", chain.real(), "", network.constant(scales, "float32"), **named)

@@ -285,3 +285,22 @@ def test_layers_of_a_pool_of_parts_have_names_of_their_own(
     model = load_model(network.save(tmp_path / "m.onnx"))
     compiled = compile_model(model, board=ICEBREAKER, requant="exact")
     assert len({layer.name for layer in compiled.layers}) == len(compiled.layers) > 5
+
+
+@pytest.mark.parametrize("operator", ["ReduceMean", "ReduceMax"])
+@pytest.mark.parametrize("axis", [2, 3, -1, -2])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_one_axis_of_an_image_is_reduced_between_layers(
+    tmp_path: Path, rng: np.random.Generator, operator: str, axis: int, keepdims: int
+) -> None:
+    network = Network(13)
+    x = network.input("x", "int8", (1, 3, 5, 6))
+    x = network.quantize(network.node("Neg", network.dequantize(x, FIRST)), FIRST)
+    options: dict[str, Any] = {"axes": [axis], "keepdims": keepdims}
+    real = network.node(operator, network.dequantize(x, FIRST), **options)
+    y = network.dequantize(network.quantize(real, SECOND), SECOND)
+    network.output(network.quantize(network.node("Add", y, y), (0.08, 7, "int8")), "int8")
+    codes = random_codes(rng, (SAMPLES, 3, 5, 6), "int8")
+    model, found, expected = results(network.save(tmp_path / "m.onnx"), {"x": codes})
+    assert np.abs(found.astype(int) - expected).max() <= (2 if operator == "ReduceMean" else 0)
+    assert compile_model(model, board=ICEBREAKER, requant="exact").total_cycles > 0

@@ -200,13 +200,3 @@ def test_other_quantizers_are_refused(
     lines = str(caught.value).splitlines()
     assert re.fullmatch(rf"m\.onnx: Quant 'quant\d' \(node 0\): {re.escape(message)}", lines[0])
     assert lines[-1] == f"  help: {help}"
-
-
-def test_trunc_is_refused_by_name(tmp_path: Path) -> None:
-    network = QonnxNetwork()
-    x = network.input("x", "float32", (1, 2, 8, 8))
-    names = [network.constant(v, "float32") for v in (0.1, 0, 8, 4)]
-    y = network.node("Trunc", x, *names, domain=network.domain, rounding_mode="FLOOR", name="t")
-    network.output(y, "float32")
-    with pytest.raises(QcompileError, match=r"^m\.onnx: Trunc 't' \(node 0\): the operator is not"):
-        load_model(network.save(tmp_path / "m.onnx"))

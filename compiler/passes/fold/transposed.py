@@ -4,6 +4,9 @@ With stride s the output positions t * s + r of a phase r see only the taps k fo
 r + pad - k * dilation is a multiple of s, at the inputs t + (r + pad - k * dilation) / s: a
 convolution of stride 1 with these taps, last one first. No product has a zero in it that was put
 between inputs. A Select puts the phases together.
+
+Where only every down-th position is an output there are s / gcd(s, down) phases, and their
+convolutions have the stride down / gcd(s, down). A linear Resize is made of these.
 """
 
 from __future__ import annotations
@@ -24,20 +27,23 @@ PHASE = ":phase"
 """Suffix of a phase of a result."""
 
 
+MAX_PHASES = 128
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Axis:
-    """A phase along one axis: a convolution of which results `skip` to `skip + count` are wanted.
+    """A phase along one axis: a convolution of `length` results, the first `count` of them wanted.
 
-    `taps` are positions in the ONNX kernel, () where the phase sees no input.
+    `taps` are positions in the ONNX kernel, None for a weight of 0.
     """
 
     start: int
     step: int
     count: int
-    taps: tuple[int, ...]
+    taps: tuple[int | None, ...]
+    stride: int
     dilation: int
     pads: tuple[int, int]
-    skip: int
     length: int
 
 
@@ -52,6 +58,7 @@ def _phases(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Mad
     assert pending.weight is not None, "fold_qdq gives every convolution its weight"
     pending = replace(pending, weight=_by_output(pending.weight, op.group))
     whole = finish_convolution(pending, output, origins)
+    _refuse_many(op, output)
     pairs = list(product(*(_phases_of_axis(op, axis, whole, pending, output) for axis in range(2))))
     if len(pairs) == 1 and all(axis.length == axis.count for axis in pairs[0]):
         return _phase(whole, pairs[0], output.name)
@@ -81,6 +88,20 @@ def _by_output(weight: Weight, group: int) -> Weight:
     return Weight(codes=codes, scale=scale, zero_point=zero_point, axis=0)
 
 
+def _period(op: ir_float.FloatConvTranspose, axis: int) -> int:
+    return op.strides[axis] // gcd(op.strides[axis], op.down[axis])
+
+
+def _refuse_many(op: ir_float.FloatConvTranspose, output: Value) -> None:
+    phases = [min(_period(op, axis), output.shape[2 + axis]) for axis in range(2)]
+    if phases[0] * phases[1] > MAX_PHASES:
+        raise NotFoldable(
+            f"its results have {phases[0]} x {phases[1]} different sets of taps, "
+            f"more than {MAX_PHASES}",
+            "use smaller strides or factors, one after the other",
+        )
+
+
 def _phases_of_axis(
     op: ir_float.FloatConvTranspose,
     axis: int,
@@ -92,7 +113,7 @@ def _phases_of_axis(
     kernel = whole.weight.shape[2 + axis]
     return [
         _phase_of_axis(op, axis, start, kernel=kernel, sizes=(inputs, outputs))
-        for start in range(min(op.strides[axis], outputs))
+        for start in range(min(_period(op, axis), outputs))
     ]
 
 
@@ -100,23 +121,28 @@ def _phase_of_axis(
     op: ir_float.FloatConvTranspose, axis: int, start: int, *, kernel: int, sizes: tuple[int, int]
 ) -> _Axis:
     """Phase `start` along an axis, on which input and output have `sizes`."""
-    stride, dilation, first = op.strides[axis], op.dilations[axis], start + op.pads[axis]
-    inputs, outputs = sizes
-    taps = tuple(k for k in reversed(range(kernel)) if (first - k * dilation) % stride == 0)
-    offsets = [(first - k * dilation) // stride for k in taps] or [0]
-    count = len(range(start, outputs, stride))
-    before, skip = max(0, -offsets[0]), max(0, offsets[0])
-    unpadded = inputs + before - (offsets[-1] - offsets[0])
-    behind = max(0, skip + count - unpadded)
+    stride, dilation, down = op.strides[axis], op.dilations[axis], op.down[axis]
+    first, step = start * down + op.pads[axis], _period(op, axis)
+    taps: list[int | None] = []
+    taps += [k for k in reversed(range(kernel)) if (first - k * dilation) % stride == 0]
+    offsets = [(first - k * dilation) // stride for k in taps if k is not None] or [0]
+    spread = dilation // gcd(dilation, stride) if len(taps) > 1 else 1
+    if offsets[0] > 0:  # the window begins at the input's first value, or before
+        more = -(-offsets[0] // spread)
+        taps = [*[None] * more, *taps]
+        offsets = [offsets[0] - more * spread, *offsets]
+    count, moves = len(range(start, sizes[1], step)), down // gcd(down, stride)
+    span, before = offsets[-1] - offsets[0] + 1, -offsets[0]
+    behind = max(0, (count - 1) * moves + span - sizes[0] - before)
     return _Axis(
         start=start,
-        step=stride,
+        step=step,
         count=count,
-        taps=taps,
-        dilation=dilation // gcd(dilation, stride) if len(taps) > 1 else 1,
+        taps=tuple(taps) or (None,),
+        stride=moves,
+        dilation=spread,
         pads=(before, behind),
-        skip=skip,
-        length=unpadded + behind,
+        length=(sizes[0] + before + behind - span) // moves + 1,
     )
 
 
@@ -128,17 +154,20 @@ def _phase(
         whole,
         outputs=(name,),
         weight=_taps(_taps(whole.weight, down.taps, 2), across.taps, 3),
-        strides=(1, 1),
+        strides=(down.stride, across.stride),
         dilations=(down.dilation, across.dilation),
         pads=(down.pads[0], across.pads[0], down.pads[1], across.pads[1]),
     )
 
 
-def _taps(weight: Int16Array, taps: tuple[int, ...], axis: int) -> Int16Array:
-    """Some positions of the kernel along an axis; one of zeros where there is none."""
-    if taps:
-        return np.take(weight, taps, axis=axis)
-    return np.zeros_like(np.take(weight, [0], axis=axis))
+def _taps(weight: Int16Array, taps: tuple[int | None, ...], axis: int) -> Int16Array:
+    """Some positions of the kernel along an axis, zeros for None."""
+    zeros = np.zeros_like(np.take(weight, [0], axis=axis))
+    return np.take(
+        np.concatenate([weight, zeros], axis=axis),
+        [weight.shape[axis] if tap is None else tap for tap in taps],
+        axis=axis,
+    )
 
 
 def _joined(
@@ -151,7 +180,7 @@ def _joined(
     begin = 0
     for (down, across), phase in zip(pairs, phases, strict=True):
         numbers = begin + np.arange(phase.elements, dtype=np.int32).reshape(phase.shape)
-        rows, columns = (slice(axis.skip, axis.skip + axis.count) for axis in (down, across))
+        rows, columns = (slice(axis.count) for axis in (down, across))
         target = index[:, :, down.start :: down.step, across.start :: across.step]
         target[...] = numbers[:, :, rows, columns]
         begin += phase.elements
