@@ -16,6 +16,7 @@ from qcompile.compiler.cycle_model import LayerCycles, predict
 from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement, allocate
+from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
@@ -28,11 +29,13 @@ from qcompile.compiler.plan import Plan
 from qcompile.hw.boards import Board
 from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
 from qcompile.hw.layouts import (
+    BANK_ADDRESS_BITS,
     IMAGE_HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_OFFSET,
     IMAGE_VERSION,
     WORD_CHANNELS,
+    tensor_words,
 )
 from qcompile.hw.program import program_bytes
 
@@ -58,9 +61,15 @@ class Compiled:
 
 
 def for_accelerator(model: ir.Model) -> ir.Model:
-    """The model with its inputs as the host sends them, and with moves where they cancel."""
+    """The model with its inputs as the host sends them, and with moves where they cancel.
+
+    A form of an input that no bank holds is not chosen.
+    """
 
     def cycles(graph: ir.Graph, conv: ir.Conv) -> int | None:
+        _, channels, height, width = graph.values[conv.inputs[0]].shape
+        if tensor_words(channels, height, width) > 1 << BANK_ADDRESS_BITS:
+            return None
         return estimate(convolution(graph, conv, conv.inputs[0]))
 
     model = window_columns(model, cycles)
@@ -71,6 +80,7 @@ def for_accelerator(model: ir.Model) -> ir.Model:
 def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     """Lower, allocate, tile, emit, predict, for a board's device and its flash.
 
+    Where the activations do not fit, this is the fastest way to cut them into bands of rows.
     UnsupportedError or CapacityError name the layer.
     Memory comes first: a picture that is too large for it is often too large for counters too.
     """
@@ -81,7 +91,16 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     config = replace(
         board.device.config, acc_width=_acc_width(layers), max_shift=max_shift, requant=requant
     )
-    places = allocate(layers, graph.inputs, outputs_of(graph), config)
+    ways = cut_bands(layers, graph.inputs, outputs_of(graph), config)
+    found = [_compile_layers(model, way, config, board) for way in ways]
+    return min(found, key=lambda compiled: compiled.total_cycles)
+
+
+def _compile_layers(
+    model: ir.Model, layers: tuple[Layer, ...], config: AcceleratorConfig, board: Board
+) -> Compiled:
+    """The program of layers that fit, with its prediction."""
+    places = allocate(layers, model.graph.inputs, outputs_of(model.graph), config)
     plans = tile(layers, config)
     program = emit_program(layers, plans, places, config)
     program = prefetch(program, layers, plans, places, config, board.flash_lines)

@@ -76,6 +76,8 @@ class Layer:
         Those of the operands that are constant.
     inner : bool
         The model has no tensor for what stands at `output` after this layer.
+    band : int
+        Which of its operation's bands of rows this is; the later ones have the weights of band 0.
     weight : int8
         [copies, out, in, kh, kw] or [copies, channels, kh, kw]; the copies of a tap add up to the
         tap's weight (more than one where some w - zero_point needs nine bits). `in` counts from
@@ -123,6 +125,7 @@ class Layer:
     stored: tuple[Stored, ...] = ()
     inner: bool = False
     fraction: bool = False
+    band: int = 0
 
     @property
     def tensor_shape(self) -> Shape3:

@@ -99,7 +99,9 @@ def figures(
     return report.Figures(
         model=compiled.model.name,
         sha256=compiled.model.sha256,
-        weights=sum(int(layer.weight[0].size) for layer in compiled.layers if layer.macs),
+        weights=sum(
+            int(layer.weight[0].size) for layer in compiled.layers if layer.macs and layer.band == 0
+        ),
         family=board.device.family,
         device=board.device.part,
         board=board.name,

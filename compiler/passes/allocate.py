@@ -27,7 +27,13 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Life:
+class Life:
+    """A tensor's words and bank, and the layers from and to which it is kept.
+
+    Layers count from 0; graph inputs and stored constants live from -1, outputs to the number of
+    layers.
+    """
+
     name: str
     shape: Shape3
     words: int
@@ -49,7 +55,7 @@ def allocate(
     constants live from the start and, so that a second run needs no new input, outputs until the
     end. Raises CapacityError, naming the tensor, with needed and available bytes.
     """
-    lives = _lives(layers, [*inputs, *stored_tensors(layers)], outputs)
+    lives = lives_of(layers, inputs, outputs)
     swapped = [_flip(life) for life in lives]
     try:
         return _place(lives, config)
@@ -57,8 +63,8 @@ def allocate(
         return _place(swapped, config)
 
 
-def _flip(life: _Life) -> _Life:
-    return _Life(
+def _flip(life: Life) -> Life:
+    return Life(
         name=life.name,
         shape=life.shape,
         words=life.words,
@@ -68,11 +74,13 @@ def _flip(life: _Life) -> _Life:
     )
 
 
-def _lives(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[str]) -> list[_Life]:
+def lives_of(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[str]) -> list[Life]:
+    """Every tensor's; ValueError where a layer would write the bank that it reads."""
     shapes: dict[str, Shape3] = {}
-    bank: dict[str, int] = dict.fromkeys(inputs, 0)
-    first: dict[str, int] = dict.fromkeys(inputs, -1)
-    last: dict[str, int] = dict.fromkeys(inputs, 0)
+    early = (*inputs, *stored_tensors(layers))
+    bank: dict[str, int] = dict.fromkeys(early, 0)
+    first: dict[str, int] = dict.fromkeys(early, -1)
+    last: dict[str, int] = dict.fromkeys(early, 0)
     for index, layer in enumerate(layers):
         shapes.setdefault(layer.input, layer.input_shape)
         shapes[layer.output] = layer.tensor_shape
@@ -88,7 +96,7 @@ def _lives(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[str
     for name in outputs:
         last[name] = len(layers)
     return [
-        _Life(
+        Life(
             name=name,
             shape=shape,
             words=tensor_words(*shape),
@@ -100,7 +108,7 @@ def _lives(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[str
     ]
 
 
-def _place(lives: Sequence[_Life], config: AcceleratorConfig) -> dict[str, Placement]:
+def _place(lives: Sequence[Life], config: AcceleratorConfig) -> dict[str, Placement]:
     placed: dict[str, Placement] = {}
     by_name = {life.name: life for life in lives}
     for life in sorted(lives, key=lambda life: (-life.words, life.first)):
@@ -118,16 +126,21 @@ def _place(lives: Sequence[_Life], config: AcceleratorConfig) -> dict[str, Place
             offset = max(offset, end)
         free = config.bank_words - offset
         if life.words > free:
-            room = f"{free * WORD_CHANNELS:,} of {config.bank_words * WORD_CHANNELS:,} bytes"
-            raise CapacityError(
-                f"'{life.name}' {list(life.shape)} does not fit the activation memory",
-                context=[
-                    f"needs {life.words * WORD_CHANNELS:,} bytes in one bank",
-                    f"free in it beside the tensors alive at that time: {room}",
-                ],
-                help="use a smaller input or fewer channels in the widest layers",
-            )
+            raise does_not_fit(life, free, config)
         placed[life.name] = Placement(
             bank=life.bank, offset=offset, words=life.words, shape=life.shape
         )
     return placed
+
+
+def does_not_fit(life: Life, free: int, config: AcceleratorConfig) -> CapacityError:
+    """The refusal of a tensor for which a bank has only so many free words."""
+    room = f"{free * WORD_CHANNELS:,} of {config.bank_words * WORD_CHANNELS:,} bytes"
+    return CapacityError(
+        f"'{life.name}' {list(life.shape)} does not fit the activation memory",
+        context=[
+            f"needs {life.words * WORD_CHANNELS:,} bytes in one bank",
+            f"free in it beside the tensors alive at that time: {room}",
+        ],
+        help="use a smaller input or fewer channels in the widest layers",
+    )

@@ -51,9 +51,16 @@ def candidates(layer: Layer) -> Iterator[Plan]:
     vertical, horizontal = _axes(layer)
     pairs = [("w", horizontal, vertical), ("h", vertical, horizontal)]
     if _is_flat(layer):
-        pixels = layer.input_shape[1] * layer.input_shape[2]
+        width = layer.input_shape[2]
         flat = Axis(
-            size=pixels, out=pixels, kernel=1, stride=1, dilation=1, pad=0, address=1, out_address=1
+            size=layer.input_shape[1] * width,
+            out=layer.output_shape[1] * width,
+            kernel=1,
+            stride=1,
+            dilation=1,
+            pad=layer.pads[0] * width,
+            address=1,
+            out_address=1,
         )
         point = Axis(size=1, out=1, kernel=1, stride=1, dilation=1, pad=0, address=0, out_address=0)
         pairs = [("flat", flat, point)]
@@ -69,11 +76,13 @@ def candidates(layer: Layer) -> Iterator[Plan]:
 
 
 def _is_flat(layer: Layer) -> bool:
-    """Whether output pixel i depends on input pixel i alone."""
-    pixels = layer.input_shape[1:]
-    whole = layer.output_shape[1:] == pixels == layer.tensor_shape[1:]
-    copied = layer.kernel == (1, 1) and layer.strides == (1, 1) and not any(layer.pads)
-    return copied and whole
+    """Whether the layer maps a band of whole rows to another, pixel by pixel."""
+    _, height, width = layer.input_shape
+    top, left = layer.pads[:2]
+    inside = top <= 0 and layer.output_shape[1] - top <= height
+    rows = layer.output_shape[2] == width == layer.tensor_shape[2] and left == 0
+    apart = layer.region is not None and (layer.region.steps != (1, 1) or layer.region.start[1])
+    return layer.kernel == (1, 1) and layer.strides == (1, 1) and inside and rows and not apart
 
 
 def _axes(layer: Layer) -> tuple[Axis, Axis]:

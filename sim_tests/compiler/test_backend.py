@@ -138,6 +138,17 @@ def test_configuration_id_changes_with_what_the_program_depends_on_and_nothing_e
     assert len({config.id for config in (plain, *others)}) == 1 + len(others)
 
 
+def test_an_input_is_not_sent_as_columns_that_no_bank_holds(rng: np.random.Generator) -> None:
+    # 5 columns are two words: 2 * 100 * 96 for 100 * 100 words, and a bank has 16,384.
+    g = IntegerGraph(rng)
+    graph = g.graph(g.conv(g.input(1, 100, 100), 4, (5, 5)))
+    assert compile_model(model_of(graph), board=ICEBREAKER, requant="exact").places["x0"]
+    smaller = IntegerGraph(rng)
+    graph = smaller.graph(smaller.conv(smaller.input(1, 80, 80), 4, (5, 5)))
+    places = compile_model(model_of(graph), board=ICEBREAKER, requant="exact").places
+    assert places["x0/columns"].shape == (5, 80, 76)
+
+
 def test_map_and_usage_name_every_tensor_where_it_lies(rng: np.random.Generator) -> None:
     g = IntegerGraph(rng)
     a = g.conv(g.input(5, 4, 2), 6, (3, 1))

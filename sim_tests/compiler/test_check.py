@@ -140,11 +140,11 @@ def test_what_is_too_large_is_said_with_numbers(
     save_network(folder / "big.onnx", rng, 100, channels=16)
     assert cli.main(["check", "big.onnx"]) == 1
     text = capsys.readouterr().out
-    # 16 channels of 100 x 100 pixels; a bank has 64 KiB.
+    # The input has 8 channels of 100 x 100 pixels; a bank has 64 KiB.
     problem = re.search(
         r"\n\nice40 iCE40UP5K on icebreaker: does not fit\n"
-        r"('\S+' \[16, 100, 100\] does not fit the activation memory\n"
-        r"  needs 160,000 bytes in one bank\n"
+        r"('\S+' \[8, 100, 100\] does not fit the activation memory\n"
+        r"  needs 80,000 bytes in one bank\n"
         r"  free in it beside the tensors alive at that time: 65,536 of 65,536 bytes\n"
         r"  help: .*)\n$",
         text,

@@ -16,6 +16,7 @@ from qcompile.compiler.backend import Compiled, outputs_of
 from qcompile.compiler.cycle_model import predict
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.passes.allocate import allocate
+from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.emit_program import emit_program
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.prefetch import prefetch
@@ -40,6 +41,7 @@ Step = list[Any]
 def compile_graph(graph: ir.Graph, config: AcceleratorConfig, board: Board) -> Compiled:
     """What `backend.compile_model` does, for a configuration that is given."""
     layers = lower(graph, config.requant)
+    layers = cut_bands(layers, graph.inputs, outputs_of(graph), config)[0]
     assert max(layer.acc_bound for layer in layers) < 1 << (config.acc_width - 1)
     plans = tile(layers, config)
     places = allocate(layers, graph.inputs, outputs_of(graph), config)
