@@ -33,6 +33,10 @@ LONGEST_CHAIN = 24
 SHARES = (1.0, 0.94, 0.88, 0.8, 0.7)
 """Of a bank, counted as available: placing tensors leaves holes between them."""
 
+STORE_GAIN = 0.15
+"""Part of the cycles that a larger prefetch store may be hoped to save."""
+NO_HELP = f"bands of rows through up to {LONGEST_CHAIN} layers do not fit either"
+
 Cut = tuple[int, int, tuple[Layer, ...]]
 """First layer, layer after the last one, and what stands in their place."""
 
@@ -60,21 +64,23 @@ def cut_bands(
     if largest.words > config.bank_words:
         raise does_not_fit(largest, config.bank_words, config)
     search = _Search(layers, lives)
-    ways: dict[tuple[str, ...], tuple[Layer, ...]] = {}
+    ways: list[tuple[int, tuple[Layer, ...]]] = []
     for share in SHARES:
-        cut = search.cheapest(int(config.bank_words * share))
-        if cut is None:
+        way = search.cheapest(int(config.bank_words * share))
+        if way is None:
             break
-        if _is_placed(cut, inputs, outputs, config):
-            ways.setdefault(tuple(layer.name for layer in cut), cut)
+        if _is_placed(way[1], inputs, outputs, config):
+            ways.append(way)
     if not ways:
         raise CapacityError(
             refusal.message,
-            context=[*refusal.context, "layers cut into bands of rows do not fit either"],
+            context=[*refusal.context, NO_HELP],
             help=refusal.help,
         )
-    first, *others = ways.values()
-    return [first, *others[-1:]]
+    (added, first), (most, last) = ways[0], ways[-1]
+    if most == added or most - added > STORE_GAIN * (estimate(first) or 0):
+        return [first]
+    return [first, last]
 
 
 def _is_placed(
@@ -100,10 +106,10 @@ class _Search:
         default_factory=dict
     )
 
-    def cheapest(self, room: int) -> tuple[Layer, ...] | None:
+    def cheapest(self, room: int) -> tuple[int, tuple[Layer, ...]] | None:
         """The layers in the cheapest cuts that fit `room` words of each bank; None: there are none.
 
-        Only what is added to the cycles of whole layers is counted.
+        Before them what the cuts add to the cycles of whole layers.
         """
         total = len(self.layers)
         crowded = [max(self._words(index, index + 1)) > room for index in range(total)]
@@ -121,7 +127,7 @@ class _Search:
             known = [way for way in found if way is not None]
             best[stop] = min(known, key=lambda way: way[0]) if known else None
         way = best[total]
-        return None if way is None else self._apply(way[1])
+        return None if way is None else (way[0], self._apply(way[1]))
 
     def _apply(self, cuts: Sequence[Cut]) -> tuple[Layer, ...]:
         result: list[Layer] = []

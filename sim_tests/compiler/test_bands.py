@@ -205,7 +205,7 @@ MAKERS: dict[str, tuple[Callable[[IntegerGraph], str], str]] = {
             "'y1' [48, 12, 10] does not fit the activation memory\n"
             "  needs 5,760 bytes in one bank\n"
             "  free in it beside the tensors alive at that time: 4,096 of 4,096 bytes\n"
-            "  layers cut into bands of rows do not fit either\n"
+            "  bands of rows through up to 24 layers do not fit either\n"
             "  help: use a smaller input or fewer channels in the widest layers"
         ),
     ),
