@@ -211,6 +211,46 @@ def bipolar(x: FloatArray, *, scale: float = 1.0) -> FloatArray:
     return np.where(x >= 0, F32(scale), F32(-scale))
 
 
+def _log(x: FloatArray) -> FloatArray:
+    """Natural logarithm, correctly rounded; ONNX Runtime's last bit may differ."""
+    with np.errstate(all="ignore"):
+        return np.asarray(np.log(x.astype(np.float64)), dtype=np.float32)
+
+
+def _exp_rounded(x: FloatArray) -> FloatArray:
+    """Exponential, correctly rounded."""
+    with np.errstate(all="ignore"):
+        return np.asarray(np.exp(x.astype(np.float64)), dtype=np.float32)
+
+
+def softplus(x: FloatArray) -> FloatArray:
+    """log(1 + exp(x)), without overflow."""
+    return np.maximum(x, F32(0)) + _log(_exp_rounded(-np.abs(x)) + F32(1))
+
+
+def mish(x: FloatArray) -> FloatArray:
+    """x * tanh(softplus(x))."""
+    return np.asarray(x * tanh(softplus(x)), dtype=np.float32)
+
+
+def selu(x: FloatArray, *, alpha: float, gamma: float) -> FloatArray:
+    """gamma * x where x is positive, else gamma * alpha * (exp(x) - 1)."""
+    below = F32(alpha) * (_exp_cephes(np.clip(x, F32(-88), F32(0))) - F32(1))
+    sides = np.maximum(x, F32(0)) + np.minimum(below, F32(0))
+    return np.asarray(F32(gamma) * sides, dtype=np.float32)
+
+
+def celu(x: FloatArray, *, alpha: float) -> FloatArray:
+    """max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)."""
+    below = F32(alpha) * (_exp_cephes(np.clip(x / F32(alpha), F32(-88), F32(0))) - F32(1))
+    return np.asarray(np.maximum(x, F32(0)) + np.minimum(below, F32(0)), dtype=np.float32)
+
+
+def quick_gelu(x: FloatArray, *, alpha: float) -> FloatArray:
+    """x * sigmoid(alpha * x)."""
+    return np.asarray(x * sigmoid(F32(alpha) * x), dtype=np.float32)
+
+
 def softsign(x: FloatArray) -> FloatArray:
     """x / (1 + |x|), as a product with the reciprocal."""
     return (F32(1) / (F32(1) + np.abs(x))) * x
@@ -224,6 +264,7 @@ FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
         for name, rounding in (("Ceil", np.ceil), ("Floor", np.floor), ("Round", np.rint))
     },
     "Ceil": np.ceil,
+    "Celu": celu,
     "Elu": elu,
     "Erf": erf,
     "Exp": exp,
@@ -233,11 +274,16 @@ FUNCTIONS: dict[str, Callable[..., FloatArray]] = {
     "HardSigmoid": hard_sigmoid,
     "HardSwish": hard_swish,
     "LeakyRelu": leaky_relu,
+    "Log": _log,
+    "Mish": mish,
     "Neg": np.negative,
+    "QuickGelu": quick_gelu,
     "Reciprocal": lambda x: F32(1) / x,
     "Round": np.rint,
+    "Selu": selu,
     "Sigmoid": sigmoid,
     "Sign": np.sign,
+    "Softplus": softplus,
     "Softsign": softsign,
     "Sqrt": np.sqrt,
     "Tanh": tanh,

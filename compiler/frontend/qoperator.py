@@ -175,6 +175,7 @@ STANDARD: dict[str, Operator] = {
 
 MICROSOFT: dict[str, Operator] = {
     "DequantizeLinear": movement.DEQUANTIZE_LINEAR,
+    **unary.CONTRIBUTED,
     "QGemm": _quantized(
         qgemm,
         arithmetic.OPERATORS["Gemm"],

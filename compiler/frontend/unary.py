@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from qcompile.compiler import ir_float
@@ -90,6 +92,52 @@ def leaky_relu(node: NodeReader) -> Imported:
     return _unary(node, "LeakyRelu", alpha=node.attribute("alpha", 0.01))
 
 
+def selu(node: NodeReader) -> Imported:
+    """Selu, with the defaults of ONNX."""
+    alpha = node.attribute("alpha", 1.67326319217681884765625)
+    gamma = node.attribute("gamma", 1.05070102214813232421875)
+    return _unary(node, "Selu", alpha=alpha, gamma=gamma)
+
+
+def celu(node: NodeReader) -> Imported:
+    """Celu."""
+    alpha = node.attribute("alpha", 1.0)
+    if not alpha > 0:
+        raise Refusal(f"alpha={alpha} is not supported", help="only numbers above 0")
+    return _unary(node, "Celu", alpha=alpha)
+
+
+def quick_gelu(node: NodeReader) -> Imported:
+    """QuickGelu of com.microsoft."""
+    return _unary(node, "QuickGelu", alpha=node.attribute("alpha", 1.702))
+
+
+def largest(node: NodeReader) -> Imported:
+    """Max with one number, which is a Clip."""
+    return _bounded(node, lowest=True)
+
+
+def smallest(node: NodeReader) -> Imported:
+    """Min with one number, which is a Clip."""
+    return _bounded(node, lowest=False)
+
+
+def _bounded(node: NodeReader, *, lowest: bool) -> Imported:
+    constants = [node.known(position) for position in range(len(node.node.input))]
+    numbers = [i for i, c in enumerate(constants) if c is not None and c.size == 1]
+    others = [i for i, c in enumerate(constants) if c is None]
+    if len(numbers) != 1 or len(others) != 1 or len(constants) != 2:
+        raise Refusal(
+            "is supported for an activation and one number only", help="or use Relu or Clip"
+        )
+    x, bound = node.float_input(others[0]), constants[numbers[0]]
+    assert bound is not None, "only constants are numbers"
+    if bound.ndim > len(x.shape) or np.isnan(bound).any():
+        raise Refusal(f"the bound {bound.tolist()} does not fit {list(x.shape)}", broken=True)
+    number = float(bound.reshape(()))
+    return _clip(node, x, number if lowest else None, None if lowest else number)
+
+
 def thresholded_relu(node: NodeReader) -> Imported:
     """ThresholdedRelu."""
     return _unary(node, "ThresholdedRelu", alpha=node.attribute("alpha", 1.0))
@@ -110,12 +158,23 @@ def gelu(node: NodeReader) -> Imported:
     return _unary(node, functions[approximate])
 
 
+_TABLE = "any chain of functions of one value is one table of 256 codes"
+
+
 def _function(read: Importer, **attributes: str) -> Operator:
+    return Operator(read=read, runs=("accelerator", "host"), attributes=attributes, remark=_TABLE)
+
+
+def _rounded_function(read: Importer, **attributes: str) -> Operator:
+    """One whose last bit is not ONNX Runtime's; a code may differ where that decides a tie."""
+    return replace(_function(read, **attributes), agreement="rounding")
+
+
+def _bound(read: Importer) -> Operator:
     return Operator(
         read=read,
-        runs=("accelerator", "host"),
-        attributes=attributes,
-        remark="any chain of functions of one value is one table of 256 codes",
+        runs=("accelerator", "folded", "host"),
+        remark="of an activation and one number, as Clip",
     )
 
 
@@ -137,6 +196,13 @@ OPERATORS: dict[str, Operator] = {
         remark="behind a layer: [islands](#float-islands)",
     ),
     **{name: _function(without_attributes) for name in WITHOUT_ATTRIBUTES if name != "Neg"},
+    "Celu": _rounded_function(celu, alpha=""),
+    "Log": _rounded_function(without_attributes),
+    "Max": _bound(largest),
+    "Min": _bound(smallest),
+    "Mish": _rounded_function(without_attributes),
+    "Selu": _rounded_function(selu, alpha="", gamma=""),
+    "Softplus": _rounded_function(without_attributes),
     "ThresholdedRelu": _function(thresholded_relu, alpha=""),
     "Neg": Operator(
         read=without_attributes,
@@ -144,3 +210,9 @@ OPERATORS: dict[str, Operator] = {
         remark="as Sub from 0: [steps behind layers](#steps-behind-layers)",
     ),
 }
+
+CONTRIBUTED: dict[str, Operator] = {
+    "Gelu": _function(without_attributes),
+    "QuickGelu": _function(quick_gelu, alpha=""),
+}
+"""Of the domain com.microsoft."""

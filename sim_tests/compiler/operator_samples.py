@@ -253,13 +253,16 @@ def quant(operator: str) -> list[Sample]:
 
 NUMBERS = {"value_float": 0.5, "value_floats": [0.5], "value_int": 2, "value_ints": [2]}
 FUNCTIONS = (
-    *("Abs", "Ceil", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
-    *("LeakyRelu", "Neg", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Softsign", "Sqrt"),
-    *("Tanh", "ThresholdedRelu"),
+    *("Abs", "Ceil", "Celu", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
+    *("LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign"),
+    *("Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu"),
 )
 STANDARD: Mapping[str, Sample | Sequence[Sample]] = {
     **{name: plain(name) for name in FUNCTIONS},
-    **{name: with_constants(name, 0.8) for name in ("Add", "Div", "Mul", "PRelu", "Sub")},
+    **{
+        name: with_constants(name, 0.8)
+        for name in ("Add", "Div", "Max", "Min", "Mul", "PRelu", "Sub")
+    },
     "ArgMax": Sample(build=plain("ArgMax", axis=1).build, result="int64"),
     "AveragePool": plain("AveragePool", kernel_shape=[2, 2]),
     "BatchNormalization": Sample(build=batch_normalization),
@@ -311,6 +314,8 @@ CONTRIBUTED: Mapping[str, Sample | Sequence[Sample]] = {
         Sample(build=qgemm, shape=(1, 4), from_codes=True),
         Sample(build=partial(qgemm, real=True), shape=(1, 4), result="float32"),
     ],
+    "Gelu": plain("Gelu", MICROSOFT),
+    "QuickGelu": plain("QuickGelu", MICROSOFT),
     "QLinearAdd": [quantized("QLinearAdd", "x"), quantized("QLinearAdd", 50)],
     "QLinearAveragePool": quantized("QLinearAveragePool", kernel_shape=[2, 2]),
     "QLinearConcat": Sample(build=qconcat, from_codes=True),

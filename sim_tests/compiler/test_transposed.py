@@ -21,6 +21,7 @@ from qcompile.runtime.inputs import Samples
 from sim_tests.compiler.agreement import random_inputs
 from sim_tests.compiler.layer_runs import run_layers
 from sim_tests.compiler.networks import Network, Parameters
+from sim_tests.compiler.test_qonnx import QonnxNetwork
 
 BEFORE: dict[str, Parameters] = {"int8": (0.05, -17, "int8"), "uint8": (0.05, 255, "uint8")}
 AFTER: dict[str, Parameters] = {"int8": (0.09, 127, "int8"), "uint8": (0.09, 101, "uint8")}
@@ -115,6 +116,26 @@ def test_scales_of_input_channels_are_those_of_the_output_where_each_has_its_own
     agrees(load_model(made.save(tmp_path / "m.onnx")), rng)
 
 
+@pytest.mark.parametrize("quantizer", ["QuantizeLinear", "Quant"])
+def test_weights_that_are_quantized_in_the_graph(
+    tmp_path: Path, rng: np.random.Generator, quantizer: str
+) -> None:
+    made = QonnxNetwork()
+    x = made.dequantize(made.input("x", "int8", [1, 4, 3, 4]), BEFORE["int8"])
+    weight = made.constant(rng.normal(size=(4, 3, 3, 3)) * 0.3, "float32")
+    scales = np.linspace(0.1, 0.3, 3)
+    if quantizer == "Quant":
+        w = made.quant(weight, scales.reshape(1, 3, 1, 1), 3, narrow=1)
+    else:
+        names = [made.constant(scales, "float32"), made.constant([0, 0, 0], "int8")]
+        codes = made.node("QuantizeLinear", weight, *names, axis=1)
+        bounds = [made.constant(bound, "int8") for bound in (-3, 3)]
+        w = made.node("DequantizeLinear", made.node("Clip", codes, *bounds), *names, axis=1)
+    real = made.node("ConvTranspose", x, w, strides=[2, 2])
+    made.output(made.quantize(real, AFTER["int8"], output="y"), "int8")
+    agrees(load_model(made.save(tmp_path / "m.onnx")), rng)
+
+
 @pytest.mark.parametrize("group", [1, 2, 4])
 @pytest.mark.parametrize("attributes", ATTRIBUTES.values(), ids=ATTRIBUTES)
 def test_layers_give_goldens_codes(
@@ -173,6 +194,12 @@ def test_onnx_runtime_refuses_such_an_output_shape_too(tmp_path: Path) -> None:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     with pytest.raises(Exception, match="output_shape is inconsistent"):
         session.run(None, {"x": np.zeros((1, 4, 3, 4), np.int8)})
+
+
+def test_strides_with_too_many_phases_are_refused_at_once(tmp_path: Path) -> None:
+    made = network("int8", {"strides": [300, 300]})
+    with pytest.raises(UnsupportedError, match="300 x 300 different sets of taps, more than 128"):
+        load_model(made.save(tmp_path / "m.onnx"))
 
 
 def test_scales_of_input_channels_that_are_added_up_are_refused(tmp_path: Path) -> None:
