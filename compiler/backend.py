@@ -18,6 +18,8 @@ from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.emit_program import Program, emit_program
+from qcompile.compiler.passes.fold_constants import fold_constants
+from qcompile.compiler.passes.join_tables import join_tables
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import estimate
@@ -61,7 +63,7 @@ class Compiled:
 
 
 def for_accelerator(model: ir.Model) -> ir.Model:
-    """The model with its inputs as the host sends them, and with moves where they cancel.
+    """The model with its inputs as the host sends them, without what need not be computed.
 
     A form of an input that no bank holds is not chosen.
     """
@@ -73,7 +75,7 @@ def for_accelerator(model: ir.Model) -> ir.Model:
         return estimate(convolution(graph, conv, conv.inputs[0]))
 
     model = window_columns(model, cycles)
-    graph = sink_moves(model.graph)
+    graph = join_tables(fold_constants(sink_moves(fold_constants(model.graph))))
     return model if graph is model.graph else replace(model, graph=graph)
 
 

@@ -165,7 +165,8 @@ def _max_pool(op: MaxPool, x: Int8Array) -> Int8Array:
 
 
 def _select(op: Select, inputs: list[Int8Array]) -> Int8Array:
-    batch = inputs[0].shape[0]
-    fill = np.full((batch, 1), op.fill, dtype=np.int8)  # index -1 is the last entry
-    codes = np.concatenate([*(x.reshape(batch, -1) for x in inputs), fill], axis=1)
+    batch = max(x.shape[0] for x in inputs)  # a constant has one sample for all
+    fill = np.full((1, 1), op.fill, dtype=np.int8)  # index -1 is the last entry
+    parts = [x.reshape(x.shape[0], -1) for x in (*inputs, fill)]
+    codes = np.concatenate([np.broadcast_to(x, (batch, x.shape[1])) for x in parts], axis=1)
     return np.asarray(codes[:, op.index[0]])

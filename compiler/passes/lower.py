@@ -58,9 +58,9 @@ def _uses(graph: ir.Graph) -> Counter[str]:
 
 
 def _check_operands(op: ir.Op, constants: set[str]) -> None:
-    """Constants are operands of a Binary; none of them lies in memory."""
+    """Constants are operands of a Binary or of a Select; `fold_constants` leaves no others."""
     for name in op.inputs:
-        if name in constants and not isinstance(op, ir.Binary):
+        if name in constants and not isinstance(op, ir.Binary | ir.Select):
             raise UnsupportedError(
                 f"'{op.name}': {operator_of(op)} of the constant '{name}' has no hardware form",
                 help="compute the constant part beforehand",

@@ -43,7 +43,7 @@ from dataclasses import dataclass, replace
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.diagnostics import Problems
-from qcompile.compiler.ir import Graph, Lookup, Op, Reshape, Select
+from qcompile.compiler.ir import Constant, Graph, Lookup, Op, Reshape, Select
 from qcompile.compiler.passes.batch_axis import HostOp, has_batch_axis
 from qcompile.compiler.passes.gather_moves import gather_moves
 from qcompile.compiler.passes.host_operations import OPERATIONS, host_operations, offset
@@ -109,9 +109,11 @@ def _trailing(graph: Graph, leading: Sequence[Op]) -> list[Op]:
     """Operations behind the last layer: no layer depends on them."""
     first = {op.name for op in leading}
     needed: set[str] = set()
+    constants = {op.name for op in graph.ops if isinstance(op, Constant)}
     trailing: list[Op] = []
     for op in reversed(graph.ops):
-        if _is_layer(op) or needed.intersection(op.outputs):
+        joins = not constants.isdisjoint(op.inputs)  # the host has no constants
+        if _is_layer(op) or joins or needed.intersection(op.outputs):
             needed.update(op.inputs)
         elif op.name not in first:
             trailing.append(op)

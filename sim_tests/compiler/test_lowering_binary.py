@@ -193,31 +193,15 @@ def test_what_is_no_sum_and_no_product_is_refused(rng: np.random.Generator) -> N
     )
 
 
-def test_a_constant_elsewhere_is_refused(rng: np.random.Generator) -> None:
-    g = IntegerGraph(rng)
-    x = g.input(4, 1, 1)
-    constant = g.constant(np.zeros((1, 4, 1, 1), np.int8))
-    y = g.select(np.arange(8).reshape(1, 8, 1, 1), x, constant)
-    assert refusal(g.graph(y)) == "\n".join(
-        (
-            f"'{y}': Select of the constant '{constant}' has no hardware form",
-            "  help: compute the constant part beforehand",
-        )
-    )
-
-
-@pytest.mark.parametrize("slope", [(247, 106), (-153, 38), (1, 250)])
-def test_a_line_that_is_near_many_thresholds_gets_a_weight_of_several_parts(
-    rng: np.random.Generator, slope: tuple[int, int]
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_a_constant_joins_tensors_as_one_that_the_program_stores(
+    rng: np.random.Generator, axis: int
 ) -> None:
     g = IntegerGraph(rng)
-    x = g.input(3, 1, 128)
-    codes = np.arange(-128, 128)
-    # The line may move by 1 / (2 * denominator) to either side before it meets a threshold.
-    line = (2 * (slope[0] * codes[:, np.newaxis] + 3 * codes) + 1) / (2 * slope[1])
-    table = np.clip(np.rint(line), -128, 127).astype(np.int8)
-    data = np.array([-7, 0, 5], np.int8).reshape(1, 3, 1, 1)
-    graph = g.graph(g.with_constant(x, data, table))
-    (layer,) = layers = lower(graph)
-    assert layer.kind == "depthwise"
+    x = g.conv(g.input(6, 4, 5), 6)
+    constant = g.constant(rng.integers(-128, 128, (1, 6, 4, 5)).astype(np.int8))
+    y = g.select(np.concatenate(g.numbered(x, constant), axis=axis), x, constant)
+    graph = g.graph(g.conv(y, 3))
+    layers = lower(graph)
+    assert any(layer.stored for layer in layers)
     check(g, graph, layers)

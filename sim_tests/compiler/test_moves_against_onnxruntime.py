@@ -259,3 +259,22 @@ def test_pads_of_the_zero_point_become_the_layers_own(
     layers = [op for op in model.graph.ops if isinstance(op, Conv | AveragePool)]
     assert [op.pads for op in layers] == [(2, 1, 2, 1), (1, 1, 0, 0)]
     assert sum(isinstance(op, Select) for op in model.graph.ops) == 1
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("last", [False, True])
+def test_concat_with_constants(tmp_path: Path, dtype: str, last: bool) -> None:
+    rng = np.random.default_rng(4)
+    zero = 128 if dtype == "uint8" else 0
+    first, third = (0.0631, zero - 11, dtype), (0.0273, zero - 77, dtype)
+    network = Network(13)
+    x = network.dequantize(network.input("x", dtype, ("N", 4, 5, 6)), first)
+    codes = random_codes(rng, (1, 3, 5, 6), dtype)
+    constant = network.dequantize(network.constant(codes, dtype), third)
+    joined = network.quantize(network.node("Concat", x, constant, axis=1), third, output="joined")
+    if last:
+        network.output(joined, dtype)
+    else:
+        y = random_conv(network, rng, joined, (4, 7, 1, 1), (third, first))
+        network.output(y, dtype)
+    check(network, tmp_path, {"x": random_codes(rng, (SAMPLES, 4, 5, 6), dtype)})

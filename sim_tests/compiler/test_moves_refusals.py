@@ -126,22 +126,6 @@ def test_places_of_maxima_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_concat_with_a_constant_is_refused(tmp_path: Path) -> None:
-    network = Network(13)
-    x = network.dequantize(network.input("x", "int8", (1, 4, 6, 6)), INT8)
-    w = network.weight(np.ones((1, 2, 6, 6), np.int8), 0.05)
-    real = network.node("Concat", x, w, name="o", axis=1)
-    network.output(network.quantize(real, INT8, output="y"), "int8")
-    refused(
-        network,
-        tmp_path,
-        "Concat 'o' (node 2): operand 'dequantizelinear7' is a constant",
-        "  input 'dequantizelinear3' float32[1,4,6,6]",
-        "  input 'dequantizelinear7' float32[1,2,6,6]",
-        "  help: concatenate what is computed alone",
-    )
-
-
 def test_function_behind_the_maximum_of_a_float_result_is_refused(tmp_path: Path) -> None:
     network = Network(13)
     x = network.dequantize(network.input("x", "int8", (1, 4, 6, 6)), INT8)

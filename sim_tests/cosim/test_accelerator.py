@@ -109,7 +109,7 @@ def operands(g: IntegerGraph) -> tuple[str, ...]:
 
 
 def constants(g: IntegerGraph) -> tuple[str, ...]:
-    """Any function of a channel, of a pixel, and a sum with a tensor that the program stores."""
+    """Any function of a channel, of a pixel, and sums of and joins with what is stored."""
     x = g.input(6, 12, 13)
     table = g.rng.integers(-128, 128, (256, 256)).astype(np.int8)
     y = g.with_constant(x, g.rng.integers(-128, 128, (6, 1, 1)).astype(np.int8), table)
@@ -118,7 +118,9 @@ def constants(g: IntegerGraph) -> tuple[str, ...]:
     many = g.rng.integers(-128, 128, (6, 12, 13)).astype(np.int8)
     binary = g.ops[-1]
     assert isinstance(binary, ir.Binary)
-    return (g.with_constant(sum_, many, binary.table), z)
+    summed = g.with_constant(sum_, many, binary.table)
+    joined = g.constant(many.reshape(1, 6, 12, 13))
+    return (summed, g.select(np.concatenate(g.numbered(z, joined), axis=1), z, joined))
 
 
 def products(g: IntegerGraph) -> tuple[str, ...]:

@@ -13,11 +13,17 @@ from functools import partial
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.golden.float_rules import dequantize_linear, quantize_linear
-from qcompile.compiler.ir import Int32Array, MaxPool, Op, Origin, Reshape, Select, Value
+from qcompile.compiler.golden.float_rules import (
+    dequantize_linear,
+    quantize_linear,
+    quantize_to_int8,
+)
+from qcompile.compiler.golden.unary import unary_function
+from qcompile.compiler.ir import Constant, Int32Array, MaxPool, Op, Origin, Reshape, Select, Value
 from qcompile.compiler.passes.fold.folder import NOT_QUANTIZED, Folder
 from qcompile.compiler.passes.fold.groups import (
     CodeMove,
+    FloatArray,
     Move,
     NotFoldable,
     Pending,
@@ -205,11 +211,13 @@ def is_output(pending: Pending, output: Value) -> bool:
 
 def fold_concat(folder: Folder, op: ir_float.Concat) -> None:
     """Tensors of codes, or float results, behind one another; each gets the result's scale."""
-    constant = [x for x in op.inputs if x in folder.constants or x in folder.weights]
-    if constant:
-        raise NotFoldable(
-            f"operand '{constant[0]}' is a constant", "concatenate what is computed alone"
+    reals = {name: _real_constant(folder, name) for name in op.inputs}
+    constants = {name: real for name, real in reals.items() if real is not None}
+    if len(constants) == len(set(op.inputs)):
+        folder.constants[op.name] = np.concatenate(
+            [constants[name] for name in op.inputs], axis=op.axis
         )
+        return
     shapes = [folder.graph.values[name].shape for name in op.inputs]
     if all(_is_real(folder, name) for name in op.inputs):
         whole = ir_float.Select(
@@ -220,35 +228,46 @@ def fold_concat(folder: Folder, op: ir_float.Concat) -> None:
         )
         folder.keep(_kept(folder, whole))
         return
-    parts = [_as_pending(folder, name) for name in op.inputs]
+    parts = [constants.get(name, _as_pending(folder, name)) for name in op.inputs]
     known = tuple(part for part in parts if part is not None)
     if len(known) < len(parts):
         _refuse_real(folder, op)
         return
-    first = known[0].inputs[0]
-    if all(name in folder.codes for name in op.inputs) and all(is_output(p, first) for p in known):
+    groups = [part for part in known if isinstance(part, Pending)]
+    first = groups[0].inputs[0]
+    if all(name in folder.codes for name in op.inputs) and all(
+        is_output(group, first) for group in groups
+    ):
         index = concat_index(shapes, op.axis)
         select = Select(inputs=op.inputs, outputs=op.outputs, origins=op.origins, index=index)
-        folder.move_codes(select, [part.inputs[0] for part in known])
+        folder.move_codes(select, [group.inputs[0] for group in groups])
         return
     folder.pending[op.name] = Pending(
         op=op,
-        inputs=tuple(value for part in known for value in part.inputs),
+        inputs=tuple(value for group in groups for value in group.inputs),
         finish=partial(_concat, folder, known, shapes),
         origins=op.origins,
     )
 
 
+def _real_constant(folder: Folder, name: str) -> FloatArray | None:
+    """The real numbers of a constant operand; None where it is none."""
+    if name in folder.weights:
+        return folder.weights[name].real()
+    constant = folder.constants.get(name)
+    return constant if constant is not None and constant.dtype == np.float32 else None
+
+
 def _refuse_real(folder: Folder, op: ir_float.Concat) -> None:
     """Some operand is no group: refused unless its maker was refused already."""
     for name in op.inputs:
-        if _is_real(folder, name):
+        if _is_real(folder, name) or name in folder.constants:
             folder.code_operand(name)
 
 
 def _concat(
     folder: Folder,
-    parts: tuple[Pending, ...],
+    parts: tuple[Pending | FloatArray, ...],
     shapes: list[Shape],
     pending: Pending,
     output: Value,
@@ -266,7 +285,17 @@ def _concat(
                     f"{function.origins[0].operator} reads the float result of Concat",
                     "add QuantizeLinear and DequantizeLinear behind the Concat",
                 )
-            part = part.followed_by(function)
+            if isinstance(part, Pending):
+                part = part.followed_by(function)
+            else:
+                part = np.asarray(unary_function(function)(part), np.float32)
+        if not isinstance(part, Pending):
+            value = replace(output, name=f"{output.name}{PART}{number}", shape=shape)
+            data = quantize_to_int8(part, quantization_of(output), output.dtype)
+            constant = Constant(inputs=(), outputs=(value.name,), origins=op.origins, data=data)
+            chain.append((constant, value))
+            names.append(value.name)
+            continue
         if is_output(part, output) and not part.moves:
             names.append(part.inputs[0].name)
             continue

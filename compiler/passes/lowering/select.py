@@ -9,7 +9,7 @@ import numpy as np
 from qcompile.compiler import ir
 from qcompile.compiler.add_tables import sum_tables
 from qcompile.compiler.errors import UnsupportedError
-from qcompile.compiler.layers import Layer, Region, Shape3
+from qcompile.compiler.layers import Layer, Region, Shape3, Stored
 from qcompile.compiler.passes.lowering.layer import (
     COPY_WEIGHT,
     copy_layer,
@@ -57,6 +57,7 @@ class _Copier:
         self.shapes = shapes
         self.sources = [state.source(name) for name in op.inputs]
         self.layers: list[Layer] = []
+        self.constants = {c.name: c.data for c in state.graph.ops if isinstance(c, ir.Constant)}
         words = [0, 0]
         for source, shape in {s: shapes[i] for i, s in enumerate(self.sources)}.items():
             words[state.bank(source)] += tensor_words(*shape)
@@ -107,6 +108,9 @@ class _Copier:
 
     def _add(self, layer: Layer, output: str, residual: str | None = None) -> None:
         """Appends a layer; `residual` begins with the channel that the layer's region does."""
+        if layer.input in self.constants:
+            codes = self.constants[layer.input].reshape(layer.input_shape)
+            layer = replace(layer, stored=(Stored(name=layer.input, codes=codes),))
         name = output if output != self.op.outputs[0] else f"{output}:piece{len(self.layers)}"
         layer = replace(layer, name=name, output=output, inner=True)
         if residual is not None:
