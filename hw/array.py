@@ -130,7 +130,7 @@ class SystolicArray(wiring.Component):
         """Multipliers and accumulators of row r; returns the accumulators, column 0 lowest."""
         sums = []
         for pair in range(self.config.columns // 2):
-            m.submodules[f"multiplier_{r}_{pair}"] = mul = multiplier(self.config.vendor)
+            m.submodules[f"multiplier_{r}_{pair}"] = mul = multiplier(self.config)
             for half, product in ((0, mul.p0), (1, mul.p1)):
                 c = 2 * pair + half
                 a, b = (mul.a0, mul.b0) if half == 0 else (mul.a1, mul.b1)

@@ -10,6 +10,10 @@ from typing import Literal
 ACC_WIDTHS = (20, 24, 28, 32)
 MAX_SHIFTS = (39, 47, 55)
 """Largest right shifts that exact requantization is built for; scales from 2**-16, -24, -32."""
+MAX_BANK_WORDS = 1 << 14
+"""Words that a bank's addresses reach."""
+MIN_WORDS = 256
+"""Of a bank, or of the weight FIFO."""
 SHIFT_RANGE = 32
 """Right shifts below and including the largest that one unit does."""
 
@@ -28,7 +32,7 @@ class AcceleratorConfig:
     acc_width : int
         Bits of an accumulator, one of 20, 24, 28, 32: holds every sum of products of raw codes.
     bank_words : int
-        Words of `columns` bytes in each of the two memory banks.
+        Words of `columns` bytes in each of the two memory banks, 16,384 at most.
     weight_depth : int
         Weight words in the weight FIFO; a channel group used by several tiles must fit.
     requant : "exact" or "shift"
@@ -36,8 +40,11 @@ class AcceleratorConfig:
     max_shift : int
         Largest right shift of exact requantization, one of 39, 47, 55: the smallest that the
         model's scales need, since 8 more cost about 280 logic cells.
-    vendor : "ice40" or "plain"
-        Which multipliers and memories are built.
+    adder : bool
+        The residual adder has its tables: 4 block RAMs. Without, codes pass it as ever.
+    vendor : "ice40", "ice40hx" or "plain"
+        Which multipliers and banks are built: the DSPs and SPRAM of iCE40 UltraPlus, logic cells
+        and block RAM, or what a simulator likes best.
     """
 
     rows: int = 4
@@ -47,7 +54,8 @@ class AcceleratorConfig:
     weight_depth: int = 1024
     requant: Literal["exact", "shift"] = "exact"
     max_shift: int = MAX_SHIFTS[0]
-    vendor: Literal["ice40", "plain"] = "ice40"
+    adder: bool = True
+    vendor: Literal["ice40", "ice40hx", "plain"] = "ice40"
 
     def __post_init__(self) -> None:
         if self.rows != 4 or self.columns != 4:
@@ -56,10 +64,14 @@ class AcceleratorConfig:
             raise ValueError(f"acc_width must be one of {ACC_WIDTHS}, not {self.acc_width}")
         if self.max_shift not in MAX_SHIFTS:
             raise ValueError(f"max_shift must be one of {MAX_SHIFTS}, not {self.max_shift}")
+        if self.bank_words > MAX_BANK_WORDS:
+            raise ValueError(f"bank_words must be {MAX_BANK_WORDS} or less, not {self.bank_words}")
         for name in ("bank_words", "weight_depth"):
             value = getattr(self, name)
-            if value < 256 or value & (value - 1):
-                raise ValueError(f"{name} must be a power of two of 256 or more, not {value}")
+            if value < MIN_WORDS or value & (value - 1):
+                raise ValueError(
+                    f"{name} must be a power of two of {MIN_WORDS} or more, not {value}"
+                )
 
     @property
     def macs_per_cycle(self) -> int:

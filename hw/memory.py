@@ -61,7 +61,7 @@ class ActivationMemory(wiring.Component):
         m.d.sync += other_bank_1.eq(other_bank)
         m.d.comb += self.other_ready.eq(~(self.feed & (self.feed_bank == other_bank)))
         for index in range(2):
-            m.submodules[f"bank{index}"] = bank = bank_memory(self.config.vendor)
+            m.submodules[f"bank{index}"] = bank = bank_memory(self.config)
             feed = self.feed & (self.feed_bank == index)
             other = self.other & (other_bank == index)
             m.d.comb += [

@@ -7,16 +7,22 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 ADDRESS_BITS = 14
-"""Of one SB_SPRAM256KA: 16,384 words of 16 bits."""
+SPRAM_WORDS = 1 << ADDRESS_BITS
+"""Of one SB_SPRAM256KA, 16 bits each."""
 
 
 class SinglePortMemory(wiring.Component):
-    """16,384 words of 32 bits with byte enables, one access a cycle, for any device.
+    """Words of 32 bits with byte enables, one access a cycle, for any device.
 
     A cycle with `enable` reads (`write` all zero) or writes the bytes whose `write` bits are set.
     The word read stands at `read_data` one cycle later and stays there until the next cycle with
     `enable`; after a write `read_data` is undefined. Contents are undefined at power-up. There is
-    no backpressure.
+    no backpressure. On iCE40 Yosys makes block RAMs of it.
+
+    Parameters
+    ----------
+    words : int
+        A power of two, 16,384 at most; address bits above are not looked at.
 
     Attributes
     ----------
@@ -38,7 +44,8 @@ class SinglePortMemory(wiring.Component):
     write_data: Signal
     read_data: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, words: int = SPRAM_WORDS) -> None:
+        self.words = words
         super().__init__(
             {
                 "enable": In(1),
@@ -51,15 +58,15 @@ class SinglePortMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        ram: memory.Memory = memory.Memory(shape=32, depth=1 << ADDRESS_BITS, init=[])
+        ram: memory.Memory = memory.Memory(shape=32, depth=self.words, init=[])
         m.submodules.ram = ram
         write_port = ram.write_port(granularity=8)
         read_port = ram.read_port()
         m.d.comb += [
-            write_port.addr.eq(self.address),
+            write_port.addr.eq(self.address[: len(write_port.addr)]),
             write_port.data.eq(self.write_data),
             write_port.en.eq(self.write & self.enable.replicate(4)),
-            read_port.addr.eq(self.address),
+            read_port.addr.eq(self.address[: len(read_port.addr)]),
             read_port.en.eq(self.enable & ~self.write.any()),
             self.read_data.eq(read_port.data),
         ]
@@ -67,7 +74,10 @@ class SinglePortMemory(wiring.Component):
 
 
 class Ice40SinglePortMemory(SinglePortMemory):
-    """`SinglePortMemory` in two SB_SPRAM256KA: the low halves of the words in the first."""
+    """`SinglePortMemory` in two SB_SPRAM256KA: the low halves of the words in the first.
+
+    It has all of their words, whatever is asked for.
+    """
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -124,7 +124,7 @@ def measure(component: wiring.Component[Any], *, options: str = "", seed: int = 
     return Figures(
         logic_cells=used["ICESTORM_LC"] - wrapper_cells,
         block_rams=used["ICESTORM_RAM"],
-        multipliers=used["ICESTORM_DSP"],
+        multipliers=used.get("ICESTORM_DSP", 0),
         megahertz=min(clock["achieved"] for clock in report["fmax"].values()),
     )
 

@@ -109,7 +109,7 @@ class Stimulus:
         self.sums.append(sums)
 
 
-@pytest.mark.parametrize("vendor", ["plain", "ice40"])
+@pytest.mark.parametrize("vendor", ["plain", "ice40", "ice40hx"])
 def test_rows_leave_in_order_with_the_sums_of_their_products(
     vendor: str, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:

@@ -66,8 +66,9 @@ def test_adder_gives_the_float_rules_code_for_every_pair(
     np.testing.assert_array_equal(out["code"][latency:][place], wanted[a + 128, b + 128])
 
 
+@pytest.mark.parametrize("tables", [True, False])
 def test_disabled_adder_hands_codes_through(
-    tmp_path: Path, rng: np.random.Generator, seed: int
+    tables: bool, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:
     cycles, latency = 2_000, EltwiseAdd.LATENCY
     inputs = {
@@ -77,6 +78,6 @@ def test_disabled_adder_hands_codes_through(
     for name in ("code_a", "code_b"):
         inputs[name] = rng.integers(-128, 128, cycles)
     inputs["valid"] = rng.integers(0, 2, cycles)
-    out = cosim.run_vectors(EltwiseAdd(), inputs, tmp_path, seed=seed)
+    out = cosim.run_vectors(EltwiseAdd(tables=tables), inputs, tmp_path, seed=seed)
     np.testing.assert_array_equal(out["code"][latency:], inputs["code_a"][:-latency])
     np.testing.assert_array_equal(out["code_valid"][latency:], inputs["valid"][:-latency])

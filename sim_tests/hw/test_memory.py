@@ -18,11 +18,19 @@ PLACES = 24
 """Addresses in use in each bank, its ends among them."""
 
 
-@pytest.mark.parametrize("vendor", ["plain", "ice40"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        AcceleratorConfig(vendor="plain"),
+        AcceleratorConfig(vendor="ice40"),
+        AcceleratorConfig(vendor="ice40hx", bank_words=512),
+    ],
+)
 def test_words_come_back_and_the_feeder_never_waits(
-    vendor: str, tmp_path: Path, rng: np.random.Generator, seed: int
+    config: AcceleratorConfig, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:
-    offsets = np.array([0, 16383, *rng.choice(np.arange(1, 16383), PLACES - 2, replace=False)])
+    end = config.bank_words - 1
+    offsets = np.array([0, end, *rng.choice(np.arange(1, end), PLACES - 2, replace=False)])
     inputs = {
         "feed": rng.integers(0, 2, CYCLES),
         "feed_bank": np.repeat(rng.integers(0, 2, CYCLES // 50), 50),  # a layer's
@@ -35,8 +43,8 @@ def test_words_come_back_and_the_feeder_never_waits(
     # The feeder's bank is chosen by the layer: the cycle after its last read is still its own.
     last = np.arange(CYCLES) % 50 == 49
     inputs["feed"][last] = 0
-    memory = ActivationMemory(AcceleratorConfig(vendor="ice40" if vendor == "ice40" else "plain"))
-    sources = [cosim.vendor_models()] if vendor == "ice40" else []
+    memory = ActivationMemory(config)
+    sources = [cosim.vendor_models()] if config.vendor == "ice40" else []
     out = cosim.run_vectors(memory, inputs, tmp_path, seed=seed, sources=sources)
 
     words: dict[int, int] = {}

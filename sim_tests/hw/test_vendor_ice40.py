@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from qcompile.hw.vendor.ice40_dsp import DualMultiplier, Ice40DualMultiplier
+from qcompile.hw.vendor.ice40_logic import LogicDualMultiplier
 from qcompile.hw.vendor.ice40_spram import Ice40SinglePortMemory, SinglePortMemory
 from sim_tests.hw import cosim
 
@@ -16,7 +17,9 @@ pytestmark = pytest.mark.cosim
 
 
 @pytest.mark.parametrize("input_registers", [False, True])
-@pytest.mark.parametrize("multiplier_class", [DualMultiplier, Ice40DualMultiplier])
+@pytest.mark.parametrize(
+    "multiplier_class", [DualMultiplier, Ice40DualMultiplier, LogicDualMultiplier]
+)
 def test_products_of_all_operand_pairs_come_after_the_latency(
     multiplier_class: type[DualMultiplier],
     input_registers: bool,
@@ -45,18 +48,21 @@ def test_products_of_all_operand_pairs_come_after_the_latency(
     np.testing.assert_array_equal(out["p1"][latency:], (a1 * b1)[:-latency])
 
 
-@pytest.mark.parametrize("memory_class", [SinglePortMemory, Ice40SinglePortMemory])
+@pytest.mark.parametrize(
+    "memory", [SinglePortMemory(), Ice40SinglePortMemory(), SinglePortMemory(512)]
+)
 def test_memory_keeps_the_bytes_that_were_written(
-    memory_class: type[SinglePortMemory], tmp_path: Path, rng: np.random.Generator, seed: int
+    memory: SinglePortMemory, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:
-    cycles, addresses = 20_000, np.concatenate([[0, 1, 16_383, 8_192], np.arange(5_000, 5_012)])
+    cycles, words = 20_000, memory.words
+    addresses = np.array([0, 1, words - 1, words // 2, *range(words // 3, words // 3 + 12)])
     enable = rng.integers(0, 4, cycles) > 0
     write = np.where(rng.integers(0, 2, cycles), rng.integers(1, 16, cycles), 0)
     address = rng.choice(addresses, cycles)
     data = rng.integers(0, 2**32, cycles)
     enable[:16], write[:16], address[:16] = True, 15, addresses  # all written before any read
     out = cosim.run_vectors(
-        memory_class(),
+        memory,
         {"enable": enable, "write": write, "address": address, "write_data": data},
         tmp_path,
         seed=seed,
