@@ -15,8 +15,8 @@ from qcompile.compiler import ir
 from qcompile.compiler.cycle_model import LayerCycles, predict
 from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
-from qcompile.compiler.passes.allocate import Placement, allocate
-from qcompile.compiler.passes.bands import cut_bands
+from qcompile.compiler.memory_sizes import Fit, fits
+from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.fold_constants import fold_constants
 from qcompile.compiler.passes.join_tables import join_tables
@@ -25,7 +25,6 @@ from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import estimate
 from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.sink_moves import sink_moves
-from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.passes.window_columns import window_columns
 from qcompile.compiler.plan import Plan
 from qcompile.hw.boards import Board
@@ -82,8 +81,8 @@ def for_accelerator(model: ir.Model) -> ir.Model:
 def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     """Lower, allocate, tile, emit, predict, for a board's device and its flash.
 
-    Where the activations do not fit, this is the fastest way to cut them into bands of rows.
-    UnsupportedError or CapacityError name the layer.
+    Of the sizes that the device can have, and of the ways to cut what does not fit into bands of
+    rows, those with the fewest cycles. UnsupportedError or CapacityError name the layer.
     Memory comes first: a picture that is too large for it is often too large for counters too.
     """
     model = for_accelerator(model)
@@ -93,19 +92,16 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     config = replace(
         board.device.config, acc_width=_acc_width(layers), max_shift=max_shift, requant=requant
     )
-    ways = cut_bands(layers, graph.inputs, outputs_of(graph), config)
-    found = [_compile_layers(model, way, config, board) for way in ways]
-    return min(found, key=lambda compiled: compiled.total_cycles)
+    found = fits(layers, graph.inputs, outputs_of(graph), board.device, config)
+    candidates = (_finish(model, fit, board.flash_lines) for fit in found)
+    return min(candidates, key=lambda compiled: compiled.total_cycles)
 
 
-def _compile_layers(
-    model: ir.Model, layers: tuple[Layer, ...], config: AcceleratorConfig, board: Board
-) -> Compiled:
-    """The program of layers that fit, with its prediction."""
-    places = allocate(layers, model.graph.inputs, outputs_of(model.graph), config)
-    plans = tile(layers, config)
+def _finish(model: ir.Model, fit: Fit, flash_lines: int) -> Compiled:
+    """Program and predicted cycles of layers whose tensors and loops are placed."""
+    layers, config, places, plans = fit.layers, fit.config, fit.places, fit.plans
     program = emit_program(layers, plans, places, config)
-    program = prefetch(program, layers, plans, places, config, board.flash_lines)
+    program = prefetch(program, layers, plans, places, config, flash_lines)
     return Compiled(
         model=model,
         config=config,
@@ -113,7 +109,7 @@ def _compile_layers(
         plans=plans,
         places=places,
         program=program,
-        cycles=predict(layers, plans, places, program, config, board.flash_lines),
+        cycles=predict(layers, plans, places, program, config, flash_lines),
     )
 
 

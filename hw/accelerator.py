@@ -339,7 +339,7 @@ class Engine(wiring.Component):
     ) -> None:
         """Requantization, residual adder and table, one value a cycle; the step follows beside."""
         m.submodules.requant = requant = requantizer(self.config)
-        m.submodules.add = add = EltwiseAdd()
+        m.submodules.add = add = EltwiseAdd(tables=self.config.adder)
         m.submodules.table = table = ActivationTable()
         registers, flags = sequencer.registers, sequencer.registers["flags"]
         width = self.config.acc_width
@@ -406,7 +406,7 @@ class Engine(wiring.Component):
             residual.step.eq(front.step),
             residual.step_held.eq(front.tag.step),
             back.step_word.eq(sequencer.step_word),
-            residual.enable.eq(flags["residual"]),
+            residual.enable.eq(flags["residual"] if self.config.adder else 0),
             residual.begin.eq(sequencer.begin),
             residual.row_start.eq(front.row_start),
             residual.grant.eq(self.other_ready & ~back.write),

@@ -41,7 +41,7 @@ class AcceleratorConfig:
         Largest right shift of exact requantization, one of 39, 47, 55: the smallest that the
         model's scales need, since 8 more cost about 280 logic cells.
     adder : bool
-        The residual adder has its tables: 4 block RAMs. Without, codes pass it as ever.
+        Residual operands are fetched and added: 5 block RAMs. Without, codes pass as ever.
     vendor : "ice40", "ice40hx" or "plain"
         Which multipliers and banks are built: the DSPs and SPRAM of iCE40 UltraPlus, logic cells
         and block RAM, or what a simulator likes best.

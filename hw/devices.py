@@ -73,4 +73,23 @@ UP5K = Device(
 )
 """Totals: iCE40 UltraPlus Family Data Sheet (FPGA-DS-02008), table 2.1."""
 
-DEVICES = {device.name: device for device in (UP5K,)}
+HX8K = Device(
+    name="hx8k",
+    family="ice40",
+    part="iCE40HX8K",
+    logic_cells=7680,
+    block_rams=32,
+    block_ram_bits=4096,
+    multipliers=0,
+    single_port_rams=0,
+    config=AcceleratorConfig(bank_words=512, weight_depth=512, vendor="ice40hx"),
+    clock_hz=24_000_000,
+    place_and_route=True,
+    # nextpnr has the timing of all cells that the design has on this chip.
+    untimed_cell_ns=0.0,
+    margin_ns=0.0,
+)
+"""Totals: iCE40 LP/HX Family Data Sheet (FPGA-DS-02029), table 2.1. Banks and weight FIFO share the
+block RAMs; a compilation sets their sizes for its model (`compiler/memory_sizes.py`)."""
+
+DEVICES = {device.name: device for device in (UP5K, HX8K)}

@@ -26,6 +26,11 @@ class EltwiseAdd(wiring.Component):
     word 2 * entry holds its low 16 bits, word 2 * entry + 1 its high 8. Contents are undefined
     until written; writing while a value with `enable` is inside changes its result.
 
+    Parameters
+    ----------
+    tables : bool
+        Without them there is no sum: `enable` is not looked at.
+
     Attributes
     ----------
     LATENCY : int
@@ -53,7 +58,8 @@ class EltwiseAdd(wiring.Component):
     write_index: Signal
     write_data: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, *, tables: bool = True) -> None:
+        self.tables = tables
         super().__init__(
             {
                 "code_a": In(signed(8)),
@@ -72,26 +78,30 @@ class EltwiseAdd(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         # Cycle 0: look both entries up.
-        entry_a = self._table(m, "a", self.code_a, self.write_a)
-        entry_b = self._table(m, "b", self.code_b, self.write_b)
         passing = Signal(8, reset_less=True)
         m.d.sync += passing.eq(self.code_a)
         # Cycle 1: add, round, saturate.
-        total = Signal(signed(ADD_ENTRY_BITS + 1))
-        m.d.comb += total.eq(entry_a.as_signed() + entry_b.as_signed())
-        tie = ~total[:ADD_FRACTION].any()
-        rounded = Cat(total[ADD_FRACTION] & ~tie, total[ADD_FRACTION + 1 :])
-        sign = rounded[-1]
-        too_large = (rounded[7:-1] ^ sign.replicate(len(rounded) - 8)).any()
-        saturated = Mux(too_large, Cat((~sign).replicate(7), sign), rounded[:8])
+        result = Mux(self.enable, self._sum(m), passing) if self.tables else passing
         code = Signal(signed(8), reset_less=True)
-        m.d.sync += code.eq(Mux(self.enable, saturated, passing))
+        m.d.sync += code.eq(result)
         m.d.comb += self.code.eq(code)
 
         travelling = Signal(self.LATENCY)
         m.d.sync += travelling.eq(Cat(self.valid, travelling[:-1]))
         m.d.comb += self.code_valid.eq(travelling[-1])
         return m
+
+    def _sum(self, m: Module) -> Value:
+        """The saturated sum, in the cycle behind the codes."""
+        entry_a = self._table(m, "a", self.code_a, self.write_a)
+        entry_b = self._table(m, "b", self.code_b, self.write_b)
+        total = Signal(signed(ADD_ENTRY_BITS + 1))
+        m.d.comb += total.eq(entry_a.as_signed() + entry_b.as_signed())
+        tie = ~total[:ADD_FRACTION].any()
+        rounded = Cat(total[ADD_FRACTION] & ~tie, total[ADD_FRACTION + 1 :])
+        sign = rounded[-1]
+        too_large = (rounded[7:-1] ^ sign.replicate(len(rounded) - 8)).any()
+        return Mux(too_large, Cat((~sign).replicate(7), sign), rounded[:8])
 
     def _table(self, m: Module, name: str, code: Signal, write: Signal) -> Value:
         """A table in two block RAMs, addressed by code: its entry, one cycle later."""

@@ -27,7 +27,7 @@ FIGURES = (
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print layers and verdict; 0 where the model fits every target that was asked about."""
+    """Print layers and verdict; 0 where the model fits the target, without one any device."""
     asked = {
         "family": arguments.target,
         "device": arguments.device,
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(artifact.to_json(record), end="")
     else:
         print("\n\n".join(_text(target) for target in found))
-    return int(any(target["verdict"] != FITS for target in found))
+    return int(all(target["verdict"] != FITS for target in found))
 
 
 def _record(name: str, sha256: str | None, requant: str, **rest: Any) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The boards that bitstreams are made for; the first of a device is its default."""
 
 from qcompile.hw.boards.board import Board, BoardPorts
+from qcompile.hw.boards.ice40_hx8k_b_evn import ICE40_HX8K_B_EVN
 from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.boards.upduino_v3 import UPDUINO_V3
 
-BOARDS = {board.name: board for board in (ICEBREAKER, UPDUINO_V3)}
+BOARDS = {board.name: board for board in (ICEBREAKER, UPDUINO_V3, ICE40_HX8K_B_EVN)}
 
 __all__ = ["BOARDS", "Board", "BoardPorts"]

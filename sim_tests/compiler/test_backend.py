@@ -132,6 +132,7 @@ def test_configuration_id_changes_with_what_the_program_depends_on_and_nothing_e
         replace(plain, acc_width=28),
         replace(plain, bank_words=8192),
         replace(plain, weight_depth=512),
+        replace(plain, adder=False),
         replace(plain, requant="shift"),
         replace(plain, max_shift=47),
     ]

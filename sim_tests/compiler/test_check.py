@@ -65,7 +65,7 @@ def test_json_has_the_documented_fields_and_figures(
     folder: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str], project: Path
 ) -> None:
     save_network(folder / "m.onnx", rng, 6)
-    record = checked(capsys, 0, "m.onnx")
+    record = checked(capsys, 0, "m.onnx", "--device", "up5k")
     assert list(record) == ["model", "requant", "problems", "targets"]
     assert (record["model"]["name"], record["requant"], record["problems"]) == ("m", "exact", [])
     (target,) = record["targets"]
@@ -115,7 +115,7 @@ def test_table_lists_every_step_and_ends_with_the_verdict(
     folder: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_network(folder / "m.onnx", rng, 6)
-    assert cli.main(["check", "m.onnx"]) == 0
+    assert cli.main(["check", "m.onnx", "--device", "up5k"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == [
         *("layer", "op", "runs", "input", "output", "cycles", "MACs", "memory", "weights")
@@ -138,7 +138,7 @@ def test_what_is_too_large_is_said_with_numbers(
     folder: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_network(folder / "big.onnx", rng, 100, channels=16)
-    assert cli.main(["check", "big.onnx"]) == 1
+    assert cli.main(["check", "big.onnx", "--device", "up5k"]) == 1
     text = capsys.readouterr().out
     # The input has 8 channels of 100 x 100 pixels; a bank has 64 KiB.
     problem = re.search(
@@ -146,17 +146,39 @@ def test_what_is_too_large_is_said_with_numbers(
         r"('\S+' \[8, 100, 100\] does not fit the activation memory\n"
         r"  needs 80,000 bytes in one bank\n"
         r"  free in it beside the tensors alive at that time: 65,536 of 65,536 bytes\n"
+        r"  no device that qcompile knows would do \(up5k, hx8k\)\n"
         r"  help: .*)\n$",
         text,
     )
     assert problem is not None, text
     assert message_of(capsys, "big.onnx", "--target", "ice40") == problem[1] + "\n"
-    (target,) = checked(capsys, 1, "big.onnx")["targets"]
+    (target,) = checked(capsys, 1, "big.onnx", "--device", "up5k")["targets"]
     assert (target["verdict"], target["problems"]) == ("does not fit", [problem[1]])
     assert (target["cycles"], target["latency_ms"], target["flash"]) == (None, None, None)
     widest = next(row for row in target["layers"] if row["output_shape"] == [16, 100, 100])
     assert (widest["macs"], widest["cycles"]) == (10_000 * 9 * 8 * 16, None)
     assert widest["memory_bytes"] == 10_000 * (16 + 8)
+
+
+def test_without_a_target_every_device_answers_and_one_is_enough(
+    folder: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_network(folder / "m.onnx", rng, 32)
+    up5k, hx8k = checked(capsys, 0, "m.onnx")["targets"]
+    assert (up5k["device"], up5k["verdict"], up5k["problems"]) == ("iCE40UP5K", "fits", [])
+    assert (hx8k["device"], hx8k["verdict"]) == ("iCE40HX8K", "does not fit")
+    # 8 channels of 32 x 32 pixels.
+    (problem,) = hx8k["problems"]
+    assert re.match(
+        r"^'\S+' \[8, 32, 32\] does not fit the activation memory\n"
+        r"  needs 8,192 bytes in one bank\n"
+        r"  free in it beside the tensors alive at that time: 4,096 of 4,096 bytes\n"
+        r"  hx8k has 4,096 bytes a bank with 256 or .*\n"
+        r"  the smallest device that would do: up5k \(iCE40UP5K\)\n"
+        r"  help: use a smaller input or fewer channels in the widest layers$",
+        problem,
+    ), problem
+    checked(capsys, 1, "m.onnx", "--device", "hx8k")
 
 
 def test_all_problems_are_listed_in_the_words_of_compile(
@@ -191,7 +213,7 @@ def test_what_no_unit_computes_is_refused_for_the_target(
     network.save(folder / "far.onnx")
     message = message_of(capsys, "far.onnx", "--target", "ice40")
     assert "requantization shifts" in message
-    (target,) = checked(capsys, 1, "far.onnx")["targets"]
+    (target,) = checked(capsys, 1, "far.onnx", "--device", "up5k")["targets"]
     assert target["verdict"] == "refused"
     assert target["problems"] == [message.rstrip("\n")]
 
@@ -201,7 +223,7 @@ def test_shapes_that_host_steps_report_are_onnxruntimes(
 ) -> None:
     save_network(folder / "open.onnx", rng, "S")
     assert "--shape 'x=1,8,S,S'" in message_of(capsys, "check", "open.onnx")
-    (target,) = checked(capsys, 0, "open.onnx", "--shape", "x=1,8,7,7")["targets"]
+    target, _ = checked(capsys, 0, "open.onnx", "--shape", "x=1,8,7,7")["targets"]
     session = onnxruntime.InferenceSession(folder / "open.onnx")
     (result,) = session.run(None, {"x": np.zeros((1, 8, 7, 7), np.float32)})
     assert target["layers"][-1]["output_shape"] == list(np.asarray(result).shape)

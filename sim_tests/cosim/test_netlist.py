@@ -5,6 +5,7 @@ Cell models are Yosys's own (share/ice40/cells_sim.v), without default values fo
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from qcompile.compiler import toolchain
 from qcompile.compiler.hardware import NO_COLLISIONS
+from qcompile.compiler.memory_sizes import block_rams
 from qcompile.hw.accelerator import Accelerator
 from qcompile.hw.config import AcceleratorConfig
 from sim_tests.compiler.integer_graphs import IntegerGraph
@@ -21,11 +23,18 @@ from sim_tests.hw import cosim
 
 pytestmark = pytest.mark.cosim
 
-PLAIN = AcceleratorConfig(acc_width=28, vendor="plain")
-ICE40 = replace(PLAIN, vendor="ice40")
+UP5K = AcceleratorConfig(acc_width=28, vendor="ice40")
+HX8K = AcceleratorConfig(acc_width=28, bank_words=512, weight_depth=512, vendor="ice40hx")
+CELLS = {UP5K: {"SB_MAC16": 8, "SB_SPRAM256KA": 4}, HX8K: {"SB_MAC16": 0, "SB_SPRAM256KA": 0}}
+"""How many of the cells that a chip has or lacks."""
 
 
-def subject_of(machine: Machine, rng: np.random.Generator) -> Subject:
+def plain(config: AcceleratorConfig) -> AcceleratorConfig:
+    """The same machine without primitives."""
+    return replace(config, vendor="plain")
+
+
+def subject_of(machine: Machine, config: AcceleratorConfig, rng: np.random.Generator) -> Subject:
     """A small graph with both modes, both residual banks and a table."""
     g = IntegerGraph(rng)
     x = g.input(5, 6, 5)
@@ -34,12 +43,14 @@ def subject_of(machine: Machine, rng: np.random.Generator) -> Subject:
     c = g.lookup(g.add(b, x))
     d = g.add(g.conv(c, 5, nine_bits=True), c)
     graph = g.graph(g.pool(d, (6, 5)), g.conv(d, 0, (2, 2), strides=(2, 2)), d)
-    return machine.add(compile_graph(graph, PLAIN, machine.board), g.codes())
+    return machine.add(compile_graph(graph, config, machine.board), g.codes())
 
 
-def run(machine: Machine, rng: np.random.Generator, seed: int) -> list[object]:
+def run(
+    machine: Machine, config: AcceleratorConfig, rng: np.random.Generator, seed: int
+) -> list[object]:
     """Runs, with a pause after every layer in one of them; outputs are checked against golden."""
-    subject = subject_of(machine, rng)
+    subject = subject_of(machine, config, rng)
     loads = subject.outputs()
     script: list[Step] = [*subject.layer_by_layer(), *subject.inputs(), ["go", "start"], *loads]
     results = machine.run(script, seed=seed)
@@ -48,19 +59,20 @@ def run(machine: Machine, rng: np.random.Generator, seed: int) -> list[object]:
     return [result for result, step in zip(results, script, strict=True) if step[0] == "go"]
 
 
+@pytest.mark.parametrize("config", CELLS, ids=["up5k", "hx8k"])
 def test_primitives_change_neither_results_nor_cycles(
-    tmp_path_factory: pytest.TempPathFactory, seed: int
+    config: AcceleratorConfig, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
-    plain, ice40 = (
-        run(Machine(config, tmp_path_factory.mktemp("core")), np.random.default_rng(seed), seed)
-        for config in (PLAIN, ICE40)
-    )
-    assert plain == ice40
+    found = [
+        run(Machine(each, tmp_path_factory.mktemp("core")), each, np.random.default_rng(seed), seed)
+        for each in (plain(config), config)
+    ]
+    assert found[0] == found[1]
 
 
-def synthesize(folder: Path) -> str:
+def synthesize(config: AcceleratorConfig, folder: Path) -> str:
     """Verilog of the core's logic cells, memories and multipliers."""
-    (folder / "core.v").write_text(cosim.to_verilog(Accelerator(ICE40), name="accelerator"))
+    (folder / "core.v").write_text(cosim.to_verilog(Accelerator(config), name="accelerator"))
     script = (
         f"read_verilog core.v; hierarchy -top accelerator; proc; memory_collect; {NO_COLLISIONS}; "
         "synth_ice40 -top accelerator; write_verilog -noattr netlist.v"
@@ -72,15 +84,18 @@ def synthesize(folder: Path) -> str:
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("config", CELLS, ids=["up5k", "hx8k"])
 def test_netlist_changes_neither_results_nor_cycles(
-    tmp_path_factory: pytest.TempPathFactory, seed: int
+    config: AcceleratorConfig, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
-    netlist = synthesize(tmp_path_factory.mktemp("synthesis"))
+    netlist = synthesize(config, tmp_path_factory.mktemp("synthesis"))
     assert "SB_LUT4" in netlist
-    assert netlist.count("SB_MAC16 ") == 8
+    assert {cell: netlist.count(f"{cell} ") for cell in CELLS[config]} == CELLS[config]
+    rams = len(re.findall(r"^  SB_RAM40_4K\w* ", netlist, re.MULTILINE))
+    assert rams == block_rams(config)
     machines = (
-        Machine(PLAIN, tmp_path_factory.mktemp("core")),
-        Machine(ICE40, tmp_path_factory.mktemp("core"), core=netlist),
+        Machine(plain(config), tmp_path_factory.mktemp("core")),
+        Machine(config, tmp_path_factory.mktemp("core"), core=netlist),
     )
-    rtl, cells = (run(machine, np.random.default_rng(seed), seed) for machine in machines)
+    rtl, cells = (run(machine, config, np.random.default_rng(seed), seed) for machine in machines)
     assert rtl == cells

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from sim_tests.bench import measure
 
@@ -23,11 +24,20 @@ FITTING = (
 )
 CYCLES = {"mlpt_ic_resnet8": 900_000, "mlpt_vww_mbv1_025": 700_000, "mlpt_ad_toycar": 600_000}
 """What these networks may take at most."""
+FITTING_HX8K = (
+    *("tinymaix_mnist_dw_q", "tinymaix_mnist_rect_q", "tinymaix_mnist_valid_q"),
+    *("alibaba_kws_qdq_s8s8_pc", "alibaba_kws_qoperator_u8s8", "tflm_hello_world"),
+    *("mlpt_ad_toycar", "qonnx_TFC_2W2A_qcdq", "qonnx_kws_mlp_w3a3_v07_qcdq"),
+)
 ALWAYS = "tinymaix_mnist_dw_q"
-FULL = [pytest.param(name, marks=[] if name == ALWAYS else pytest.mark.full) for name in FITTING]
 
 
-@pytest.mark.parametrize("name", FULL)
+def mostly_full(names: tuple[str, ...]) -> list[ParameterSet]:
+    """One of the networks runs always, the others with the long sweeps."""
+    return [pytest.param(name, marks=[] if name == ALWAYS else pytest.mark.full) for name in names]
+
+
+@pytest.mark.parametrize("name", mostly_full(FITTING))
 def test_verilog_equals_golden_in_every_layer(shared: Path, tmp_path: Path, name: str) -> None:
     row = measure(shared / "models" / f"{name}.onnx", "up5k", tmp_path, 3)
     assert row.problem == ""
@@ -37,3 +47,15 @@ def test_verilog_equals_golden_in_every_layer(shared: Path, tmp_path: Path, name
     assert abs(row.predicted - row.first) <= 0.02 * row.first
     assert row.first <= CYCLES.get(name, row.first)
     assert row.later <= CYCLES.get(name, row.later)
+
+
+@pytest.mark.parametrize("name", mostly_full(FITTING_HX8K))
+def test_verilog_of_hx8k_equals_golden_in_every_layer(
+    shared: Path, tmp_path: Path, name: str
+) -> None:
+    row = measure(shared / "models" / f"{name}.onnx", "hx8k", tmp_path, 3)
+    assert row.problem == ""
+    assert row.passed
+    assert row.wrong == 0
+    assert row.layers > 0 and row.elements > 0
+    assert abs(row.predicted - row.first) <= 0.02 * row.first

@@ -1,0 +1,168 @@
+"""Chooses the sizes of banks and weight FIFO for a model, and says which device would hold it.
+
+A device with SPRAM has one size for every model. On one without, the banks are block RAMs as well
+and share them with the weight FIFO: more for one is less for the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.allocate import Placement, allocate
+from qcompile.compiler.passes.bands import cut_bands
+from qcompile.compiler.passes.tile import tile
+from qcompile.compiler.plan import Plan
+from qcompile.hw.config import MAX_BANK_WORDS, MIN_WORDS, AcceleratorConfig
+from qcompile.hw.devices import DEVICES, Device
+from qcompile.hw.drain import FIFO_ROWS, GROUP_SLOTS
+from qcompile.hw.layouts import WORD_CHANNELS
+from qcompile.hw.program import ADD_ENTRY_BITS, CONSTANT_WORDS, LAYER_ENTRIES
+from qcompile.hw.residual import SLOTS
+from qcompile.hw.sequencer import LAYER_SLOTS
+
+RAM_WORDS, RAM_WIDTH = 256, 16
+"""An EBR: 256 words of 16 bits, or up to 8 times as many of as many times fewer bits."""
+MOST_FOLDS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A configuration that holds a model: its layers, where tensors lie, and how layers run."""
+
+    layers: tuple[Layer, ...]
+    config: AcceleratorConfig
+    places: Mapping[str, Placement]
+    plans: tuple[Plan, ...]
+
+
+def block_rams(config: AcceleratorConfig) -> int:
+    """EBRs that a configuration takes on iCE40."""
+    memories = [
+        *[(config.weight_depth, 16)] * 2,
+        (FIFO_ROWS, config.acc_width * config.columns),
+        *[(4 * GROUP_SLOTS, 16)] * CONSTANT_WORDS,
+        *[(LAYER_SLOTS * LAYER_ENTRIES, 16)] * 3,
+        (128, 16),  # the activation table
+    ]
+    if config.adder:
+        memories += [(256, 16), (256, ADD_ENTRY_BITS - 16)] * 2
+        memories.append((2 * SLOTS, 16))  # residual words on their way
+    if config.vendor == "ice40hx":
+        memories += [(config.bank_words, 8 * config.columns)] * 2
+    return sum(_block_rams(words, width) for words, width in memories)
+
+
+def _block_rams(words: int, width: int) -> int:
+    folds = min(max(1, words // RAM_WORDS), MOST_FOLDS)
+    deep = max(1, words // (RAM_WORDS * folds))
+    return deep * -(-width // (RAM_WIDTH // folds))
+
+
+def sizes(device: Device, wanted: AcceleratorConfig) -> tuple[AcceleratorConfig, ...]:
+    """`wanted` in the device's sizes, largest banks first; no one of them is inside another."""
+    if device.single_port_rams:
+        return (replace(wanted, adder=True),)
+    found: list[AcceleratorConfig] = []
+    bank_words = MAX_BANK_WORDS
+    while bank_words >= MIN_WORDS:
+        config = replace(wanted, bank_words=bank_words, weight_depth=MIN_WORDS)
+        while block_rams(replace(config, weight_depth=2 * config.weight_depth)) <= (
+            device.block_rams
+        ):
+            config = replace(config, weight_depth=2 * config.weight_depth)
+        deepest = found[-1].weight_depth if found else 0
+        if block_rams(config) <= device.block_rams and config.weight_depth > deepest:
+            found.append(config)
+        bank_words //= 2
+    return tuple(found)
+
+
+def fits(
+    layers: tuple[Layer, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    device: Device,
+    wanted: AcceleratorConfig,
+) -> tuple[Fit, ...]:
+    """Every size of the device that holds the model, and every way in bands that fits it.
+
+    CapacityError where none does: the tensor that the largest banks do not hold, or, where tensors
+    fit some banks, the layer that the weight FIFO beside them does not hold. It names the smallest
+    device that would do.
+    """
+    needs_adder = any(layer.residual is not None for layer in layers)
+    wanted = replace(wanted, adder=needs_adder)
+    found = _fits(layers, inputs, outputs, device, wanted)
+    if not isinstance(found, CapacityError):
+        return found
+    context = [
+        *found.context,
+        *_shared(device, wanted),
+        _who_would(layers, inputs, outputs, device, wanted),
+    ]
+    raise CapacityError(found.message, context=context, help=found.help)
+
+
+def _fits(
+    layers: tuple[Layer, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    device: Device,
+    wanted: AcceleratorConfig,
+) -> tuple[Fit, ...] | CapacityError:
+    found: list[Fit] = []
+    too_large: CapacityError | None = None
+    for config in sizes(device, wanted):
+        try:
+            ways = cut_bands(layers, inputs, outputs, config)
+        except CapacityError as error:
+            too_large = too_large or error
+            continue
+        for way in ways:
+            try:
+                plans = tile(way, config)
+            except CapacityError as error:
+                too_large = error
+                continue
+            places = allocate(way, inputs, outputs, config)
+            found.append(Fit(layers=way, config=config, places=places, plans=plans))
+    if found:
+        return tuple(found)
+    assert too_large is not None, f"{device.name} has a size"
+    return too_large
+
+
+def _shared(device: Device, wanted: AcceleratorConfig) -> list[str]:
+    """What banks and weight FIFO can be where they share the block RAMs."""
+    if device.single_port_rams:
+        return []
+    texts = [
+        f"{config.bank_words * WORD_CHANNELS:,} bytes a bank with {config.weight_depth:,}"
+        for config in sizes(device, wanted)
+    ]
+    return [f"{device.name} has {' or '.join(texts)} words of weight FIFO"]
+
+
+def _who_would(
+    layers: tuple[Layer, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    refused: Device,
+    wanted: AcceleratorConfig,
+) -> str:
+    """The smallest device beside `refused` that holds a model, as a line of an error's context."""
+    others = [device for device in DEVICES.values() if device is not refused]
+    for device in sorted(others, key=lambda device: device.activation_bytes):
+        own = device.config
+        config = replace(
+            wanted,
+            bank_words=own.bank_words,
+            weight_depth=own.weight_depth,
+            vendor=own.vendor,
+        )
+        if not isinstance(_fits(layers, inputs, outputs, device, config), CapacityError):
+            return f"the smallest device that would do: {device.name} ({device.part})"
+    return f"no device that qcompile knows would do ({', '.join(DEVICES)})"
