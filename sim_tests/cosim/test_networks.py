@@ -20,7 +20,7 @@ FITTING = (
     *("tinymaix_mnist_rect_q", "tinymaix_mnist_valid_q", "tinymaix_cifar10_q"),
     *("tinymaix_mbnet96_0.25_q", "tflm_person_detect", "tflm_micro_speech", "tflm_hello_world"),
     *("cfu_magic_wand", "ort_mnist_qdq_u8u8", "qonnx_TFC_2W2A_qcdq"),
-    *("qonnx_kws_mlp_w3a3_v07_qcdq", "st_miniresnet_1s"),
+    *("qonnx_kws_mlp_w3a3_v07_qcdq", "st_miniresnet_1s", "st_miniresnetv2_1s"),
 )
 CYCLES = {"mlpt_ic_resnet8": 900_000, "mlpt_vww_mbv1_025": 700_000, "mlpt_ad_toycar": 600_000}
 """What these networks may take at most."""
