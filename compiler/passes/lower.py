@@ -19,6 +19,7 @@ from qcompile.compiler.passes.lowering.layer import Mode, operator_of, shape3
 from qcompile.compiler.passes.lowering.max_pool import max_pool
 from qcompile.compiler.passes.lowering.select import select
 from qcompile.compiler.passes.lowering.state import Lowering
+from qcompile.compiler.passes.lowering.wide import split_wide
 
 
 def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
@@ -38,11 +39,12 @@ def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
     if problems:
         text = "\n".join(problem.render() for problem in problems)
         raise UnsupportedError(text, problems=problems)
-    _check_names(state.layers)
-    return tuple(state.layers)
+    layers = tuple(split_wide(state.layers))
+    _check_names(layers)
+    return layers
 
 
-def _check_names(layers: list[Layer]) -> None:
+def _check_names(layers: tuple[Layer, ...]) -> None:
     """Reports and simulations know a layer by its name."""
     twice = [name for name, count in Counter(layer.name for layer in layers).items() if count > 1]
     if twice:

@@ -207,3 +207,16 @@ def test_a_bias_of_parts_of_a_sum_computes_what_golden_computes(rng: np.random.G
     assert [layer.fraction for layer in layers] == [True, True]
     assert FRACTION_BITS == ir.FRACTION_BITS, "hardware shifts as golden does"
     check(g, graph, layers)
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_more_channels_than_are_counted_are_several_layers(
+    rng: np.random.Generator, depthwise: bool
+) -> None:
+    g = IntegerGraph(rng)
+    y = g.conv(g.input(1029 if depthwise else 5, 2, 3), 0 if depthwise else 1029, (1, 2))
+    graph = g.graph(g.conv(y, 4))
+    layers = lower(graph)
+    assert [layer.name for layer in layers] == [f"{y}:channels0", y, graph.outputs[0]]
+    assert [layer.inner for layer in layers] == [True, False, False]
+    check(g, graph, layers)

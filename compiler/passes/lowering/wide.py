@@ -1,0 +1,43 @@
+"""Layers with more output channels than the array counts, as several that write a part each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from qcompile.compiler.layers import Layer, Region
+from qcompile.hw.layouts import WORD_CHANNELS
+from qcompile.hw.program import COUNT_BITS
+
+MOST_CHANNELS = WORD_CHANNELS << COUNT_BITS[6]
+"""Output channels of one layer: its counter of channel groups."""
+
+
+def split_wide(layers: list[Layer]) -> Iterator[Layer]:
+    """The layers in their order, wide ones in parts; the last part has the layer's name."""
+    for layer in layers:
+        channels = layer.output_shape[0]
+        if channels <= MOST_CHANNELS or layer.region is not None:
+            yield layer
+            continue
+        begins = range(0, channels, MOST_CHANNELS)
+        for part, begin in enumerate(begins):
+            made = _part(layer, begin, min(begin + MOST_CHANNELS, channels))
+            if part < len(begins) - 1:
+                made = replace(made, name=f"{layer.name}:channels{part}", inner=True)
+            yield made
+
+
+def _part(layer: Layer, begin: int, end: int) -> Layer:
+    channels = layer.output_shape[0]
+    return replace(
+        layer,
+        weight=layer.weight[:, begin:end],
+        bias=layer.bias[begin:end],
+        mantissa=layer.mantissa[begin:end],
+        shift=layer.shift[begin:end],
+        output_shape=(end - begin, *layer.output_shape[1:]),
+        region=Region(shape=layer.output_shape, channel=begin),
+        input_channel=layer.input_channel + (begin if layer.kind == "depthwise" else 0),
+        macs=layer.macs * (end - begin) // channels,
+    )
