@@ -171,4 +171,6 @@ def print_findings(findings: Sequence[Finding], json: bool) -> int:
         print(f"  help: {finding.install}")
     if exit_code == 0:
         print("Everything that compile and sim need is there.")
+    elif not any("run" in finding.commands for finding in missing):
+        print("Everything that `python -m qcompile.runtime` needs is there.")
     return exit_code

@@ -210,9 +210,15 @@ def _plain(value: object) -> str:
 
 
 def shorten(name: str, limit: int = 40) -> str:
-    """A tensor's name for a table: TensorFlow joins all fused names with semicolons."""
+    """A tensor's name for a table: TensorFlow joins all fused names with semicolons.
+
+    The middle is cut: a path's beginning tells blocks apart, its end the operator.
+    """
     last = name.rsplit(";", 1)[-1]
-    return last if len(last) <= limit else f"...{last[3 - limit :]}"
+    if len(last) <= limit:
+        return last
+    front = (limit - 3) // 2
+    return f"{last[:front]}...{last[front + 3 - limit :]}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> list[str]:

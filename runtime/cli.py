@@ -71,6 +71,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if artifact.note is not None:
         print(f"note: {artifact.note}", file=sys.stderr)
     samples = None if arguments.selftest else _samples(arguments, artifact)
+    if arguments.port == "sim":
+        raise BoardError(
+            "sim: the simulated board is not part of the runtime alone",
+            help="install all of qcompile and use `qcompile run ... --port sim`",
+        )
     transport = SerialTransport(arguments.port)
     try:
         board = Board(transport, name=arguments.port)

@@ -143,6 +143,7 @@ def test_report_fails_with_the_command_when_sim_cannot_work(
         "\n"
         "g++ is missing: `qcompile sim` will not work\n"
         "  help: apt install g++\n"
+        "Everything that `python -m qcompile.runtime` needs is there.\n"
     )
 
 

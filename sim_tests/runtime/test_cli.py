@@ -145,3 +145,12 @@ def test_an_interruption_is_no_traceback(
     monkeypatch.setattr(cli, "open_artifact", interrupted)
     assert cli.main(["b", "--port", "p", "--selftest"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_simulated_board_is_said_to_be_elsewhere(tmp_path: Path, capsys: Any) -> None:
+    build = small_build.write(tmp_path / "small")
+    assert cli.main([str(build), "--selftest", "--port", "sim"]) == 1
+    assert capsys.readouterr().err == (
+        "sim: the simulated board is not part of the runtime alone\n"
+        "  help: install all of qcompile and use `qcompile run ... --port sim`\n"
+    )
