@@ -22,7 +22,7 @@ from types import FrameType
 from qcompile.compiler.errors import QcompileError, UsageError
 from qcompile.runtime.options import parse_numbers, positive, shown
 
-VERBS = ("compile", "check", "sim", "run", "flash", "doctor", "targets")
+VERBS = ("compile", "check", "quantize", "sim", "run", "flash", "doctor", "targets")
 WRONG_USAGE = 2
 """As argparse has it."""
 INTERRUPTED = 130
@@ -58,6 +58,13 @@ examples:
 
 Without a target, every device is asked about. Exit code 0: it fits each that was asked about; 1: it
 does not, or is refused.""",
+    "quantize": """\
+examples:
+  qcompile quantize float.onnx --calibration x.npz -o int8.onnx
+  qcompile quantize float.onnx --calibration x.npz --rows 200 --range mse -o int8.onnx
+  qcompile quantize float.onnx --calibration pixels.npz --mean 127.5 --std 127.5 -o int8.onnx
+
+The first --rows inputs of x.npz calibrate; with labels y, accuracy is measured on the others.""",
     "sim": """\
 examples:
   qcompile sim build/model --inputs x.npz
@@ -164,6 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_compile(_add_verb(verbs, "compile", "make Verilog, program, bitstream and report"))
     _add_check(_add_verb(verbs, "check", "say in seconds whether a model fits, and how fast it is"))
+    _add_quantize(_add_verb(verbs, "quantize", "make an int8 model of a float one, by calibration"))
     _add_sim(_add_verb(verbs, "sim", "simulate, and compare with golden and ONNX Runtime"))
     _add_run(_add_verb(verbs, "run", "run inputs on a board, or on the simulated board"))
     _add_flash(_add_verb(verbs, "flash", "program a board with openFPGALoader"))
@@ -242,6 +250,10 @@ def _add_input_options(parser: argparse.ArgumentParser, *, required: bool) -> No
         help="arrays [N, ...] under the inputs' names, or x; labels y are optional",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="use only the first N inputs")
+    _add_normalization(parser)
+
+
+def _add_normalization(parser: argparse.ArgumentParser) -> None:
     for name, what in (("mean", "is subtracted from raw pixels"), ("std", "then divides them")):
         parser.add_argument(
             f"--{name}",
@@ -267,6 +279,28 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_target_options(parser)
     _add_model_options(parser)
     _add_json(parser)
+
+
+def _add_quantize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="FLOAT.onnx")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        required=True,
+        metavar="X.npz",
+        help="float32 arrays [N, ...] under the inputs' names, or x; labels y are optional",
+    )
+    parser.add_argument(
+        "--rows", type=positive, default=200, metavar="N", help="inputs to calibrate with (200)"
+    )
+    parser.add_argument(
+        "--range",
+        choices=("minmax", "percentile", "mse"),
+        default="minmax",
+        help="of activations: all values (default), 99.99 %% of them, or least squared error",
+    )
+    _add_normalization(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="INT8.onnx")
 
 
 def _add_sim(parser: argparse.ArgumentParser) -> None:

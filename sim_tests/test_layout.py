@@ -104,6 +104,7 @@ def test_every_package_folder_has_an_init_and_qcompile_itself_has_none() -> None
     [
         ("hw", ("onnx", "onnxruntime", "qcompile.compiler"), "hw knows no graph and no ONNX"),
         ("runtime", ("qcompile.compiler", "qcompile.hw"), "a board host has no HDL tools"),
+        ("compiler/quantize", ("qcompile.hw", "qcompile.compiler.golden"), "it makes ONNX only"),
         ("compiler/golden", ("qcompile.hw", "onnxruntime", "onnx"), "golden is the definition"),
     ],
 )
@@ -127,9 +128,10 @@ def test_runtime_imports_numpy_pyserial_and_the_standard_library_only() -> None:
     assert foreign == []
 
 
-def test_only_the_frontend_imports_onnx() -> None:
+def test_only_frontend_and_quantizer_import_onnx() -> None:
     importers = {entry.split(":")[0] for entry in forbidden_imports("compiler", ("onnx",))}
-    assert {path for path in importers if not path.startswith("compiler/frontend/")} == set()
+    allowed = ("compiler/frontend/", "compiler/quantize/")
+    assert {path for path in importers if not path.startswith(allowed)} == set()
 
 
 def test_runtime_starts_where_only_numpy_and_pyserial_are_installed() -> None:

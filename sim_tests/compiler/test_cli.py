@@ -23,7 +23,7 @@ from qcompile.hw.devices import UP5K
 from sim_tests.compiler.networks import Network, random_conv
 
 QCOMPILE = Path(sys.executable).parent / "qcompile"
-VERBS = ("compile", "check", "sim", "run", "flash", "doctor", "targets")
+VERBS = ("compile", "check", "quantize", "sim", "run", "flash", "doctor", "targets")
 
 
 @pytest.fixture

@@ -1,0 +1,87 @@
+"""What the codes of an activation stand for: ranges of real values, scale and zero point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Method = Literal["minmax", "percentile", "mse"]
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
+
+LOWEST, HIGHEST = -128, 127
+PERCENTILE = 99.99
+"""Share of values, in percent, that method percentile keeps on either side."""
+SHRINKS = 40
+"""Ranges that method mse tries: whole, and down to a fifth in equal steps."""
+MSE_VALUES = 1 << 16
+"""Values that method mse looks at: evenly spaced ones of a larger tensor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Real values that codes reach: low <= 0 <= high, low < high."""
+
+    low: float
+    high: float
+
+    @property
+    def scale(self) -> float:
+        """A code's step, of which 255 span the range."""
+        return (self.high - self.low) / (HIGHEST - LOWEST)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """`real = scale * (code - zero_point)`, codes int8, scale a positive float32."""
+
+    scale: np.float32
+    zero_point: int
+
+    def quantize(self, values: Array) -> Array:
+        """Codes of real values: QuantizeLinear, ties to even, saturating."""
+        codes = np.rint(np.asarray(values, np.float32) / self.scale) + self.zero_point
+        return np.asarray(np.clip(codes, LOWEST, HIGHEST), np.int8)
+
+    def rounded(self, values: Array) -> Array:
+        """Real values, rounded to those that codes stand for."""
+        return np.asarray((self.quantize(values).astype(np.float32) - self.zero_point) * self.scale)
+
+
+def find_range(values: Array, method: Method) -> Range:
+    """The range of finite values, extended to hold 0; values of 0 alone get [0, 1]."""
+    low, high = float(min(values.min(), 0)), float(max(values.max(), 0))
+    if method == "percentile":
+        low = float(min(np.percentile(values, 100 - PERCENTILE), 0))
+        high = float(max(np.percentile(values, PERCENTILE), 0))
+    if low == high:
+        return Range(low=0.0, high=1.0)
+    whole = Range(low=low, high=high)
+    return _least_error(values, whole) if method == "mse" else whole
+
+
+def _least_error(values: Array, whole: Range) -> Range:
+    """The shrunk range whose codes have the smallest mean squared error."""
+    flat = values.reshape(-1)
+    sample = flat[:: -(-flat.size // MSE_VALUES)]
+    factors = np.linspace(1, 0.2, SHRINKS)
+    tried = [Range(low=whole.low * factor, high=whole.high * factor) for factor in factors]
+    errors = [np.mean((parameters_of(one).rounded(sample) - sample) ** 2) for one in tried]
+    return tried[int(np.argmin(errors))]
+
+
+def parameters_of(wanted: Range) -> Parameters:
+    """Scale, and the zero point that makes 0 exact."""
+    step = np.float32(max(wanted.scale, float(np.finfo(np.float32).tiny)))
+    zero_point = round(LOWEST - wanted.low / float(step))
+    return Parameters(scale=step, zero_point=int(np.clip(zero_point, LOWEST, HIGHEST)))
+
+
+def signal_to_noise(values: Array, rounded: Array) -> float:
+    """SQNR in decibels: power of the values over that of their errors; infinite without errors."""
+    noise = float(np.sum((np.asarray(rounded, np.float64) - values) ** 2))
+    signal = float(np.sum(np.asarray(values, np.float64) ** 2))
+    return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
