@@ -48,12 +48,13 @@ def read_window(
     kernel: tuple[int, int],
     *,
     line: bool = False,
-    ceil: bool = False,
+    ceil: bool | None = None,
 ) -> Window:
     """The node's window over an image of height and width `image`.
 
     With `line` the node has one axis, the image's width; the height is 1. `ceil` is a pool's
-    ceil_mode: the last window may reach over the edge, which the pads then cover.
+    ceil_mode, None for a convolution: the last window may reach over the edge, which the pads then
+    cover.
     """
     strides = read_pair(node, "strides", line)
     dilations = read_pair(node, "dilations", line)
@@ -70,7 +71,8 @@ def read_window(
                 f"auto_pad={auto_pad} with dilations={list(dilations)} is not supported",
                 help="export the model with explicit pads",
             )
-        resolved = _same_pads(window, image, upper=auto_pad == "SAME_UPPER")
+        upper = auto_pad == "SAME_UPPER"
+        resolved = _same_pads(window, image, upper=upper, skipped=2 - upper + (ceil is None))
     else:
         raise Refusal(f"auto_pad={auto_pad} is unknown", broken=True)
     window = Window(kernel=kernel, strides=strides, dilations=dilations, pads=resolved)
@@ -130,15 +132,21 @@ def _with_last_window(window: Window, image: tuple[int, int]) -> Window:
     )
 
 
-def _same_pads(window: Window, image: tuple[int, int], *, upper: bool) -> tuple[int, int, int, int]:
+def _same_pads(
+    window: Window, image: tuple[int, int], *, upper: bool, skipped: int
+) -> tuple[int, int, int, int]:
+    """Pads for as many windows as strides; where these are long, values lie behind the last one.
+
+    Up to `skipped` of them ONNX Runtime's first window begins with the image.
+    """
     before, after = [], []
     for size, stride, span in zip(image, window.strides, window.spans(), strict=True):
         count = -(-size // stride)
         total = (count - 1) * stride + span - size
-        if total < -1:  # -1 is no pad at all
+        if -total > skipped:
             raise Refusal(
                 f"auto_pad with strides={list(window.strides)} and kernel {list(window.kernel)} "
-                f"takes {-total} of {size} values away",
+                f"leaves {-total} of {size} values out",
                 help="export the model with explicit pads; ONNX Runtime's operators differ here",
             )
         total = max(total, 0)

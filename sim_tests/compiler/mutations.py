@@ -51,6 +51,7 @@ def duplicate_node(model: onnx.ModelProto, dice: random.Random) -> None:
     index = dice.randrange(len(nodes))
     again = onnx.NodeProto()
     again.CopyFrom(nodes[index])
+    again.name += "_again"  # ONNX Runtime loads no two nodes of one name
     if dice.random() < 0.7:
         before, after = again.output[0], again.output[0] + "_again"
         again.output[0] = after
@@ -66,6 +67,7 @@ def repeat_node(model: onnx.ModelProto, dice: random.Random) -> None:
     index = dice.randrange(len(nodes))
     again = onnx.NodeProto()
     again.CopyFrom(nodes[index])
+    again.name += "_again"
     nodes[index].output[0] += "_first"
     again.input[0] = nodes[index].output[0]
     nodes.insert(index + 1, again)

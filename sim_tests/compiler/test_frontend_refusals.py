@@ -354,13 +354,13 @@ def test_attribute_of_a_newer_opset_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_same_pads_that_take_values_away_are_refused(tmp_path: Path) -> None:
+def test_same_pads_that_leave_many_values_out_are_refused(tmp_path: Path) -> None:
     network = conv_network(auto_pad="SAME_UPPER", strides=[8, 8])
     refused(
         network.save(tmp_path / "m.onnx"),
         UnsupportedError,
-        "m.onnx: Conv 'c' (node 2): auto_pad with strides=[8, 8] and kernel [3, 3] takes 5 of 8 "
-        "values away",
+        "m.onnx: Conv 'c' (node 2): auto_pad with strides=[8, 8] and kernel [3, 3] leaves 5 of 8 "
+        "values out",
         "  input 'dequantizelinear3' float32[1,4,8,8]; input 'dequantizelinear7' float32[4,4,3,3]",
         "  help: export the model with explicit pads; ONNX Runtime's operators differ here",
     )

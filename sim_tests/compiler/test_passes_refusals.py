@@ -30,6 +30,24 @@ def add_conv(network: Network, x: str, **attributes: object) -> str:
     return network.quantize(y, INT8, output="c_codes")
 
 
+def test_float_bias_beyond_the_sums_is_refused(tmp_path: Path) -> None:
+    network = Network()
+    x = network.dequantize(network.input("x", "int8", (1, 4, 8, 8)), INT8)
+    w = network.weight(np.ones((4, 4, 1, 1), np.int8), 0.01)
+    b = network.constant([0, 3e38, 6, 7], "float32", name="b")
+    y = network.node("Conv", x, w, b, name="c", output="c_out")
+    network.output(network.quantize(y, INT8, output="y"), "int8")
+    refused(
+        network.save(tmp_path / "m.onnx"),
+        "m.onnx: Conv 'c' (node 2): bias reaches inf times input scale * weight scale, beyond 32 "
+        "bits",
+        "  input 'dequantizelinear3' float32[1,4,8,8]",
+        "  input 'dequantizelinear7' float32[4,4,1,1]",
+        "  input 'b' float32[4]",
+        "  help: check the bias: a dead channel should have the bias 0",
+    )
+
+
 def test_bias_with_another_scale_is_refused(tmp_path: Path) -> None:
     network = Network()
     x = network.dequantize(network.input("x", "int8", (1, 4, 8, 8)), INT8)

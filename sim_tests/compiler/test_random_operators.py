@@ -1,5 +1,7 @@
 """Random chains of operators: golden gives what ONNX Runtime gives, by the rule of `sim`.
 
+The layers and plans of small ones are walked in Python too.
+
 `--seed` draws others. A model may be refused, for the accelerator or at all, with a user's error;
 many are not.
 """
@@ -23,6 +25,7 @@ from qcompile.compiler.simulate import reference_of, simulate
 from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.runtime.inputs import Samples
 from sim_tests.compiler.agreement import random_inputs
+from sim_tests.compiler.compiled_runs import check_compiled
 from sim_tests.compiler.dice import Dice, DrawnDice
 from sim_tests.compiler.random_chains import Operator, random_chain
 from sim_tests.compiler.random_operators import ALL, ELEMENTWISE, LAYERS, MOVES, WINDOWS
@@ -51,7 +54,8 @@ def outcome(path: Path, operators: tuple[Operator, ...], dice: Dice) -> str:
     try:
         failures = differences(model, np.random.default_rng(seed))
         assert failures == ()
-        backend.compile_model(model, board=ICEBREAKER, requant="exact")
+        compiled = backend.compile_model(model, board=ICEBREAKER, requant="exact")
+        check_compiled(compiled, np.random.default_rng(seed))
     except VerifyError:
         raise
     except QcompileError as error:

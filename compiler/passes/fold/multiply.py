@@ -31,6 +31,9 @@ BIAS_SCALE_TOLERANCE = 1e-6
 ONNX Runtime's integer kernels never read the bias scale; beyond this the model means another bias.
 """
 
+BIAS_LIMIT = 2.0**31
+"""Whole steps of the sums, which ONNX Runtime adds up in int32."""
+
 PRODUCT = ":product"
 """Suffix of a real product in front of its bias."""
 
@@ -209,7 +212,14 @@ def _bias(pending: Pending, acc_scale: FloatArray, output: Value) -> Int64Array:
                 "quantize the bias with the product of input scale and weight scale",
             )
     real = bias.real() if isinstance(bias, Weight) else bias
-    exact = np.float32(beta) * real.reshape(-1) / acc_scale
+    with np.errstate(over="ignore"):
+        exact = np.float32(beta) * real.reshape(-1) / acc_scale
+    largest = float(np.max(np.abs(exact)))
+    if not largest < BIAS_LIMIT:
+        raise NotFoldable(
+            f"bias reaches {largest:.6g} times input scale * weight scale, beyond 32 bits",
+            "check the bias: a dead channel should have the bias 0",
+        )
     whole = np.rint(exact)
     if isinstance(bias, Weight) or real.ndim != 1 or not alpha == beta == 1:
         _refuse_coarse_bias(np.abs(exact - whole) * acc_scale, output)
