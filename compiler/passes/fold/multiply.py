@@ -95,7 +95,8 @@ def _stays_in_float(folder: Folder, name: str) -> bool:
     """
     makers = {op.name: op for op in folder.graph.ops}
     while isinstance(op := makers.get(name), FLOAT_MOVES):
-        if op.origins[0].operator not in PASSED_BY_DEQUANTIZE:
+        made_for_layer = op.origins[0].operator == "Conv"  # a line as an image, own pads
+        if not made_for_layer and op.origins[0].operator not in PASSED_BY_DEQUANTIZE:
             return True
         name = op.inputs[0]
     return False
