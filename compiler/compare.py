@@ -56,7 +56,8 @@ class OutputRecord:
         Largest difference in codes; None for a float output without a QuantizeLinear.
     max_rel_diff : float
         Largest difference, relative to the reference's largest magnitude for the same input
-        (absolute where that is 0).
+        (absolute where that is 0). Equal infinities and NaNs differ by 0; infinite, and null in
+        sim.json, where one side alone is no number.
     inputs, agreeing : int or None
         How many inputs, and how many of them have a class that is among the reference's maxima;
         None where the output has no classes.
@@ -89,7 +90,7 @@ class OutputRecord:
             "elements": self.elements,
             "differing": self.differing,
             "max_steps": self.max_steps,
-            "max_rel_diff": self.max_rel_diff,
+            "max_rel_diff": self.max_rel_diff if np.isfinite(self.max_rel_diff) else None,
             "top1_agreement": None if self.agreeing is None else self.agreeing / self.inputs,
         }
 
@@ -146,13 +147,16 @@ def compare_output(
     if ours.shape != reference.shape:
         reference = reference.reshape(ours.shape)
     a, b = (x.astype(np.float64).reshape(len(ours), -1) for x in (ours, reference))
-    difference = np.abs(a - b)
-    magnitude = np.abs(b).max(axis=1, keepdims=True, initial=0.0)
-    relative = difference / np.where(magnitude > 0, magnitude, 1.0)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0.0, np.abs(a - b))
+        difference[np.isnan(difference)] = np.inf
+        magnitude = np.abs(b).max(axis=1, keepdims=True, initial=0.0, where=np.isfinite(b))
+        relative = difference / np.where(magnitude > 0, magnitude, 1.0)
     return OutputRecord(
         name=name,
         elements=ours.size,
-        differing=int((ours != reference).sum()),
+        differing=int((~same).sum()),
         max_steps=_steps(ours, difference, scale),
         max_rel_diff=float(relative.max(initial=0.0)),
         inputs=len(ours),
@@ -163,9 +167,8 @@ def compare_output(
 def _steps(ours: Array, difference: Array, scale: float | None) -> int | None:
     if ours.dtype.kind in "iu":
         return int(difference.max(initial=0.0))
-    if scale is None:
-        return None
-    return int(np.rint(difference.max(initial=0.0) / scale))
+    largest = difference.max(initial=0.0)
+    return None if scale is None or np.isinf(largest) else int(np.rint(largest / scale))
 
 
 def count_agreeing(ours: Array, reference: Array) -> int:

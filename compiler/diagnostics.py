@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from qcompile.compiler.errors import ModelError, QcompileError, UnsupportedError
 
+LONGEST_NAME = 200
+
+
+def printable(name: str) -> str:
+    """A name of the model's for a terminal: control characters escaped, the middle cut."""
+    escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    if len(escaped) <= LONGEST_NAME:
+        return escaped
+    half = LONGEST_NAME // 2
+    return f"{escaped[:half]}...{escaped[-half:]}"
+
 
 class Problems:
     """Problems found so far; `raise_if_any` ends the compilation with one error for all.

@@ -121,8 +121,20 @@ def serve(
     if output is not None:
         write_outputs(output, result)
     record = summary(artifact, samples, result, simulated=simulated)
-    print(json.dumps(record, indent=2) if as_json else table(record))
+    print(_to_json(record) if as_json else table(record))
     return 0
+
+
+def _to_json(record: dict[str, Any]) -> str:
+    """JSON has no infinity and no NaN: null."""
+    outputs = {name: _finite(values) for name, values in record["outputs"].items()}
+    return json.dumps({**record, "outputs": outputs}, indent=2, allow_nan=False)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_finite(value) for value in values]
+    return values if np.isfinite(values) else None
 
 
 def _self_test(board: Board, artifact: Artifact, *, as_json: bool) -> int:

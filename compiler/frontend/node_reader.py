@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from qcompile.compiler.diagnostics import printable
 from qcompile.compiler.frontend.structure import describe
 from qcompile.compiler.ir import Op, Origin, Value
 
@@ -70,7 +71,7 @@ class NodeReader:
     @property
     def origin(self) -> Origin:
         """Where operations made of this node come from."""
-        return Origin(node=self.node.name, operator=self.node.op_type, index=self.index)
+        return Origin(node=printable(self.node.name), operator=self.node.op_type, index=self.index)
 
     @property
     def output(self) -> str:

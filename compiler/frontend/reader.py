@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.diagnostics import Problems
+from qcompile.compiler.diagnostics import Problems, printable
 from qcompile.compiler.frontend import (
     arithmetic,
     binary,
@@ -144,7 +144,7 @@ def _read_node(reading: _Reading, node: onnx.NodeProto, index: int) -> None:
     domain = "" if node.domain == "ai.onnx" else node.domain
     if domain not in DOMAINS:
         reading.problems.unsupported(
-            f"{title}: operators of {node.domain} are not supported",
+            f"{title}: operators of {printable(node.domain)} are not supported",
             help=unsupported_help(node.op_type),
         )
         return _guess_outputs(reading, node)

@@ -6,13 +6,13 @@ import heapq
 
 import onnx
 
-from qcompile.compiler.diagnostics import Problems
+from qcompile.compiler.diagnostics import Problems, printable
 
 
 def describe(node: onnx.NodeProto, index: int) -> str:
     """How messages call a node: `Conv 'block2/conv' (node 14)`."""
-    name = f" '{node.name}'" if node.name else ""
-    return f"{node.op_type}{name} (node {index})"
+    name = f" '{printable(node.name)}'" if node.name else ""
+    return f"{printable(node.op_type)}{name} (node {index})"
 
 
 def ordered_nodes(

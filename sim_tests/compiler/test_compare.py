@@ -81,3 +81,13 @@ def test_an_output_without_classes_has_no_top1() -> None:
     picture = np.zeros((2, 3, 4), np.int8)
     record = compare.compare_output("o", picture, picture, scale=None, classes=False)
     assert record.to_json()["top1_agreement"] is None
+
+
+def test_infinities_and_nan_are_equal_to_themselves_alone() -> None:
+    x = np.array([[np.nan, np.inf, -np.inf, 2.0]], np.float32)
+    record = compare.compare_output("y", x, x.copy(), scale=None, classes=False)
+    assert (record.differing, record.max_rel_diff) == (0, 0.0)
+    other = np.array([[1.0, -np.inf, -np.inf, np.nan]], np.float32)
+    record = compare.compare_output("y", x, other, scale=0.5, classes=False)
+    assert (record.differing, record.max_steps) == (3, None)
+    assert record.to_json()["max_rel_diff"] is None, "JSON has no infinity"

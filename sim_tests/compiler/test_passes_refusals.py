@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -237,3 +238,28 @@ def test_function_of_a_quantized_constant_is_refused(tmp_path: Path, operator: s
         f"  input '{real}' float32[3]",
         "  help: simplify the model before it is quantized, so that no constant is computed",
     )
+
+
+def test_sums_that_double_again_and_again_are_refused_soon(tmp_path: Path) -> None:
+    network = Network()
+    real = network.dequantize(network.input("x", "int8", (1, 4, 3, 3)), (0.1, 0, "int8"))
+    for _ in range(60):
+        real = network.node("Add", real, real)
+    network.output(network.quantize(real, (0.1, 0, "int8")), "int8")
+    start = time.monotonic()
+    with pytest.raises(UnsupportedError) as caught:
+        load_model(network.save(tmp_path / "chain.onnx"))
+    assert time.monotonic() - start < 5
+    assert "ends a computation of 1,023 operators, those that are used twice" in str(caught.value)
+
+
+def test_names_of_nodes_are_printed_without_control_characters(tmp_path: Path) -> None:
+    network = Network()
+    real = network.dequantize(network.input("x", "int8", (1, 4, 3, 3)), (0.1, 0, "int8"))
+    name = "\x1b[31mred\nm.onnx: all is well" + 500 * "z"
+    network.output(network.node("Det", real, name=name), "float32")
+    with pytest.raises(UnsupportedError) as caught:
+        load_model(network.save(tmp_path / "m.onnx"))
+    text = str(caught.value)
+    assert text.startswith(r"m.onnx: Det '\x1b[31mred\nm.onnx: all is well")
+    assert len(text.splitlines()[0]) < 300

@@ -154,3 +154,9 @@ def test_the_simulated_board_is_said_to_be_elsewhere(tmp_path: Path, capsys: Any
         "sim: the simulated board is not part of the runtime alone\n"
         "  help: install all of qcompile and use `qcompile run ... --port sim`\n"
     )
+
+
+def test_json_has_no_infinity_and_no_nan() -> None:
+    outputs = {"y": [[1.5, float("inf")], [float("nan"), -2.0]]}
+    text = cli._to_json({"model": "small", "outputs": outputs})
+    assert json.loads(text)["outputs"] == {"y": [[1.5, None], [None, -2.0]]}

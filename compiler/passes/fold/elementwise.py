@@ -13,6 +13,9 @@ from qcompile.compiler.passes.fold.multiply import add_bias, takes_bias
 from qcompile.compiler.passes.fold.tables import ELEMENTWISE, finish_table
 from qcompile.runtime.float_functions import ARITHMETIC
 
+LARGEST_GROUP = 1000
+"""Operators of two values between two sets of codes, for all of which they are computed."""
+
 Elementwise = (
     ir_float.FloatAdd | ir_float.FloatSub | ir_float.FloatMul | ir_float.FloatDiv | ir_float.Prelu
 )
@@ -154,11 +157,18 @@ def _join(folder: Folder, op: Elementwise, operands: tuple[Pending | Weight, ...
     """A group of two operands, on all codes that they read."""
     groups = [operand for operand in operands if isinstance(operand, Pending)]
     inputs = {value.name: value for group in groups for value in group.inputs}
-    origins = tuple(origin for group in groups for origin in group.origins)
+    origins = dict.fromkeys(origin for group in groups for origin in group.origins)
+    size = 1 + sum(group.size for group in groups)
+    if size > LARGEST_GROUP:
+        raise NotFoldable(
+            f"ends a computation of {size:,} operators, those that are used twice counted twice",
+            "add QuantizeLinear and DequantizeLinear between the operators",
+        )
     folder.pending[op.name] = Pending(
         op=op,
         inputs=tuple(inputs.values()),
         finish=finish_table,
         operands=operands,
         origins=(*op.origins, *origins),
+        size=size,
     )

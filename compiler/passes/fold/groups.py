@@ -97,7 +97,8 @@ class Pending:
     values has `operands`, each a group or a constant. `moves` follow too,
     each with the shape that it makes; functions of one value do not care where a value stands, so
     the group ends in codes that are moved behind it. `as_float` makes a real result for the host.
-    With `in_float` ONNX Runtime multiplies real numbers, and adds a real bias as it is.
+    With `in_float` ONNX Runtime multiplies real numbers, and adds a real bias as it is. `size`
+    counts the operators of two values, those that are reached on several ways as often.
     """
 
     op: Op | None
@@ -111,6 +112,7 @@ class Pending:
     origins: tuple[Origin, ...] = ()
     as_float: Callable[[Pending, Value], list[tuple[Op, Value]]] | None = None
     in_float: bool = False
+    size: int = 0
 
     def followed_by(self, function: UnaryOp) -> Pending:
         """The same with one more function behind it, which what fills a selection passes too."""
