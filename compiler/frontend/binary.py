@@ -7,7 +7,16 @@ import numpy as np
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
 from qcompile.compiler.frontend.operators import Operator
-from qcompile.compiler.ir import Op, Value
+from qcompile.compiler.ir import Op, Reshape, Value
+
+COMMUTATIVE = (ir_float.FloatAdd, ir_float.FloatMul)
+NEUTRAL: dict[type[Op], float] = {
+    ir_float.FloatAdd: 0.0,
+    ir_float.FloatSub: 0.0,
+    ir_float.FloatMul: 1.0,
+    ir_float.FloatDiv: 1.0,
+}
+"""The second operand, or either one of Add and Mul, that changes nothing."""
 
 
 def _elementwise(node: NodeReader, kind: type[Op]) -> Imported:
@@ -20,8 +29,28 @@ def _elementwise(node: NodeReader, kind: type[Op]) -> Imported:
         raise Refusal(
             f"shapes {list(a.shape)} and {list(b.shape)} do not broadcast", broken=True
         ) from None
+    value = Value(name=node.output, shape=tuple(shape), dtype="float32")
+    for position, operand in ((1, a), (0, b)):
+        if (
+            (position == 1 or kind in COMMUTATIVE)
+            and operand.shape == value.shape
+            and _changes_nothing(node, position, NEUTRAL[kind])
+        ):
+            same = Reshape(
+                inputs=(operand.name,),
+                outputs=(node.output,),
+                origins=(node.origin,),
+                shape=operand.shape,
+            )
+            return same, value
     op = kind(inputs=(a.name, b.name), outputs=(node.output,), origins=(node.origin,))
-    return op, Value(name=node.output, shape=tuple(shape), dtype="float32")
+    return op, value
+
+
+def _changes_nothing(node: NodeReader, position: int, neutral: float) -> bool:
+    """Whether an operand is the one number that ONNX Runtime leaves out (NoopElimination)."""
+    constant = node.known(position)
+    return constant is not None and constant.size == 1 and float(constant.reshape(())) == neutral
 
 
 def add(node: NodeReader) -> Imported:

@@ -26,11 +26,14 @@ import numpy as np
 
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.golden.float_rules import common_quantization
-from qcompile.compiler.ir import Graph, Op, Quantization
+from qcompile.compiler.ir import Graph, Op, Quantization, Reshape
 from qcompile.compiler.ir_float import DequantizeLinear, QuantizeLinear
 
 HANDS_ON = ("Cast", "Dropout", "Expand", "Identity")
 """Operators that ONNX Runtime removes where the result is like the operand."""
+
+NEUTRAL = ("Add", "Div", "Mul", "Sub")
+"""And these with a constant that changes nothing: the frontend reads them as a Reshape."""
 
 COPIED_OVER = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 """Moves to whose other side ONNX Runtime copies a pair."""
@@ -71,7 +74,9 @@ def _without_handing_on(graph: Graph) -> Graph:
 
 
 def _hands_on(graph: Graph, op: Op) -> bool:
-    if len(op.inputs) != 1 or _operator(op) not in HANDS_ON or op.name in graph.outputs:
+    neutral = isinstance(op, Reshape) and _operator(op) in NEUTRAL
+    known = neutral or _operator(op) in HANDS_ON
+    if len(op.inputs) != 1 or not known or op.name in graph.outputs:
         return False
     x, y = graph.values[op.inputs[0]], graph.values[op.name]
     return (x.shape, x.dtype) == (y.shape, y.dtype)

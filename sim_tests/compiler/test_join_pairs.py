@@ -262,3 +262,18 @@ def test_pairs_with_only_zero_in_common_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UnsupportedError, match=rf"^{re.escape(message)}$"):
         load_model(network.save(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("operator", "number", "first"),
+    [("Add", 0, False), ("Add", 0, True), ("Sub", 0, False), ("Mul", 1, True), ("Div", 1, False)],
+)
+def test_a_number_that_changes_nothing_is_no_operator_between_pairs(
+    tmp_path: Path, rng: np.random.Generator, operator: str, number: int, first: bool
+) -> None:
+    network, x = convolution()
+    x = behind(network, x, A)
+    constant = network.constant(number, "float32")
+    x = network.node(operator, *((constant, x) if first else (x, constant)))
+    network.output(behind(network, x, B), "float32")
+    check(network, tmp_path / "neutral.onnx", rng)
