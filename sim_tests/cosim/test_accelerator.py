@@ -271,8 +271,9 @@ def test_cycles_are_the_predicted_ones_behind_fewer_flash_lines(
 ) -> None:
     subjects = [make(slow_machine, build, rng) for build in GRAPHS]
     script = [step for subject in subjects for step in whole_run(subject)]
-    # A store and a recall that meet stop the feeder once, which the cycle model does not know.
-    check_runs(subjects, slow_machine.run(script, seed=seed), layers=0.03)
+    # A store and a recall that meet stop the feeder once, and recalls are faster where the feeder
+    # has read all and only the drain is busy: the cycle model knows neither.
+    check_runs(subjects, slow_machine.run(script, seed=seed), layers=0.05)
 
 
 def check_runs(subjects: list[Subject], runs: list[object], *, layers: float = ALLOWED) -> None:
