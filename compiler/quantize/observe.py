@@ -11,10 +11,9 @@ import onnx
 import onnxruntime as ort
 
 from qcompile.compiler.errors import ModelError
+from qcompile.compiler.reference import REFERENCE_OPTIONS
 
 Array = npt.NDArray[Any]
-OPTIONS = {"session.qdqisint8allowed": "1", "session.qdq_matmulnbits_accuracy_level": "0"}
-"""As the reference of `qcompile sim` has them."""
 
 
 def observe(
@@ -45,7 +44,7 @@ def _session(model: onnx.ModelProto, wanted: Sequence[str]) -> ort.InferenceSess
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    for name, value in OPTIONS.items():
+    for name, value in REFERENCE_OPTIONS.items():
         options.add_session_config_entry(name, value)
     try:
         return ort.InferenceSession(

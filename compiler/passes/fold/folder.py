@@ -39,6 +39,7 @@ class Folder:
 
     Attributes
     ----------
+    makers : the read graph's operators by the value that they make
     values, ops :
         The quantized graph so far.
     constants : float or integer arrays by name
@@ -50,6 +51,7 @@ class Folder:
 
     def __init__(self, graph: Graph, problems: Problems) -> None:
         self.graph = graph
+        self.makers = {op.name: op for op in graph.ops}
         self.problems = problems
         self.values = {name: graph.values[name] for name in graph.inputs}
         self.ops: list[Op] = []

@@ -93,8 +93,7 @@ def _stays_in_float(folder: Folder, name: str) -> bool:
 
     It takes DequantizeLinear through some moves, so that the Conv reads codes all the same.
     """
-    makers = {op.name: op for op in folder.graph.ops}
-    while isinstance(op := makers.get(name), FLOAT_MOVES):
+    while isinstance(op := folder.makers.get(name), FLOAT_MOVES):
         made_for_layer = op.origins[0].operator == "Conv"  # a line as an image, own pads
         if not made_for_layer and op.origins[0].operator not in PASSED_BY_DEQUANTIZE:
             return True
