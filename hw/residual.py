@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -139,7 +137,6 @@ class ResidualReader(wiring.Component):
         m.d.sync += [arriving.eq(Cat(granted, arriving[0])), high.eq(self.word[16:])]
         with m.If(arriving.any()):
             m.d.sync += half.eq(half + 1)
-        low_byte: Any = Mux(byte[0], read.data[8:], read.data[:8])
         m.d.comb += [
             write.addr.eq(half),
             write.data.eq(Mux(arriving[0], self.word[:16], high)),
@@ -148,6 +145,6 @@ class ResidualReader(wiring.Component):
             following.eq(byte + (self.take & self.enable)),
             read.addr.eq(following[1:]),
             read.en.eq(1),
-            self.code.eq(low_byte),
+            self.code.eq(Mux(byte[0], read.data[8:], read.data[:8])),
         ]
         m.d.sync += byte.eq(following)

@@ -50,7 +50,6 @@ class Board:
     flash_part : FlashPart
     flash_lines : int
         Data lines that reads use: 1, 2 or 4.
-    ports : BoardPorts
     loader_board : str
         openFPGALoader's name.
     loader_cable : str or None
@@ -68,9 +67,20 @@ class Board:
     clock_at_pll: bool
     flash_part: FlashPart
     flash_lines: int
-    ports: BoardPorts
     loader_board: str
     loader_cable: str | None = None
+
+    @property
+    def ports(self) -> BoardPorts:
+        """Names that Amaranth gives the pins of the first resource of each kind."""
+        return BoardPorts(
+            clock=f"{self.clock_pin}_0__io",
+            rx=f"{self.uart}_0__rx__io",
+            tx=f"{self.uart}_0__tx__io",
+            select=f"{self.flash}_0__cs__io",
+            flash_clock=f"{self.flash}_0__clk__io",
+            data=f"{self.flash}_0__dq__io",
+        )
 
 
 def flash_cells(lines: int) -> int:

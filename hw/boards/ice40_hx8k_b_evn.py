@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcompile.hw.boards.board import Board, BoardPorts
+from qcompile.hw.boards.board import Board
 from qcompile.hw.devices import HX8K
 from qcompile.hw.flash_parts import N25Q032A13
 
@@ -38,13 +38,5 @@ ICE40_HX8K_B_EVN = Board(
     flash="spi_flash_2x",
     flash_part=N25Q032A13,
     flash_lines=2,
-    ports=BoardPorts(
-        clock="clk12_0__io",
-        rx="uart_0__rx__io",
-        tx="uart_0__tx__io",
-        select="spi_flash_2x_0__cs__io",
-        flash_clock="spi_flash_2x_0__clk__io",
-        data="spi_flash_2x_0__dq__io",
-    ),
     loader_board="ice40_generic",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcompile.hw.boards.board import Board, BoardPorts
+from qcompile.hw.boards.board import Board
 from qcompile.hw.devices import UP5K
 from qcompile.hw.flash_parts import W25Q128JV
 
@@ -33,13 +33,5 @@ ICEBREAKER = Board(
     clock_at_pll=True,
     flash_part=W25Q128JV,
     flash_lines=4,
-    ports=BoardPorts(
-        clock="clk12_0__io",
-        rx="uart_0__rx__io",
-        tx="uart_0__tx__io",
-        select="spi_flash_4x_0__cs__io",
-        flash_clock="spi_flash_4x_0__clk__io",
-        data="spi_flash_4x_0__dq__io",
-    ),
     loader_board="ice40_generic",
 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcompile.hw.boards.board import Board, BoardPorts
+from qcompile.hw.boards.board import Board
 from qcompile.hw.devices import UP5K
 from qcompile.hw.flash_parts import W25Q32JV_IM
 
@@ -49,14 +49,6 @@ UPDUINO_V3 = Board(
     flash="spi_flash_2x",
     flash_part=W25Q32JV_IM,
     flash_lines=2,
-    ports=BoardPorts(
-        clock="clk12_0__io",
-        rx="uart_0__rx__io",
-        tx="uart_0__tx__io",
-        select="spi_flash_2x_0__cs__io",
-        flash_clock="spi_flash_2x_0__clk__io",
-        data="spi_flash_2x_0__dq__io",
-    ),
     loader_board="ice40_generic",
     loader_cable="ft232",
 )
