@@ -1,0 +1,99 @@
+"""The configuration of one array of lines: everything that changes its netlist, validated once."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from qcompile.hw.config import ACC_WIDTHS
+
+COLUMN_CHOICES = (4, 8, 16)
+MAX_LINES = 8
+LANE_CHOICES = (1, 2, 4)
+
+DspStyle = Literal["instance", "inferred", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinesConfig:
+    """Sizes of an array of lines; docs/lines.md says what the parts do.
+
+    Attributes
+    ----------
+    lines : int
+        Groups of `rows` rows that have a read port of their own, 1..8.
+    rows : int
+        Output positions of a line, 4.
+    columns : int
+        Output channels computed at once (C), and channels in a memory word (V): 4, 8 or 16.
+    lanes : int
+        Requantization units of each line: 1, 2 or 4.
+    acc_width : int
+        Bits of an accumulator, one of 20, 24, 28, 32.
+    bank_words : int
+        Words of each bank of each of the two activation memories, a power of two.
+    weight_rows : int
+        Rows of the weight memory, each of `lines` words, a power of two.
+    adder : bool
+        Residual operands are fetched and added.
+    dsp : "instance", "inferred" or "none"
+        How pairs of multiply-accumulators are written.
+    dsp_pairs : int
+        Pairs that take a DSP; the rest are logic.
+    """
+
+    lines: int = 8
+    rows: int = 4
+    columns: int = 16
+    lanes: int = 4
+    acc_width: int = 24
+    bank_words: int = 512
+    weight_rows: int = 512
+    adder: bool = True
+    dsp: DspStyle = "inferred"
+    dsp_pairs: int = 256
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.lines <= MAX_LINES:
+            raise ValueError(f"lines must be 1 to {MAX_LINES}, not {self.lines}")
+        if self.rows != 4:
+            raise ValueError(f"rows must be 4, not {self.rows}")
+        for name, choices in (
+            ("columns", COLUMN_CHOICES),
+            ("lanes", LANE_CHOICES),
+            ("acc_width", ACC_WIDTHS),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, not {getattr(self, name)}")
+        for name in ("bank_words", "weight_rows"):
+            value = getattr(self, name)
+            if value < 16 or value & (value - 1):
+                raise ValueError(f"{name} must be a power of two of 16 or more, not {value}")
+
+    @property
+    def banks(self) -> int:
+        """Banks of an activation memory: the power of two that is `lines` or the next above."""
+        return 1 << (self.lines - 1).bit_length()
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of multiply-accumulators: two rows that share a weight."""
+        return self.lines * self.rows // 2 * self.columns
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulates in one cycle at full utilisation."""
+        return 2 * self.pairs
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a memory word and of a weight word."""
+        return 8 * self.columns
+
+    @property
+    def id(self) -> int:
+        """CRC-32 of the canonical JSON of everything that the program depends on."""
+        fields = {name: value for name, value in asdict(self).items() if not name.startswith("dsp")}
+        return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
