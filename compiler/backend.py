@@ -15,6 +15,7 @@ from qcompile.compiler import ir
 from qcompile.compiler.cycle_model import LayerCycles, predict
 from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.machine import Machine
 from qcompile.compiler.memory_sizes import Fit, fits
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program, emit_program
@@ -22,7 +23,7 @@ from qcompile.compiler.passes.fold_constants import fold_constants
 from qcompile.compiler.passes.join_tables import join_tables
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
-from qcompile.compiler.passes.lowering.cost import estimate
+from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
 from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.sink_moves import sink_moves
 from qcompile.compiler.passes.window_columns import window_columns
@@ -61,7 +62,7 @@ class Compiled:
         return sum(layer.cycles for layer in self.cycles)
 
 
-def for_accelerator(model: ir.Model) -> ir.Model:
+def for_accelerator(model: ir.Model, machine: Machine = SMALL_MACHINE) -> ir.Model:
     """The model with its inputs as the host sends them, without what need not be computed.
 
     A form of an input that no bank holds is not chosen.
@@ -71,7 +72,7 @@ def for_accelerator(model: ir.Model) -> ir.Model:
         _, channels, height, width = graph.values[conv.inputs[0]].shape
         if tensor_words(channels, height, width) > 1 << BANK_ADDRESS_BITS:
             return None
-        return estimate(convolution(graph, conv, conv.inputs[0]))
+        return machine.estimate(convolution(machine, graph, conv, conv.inputs[0]))
 
     model = window_columns(model, cycles)
     graph = join_tables(fold_constants(sink_moves(fold_constants(model.graph))))

@@ -19,21 +19,21 @@ Shape3 = tuple[int, int, int]
 class Region:
     """The part of a tensor that a layer writes, where it does not write all of it.
 
-    Pixel (y, x) of the layer's channels 4 * g .. 4 * g + 3 lies at pixel
-    (start[0] + y * steps[0], start[1] + x * steps[1]) of the tensor's channels
-    channel + channel_step * g and the three that follow.
+    Pixel (y, x) of the layer's channel word g lies at pixel
+    (start[0] + y * steps[0], start[1] + x * steps[1]) of the tensor's channel word that begins with
+    channel + channel_step * g.
 
     Attributes
     ----------
     shape : Shape3
         The whole tensor's.
     channel, channel_step : int
-        Multiples of 4.
+        Whole words; without a step the next word.
     """
 
     shape: Shape3
     channel: int = 0
-    channel_step: int = 4
+    channel_step: int | None = None
     start: tuple[int, int] = (0, 0)
     steps: tuple[int, int] = (1, 1)
 
@@ -63,12 +63,12 @@ class Layer:
         The whole input tensor, and what this layer makes.
     input_channel, input_channel_step : int
         First input channel that the weights are for, and by how many it moves on from one group of
-        four output channels to the next; multiples of 4.
+        a word's output channels to the next; whole words.
     region : Region or None
         Where the layer's part of the output tensor lies; None: it makes all of it.
     residual_channel : int
-        Channel of the residual tensor that is added to the output *tensor's* channel 0, a multiple
-        of 4; the two have the same height and width.
+        Channel of the residual tensor that is added to the output *tensor's* channel 0, the first
+        of a word; the two have the same height and width.
     weight_source : str or None
         A tensor whose words, in their order, are the weight words that the plan asks for; `weight`
         then has their shape and bounds their sums.

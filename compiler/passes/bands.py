@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Life, allocate, does_not_fit, lives_of
-from qcompile.compiler.passes.lowering.cost import estimate
+from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
 from qcompile.compiler.passes.row_bands import (
     MARK,
     Band,
@@ -78,7 +78,7 @@ def cut_bands(
             help=refusal.help,
         )
     (added, first), (most, last) = ways[0], ways[-1]
-    if most == added or most - added > STORE_GAIN * (estimate(first) or 0):
+    if most == added or most - added > STORE_GAIN * (SMALL_MACHINE.estimate(first) or 0):
         return [first]
     return [first, last]
 
@@ -163,8 +163,8 @@ class _Search:
         key = (first, stop, count)
         if key not in self.cuts:
             cut = cut_chain(chain, count, self._mark())
-            cost = estimate(cut)
-            more = None if cost is None else cost - (estimate(chain.layers) or 0)
+            cost = SMALL_MACHINE.estimate(cut)
+            more = None if cost is None else cost - (SMALL_MACHINE.estimate(chain.layers) or 0)
             self.cuts[key] = None if more is None else (more, cut)
         return self.cuts[key]
 

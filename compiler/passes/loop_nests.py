@@ -282,7 +282,7 @@ def _group_writes(layer: Layer) -> tuple[int, int]:
     first = region.start[0] * width + region.start[1]
     return (
         region.channel // WORD_CHANNELS * height * width + first,
-        region.channel_step // WORD_CHANNELS * height * width,
+        (region.channel_step or WORD_CHANNELS) // WORD_CHANNELS * height * width,
     )
 
 

@@ -12,8 +12,10 @@ from qcompile.compiler.errors import (
     VerifyError,
 )
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.machine import Machine
 from qcompile.compiler.passes.lowering.binary import binary
 from qcompile.compiler.passes.lowering.convolution import average_pool, convolution
+from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
 from qcompile.compiler.passes.lowering.fuse import fuse_lookup
 from qcompile.compiler.passes.lowering.layer import Mode, operator_of, shape3
 from qcompile.compiler.passes.lowering.max_pool import max_pool
@@ -22,12 +24,14 @@ from qcompile.compiler.passes.lowering.state import Lowering
 from qcompile.compiler.passes.lowering.wide import split_wide
 
 
-def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
+def lower(
+    graph: ir.Graph, mode: Mode = "exact", machine: Machine = SMALL_MACHINE
+) -> tuple[Layer, ...]:
     """All layers of the accelerator's graph, in execution order; `mode` is the requantization's.
 
     Raises UnsupportedError with every operation that has no layer form.
     """
-    state = Lowering(graph, mode, _uses(graph))
+    state = Lowering(graph, mode, machine, _uses(graph))
     problems: list[QcompileError] = []
     constants = {op.name for op in graph.ops if isinstance(op, ir.Constant)}
     for op in graph.ops:
@@ -39,7 +43,7 @@ def lower(graph: ir.Graph, mode: Mode = "exact") -> tuple[Layer, ...]:
     if problems:
         text = "\n".join(problem.render() for problem in problems)
         raise UnsupportedError(text, problems=problems)
-    layers = tuple(split_wide(state.layers))
+    layers = tuple(split_wide(machine, state.layers))
     _check_names(layers)
     return layers
 
@@ -72,7 +76,7 @@ def _check_operands(op: ir.Op, constants: set[str]) -> None:
 def _lower_op(state: Lowering, op: ir.Op) -> None:
     match op:
         case ir.Conv():
-            state.layers += convolution(state.graph, op, state.source(op.inputs[0]))
+            state.layers += convolution(state.machine, state.graph, op, state.source(op.inputs[0]))
         case ir.AveragePool():
             state.layers.append(average_pool(state.graph, op, state.source(op.inputs[0])))
         case ir.MaxPool():

@@ -13,7 +13,7 @@ from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.passes.allocate import allocate
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import grouped_forms
-from qcompile.compiler.passes.lowering.cost import estimate
+from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.program import FRACTION_BITS
 from sim_tests.compiler.integer_graphs import IntegerGraph
@@ -33,7 +33,7 @@ def test_every_form_of_groups_computes_what_golden_computes(
     graph = g.graph(y)
     (op,) = graph.ops
     assert isinstance(op, ir.Conv)
-    forms = grouped_forms(graph, op, x)
+    forms = grouped_forms(4, graph, op, x)
     assert len(forms) == (3 if channels == group else 2)
     for form in forms:
         check(g, graph, form)
@@ -46,9 +46,9 @@ def test_a_channel_multiplier_takes_the_cheapest_form(rng: np.random.Generator) 
     graph = g.graph(y)
     (op,) = graph.ops
     assert isinstance(op, ir.Conv)
-    costs = [estimate(form) for form in grouped_forms(graph, op, "x0")]
+    costs = [SMALL_MACHINE.estimate(form) for form in grouped_forms(4, graph, op, "x0")]
     found = lower(graph)
-    assert estimate(found) == min(cost for cost in costs if cost is not None)
+    assert SMALL_MACHINE.estimate(found) == min(cost for cost in costs if cost is not None)
     assert sum(layer.macs for layer in found) == 32 * 14 * 14 * 9
     assert [layer.inner for layer in found] == [True] * (len(found) - 1) + [False]
     assert found[-1].name == y

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 import numpy as np
@@ -23,8 +24,8 @@ from qcompile.compiler import ir
 from qcompile.compiler.add_tables import solve_add_tables
 from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.layers import Layer, Stored
+from qcompile.compiler.machine import Machine
 from qcompile.compiler.passes.lowering.affine import affine
-from qcompile.compiler.passes.lowering.cost import ROW_CYCLES, STORE_CYCLES, estimate
 from qcompile.compiler.passes.lowering.fuse import add_form, fuse_add, fuse_lookup
 from qcompile.compiler.passes.lowering.layer import copy_layer, operator_of, shape3
 from qcompile.compiler.passes.lowering.product import (
@@ -36,7 +37,6 @@ from qcompile.compiler.passes.lowering.product import (
 from qcompile.compiler.passes.lowering.select import select
 from qcompile.compiler.passes.lowering.state import Lowering
 from qcompile.compiler.passes.lowering.tabulated import Window, tables_alone, tables_and_choice
-from qcompile.hw.layouts import tensor_words
 
 MOST_RECTANGLES = 128
 """Of equal constants; each one is a layer or more."""
@@ -134,11 +134,12 @@ def _with_constant(state: Lowering, op: ir.Binary, operand: int, data: ir.Int8Ar
         fuse_lookup(state, lookup)
         return
     forms = _forms(state, op, source, functions)
-    if min(map(_cost, forms), default=inf) > tensor_words(*shape) * (STORE_CYCLES + ROW_CYCLES):
+    costs = [_cost(state.machine, form) for form in forms]
+    if min(costs, default=inf) > state.machine.sum_cycles(shape):
         forms += _sum_with_constant(state, op, source, table, codes)
     if not forms:
         raise _refusal(state, op, operand, functions)
-    _append(state, op, min(forms, key=_cost))
+    _append(state, op, min(forms, key=partial(_cost, state.machine)))
 
 
 class _Functions:
@@ -195,6 +196,7 @@ def _forms(
     state: Lowering, op: ir.Binary, source: str, functions: _Functions
 ) -> list[tuple[Layer, ...]]:
     """Rectangle by rectangle, all in one step or all in two: a tensor is written from one bank."""
+    cost = partial(_cost, state.machine)
     direct: list[Layer] | None = []
     chosen: list[Layer] = []
     if functions.rectangles is None:
@@ -205,7 +207,7 @@ def _forms(
         alone = tables_alone(state, op, source, wanted, window)
         line = None if direct is None else affine(state, op, source, wanted, window)
         ways = [form for form in (alone, (line,) if line else None) if form is not None]
-        direct = None if direct is None or not ways else [*direct, *min(ways, key=_cost)]
+        direct = None if direct is None or not ways else [*direct, *min(ways, key=cost)]
     return [tuple(form) for form in (direct, chosen) if form is not None]
 
 
@@ -225,11 +227,10 @@ def _sum_with_constant(
     return [(layer,)]
 
 
-def _cost(form: Sequence[Layer]) -> float:
+def _cost(machine: Machine, form: Sequence[Layer]) -> float:
     """Cycles of a form and of the stores of its constants; infinite where it fits no loop nest."""
-    cost = estimate(form)
-    stored = sum(tensor_words(*s.codes.shape) for layer in form for s in layer.stored)
-    return inf if cost is None else cost + stored * STORE_CYCLES
+    cost = machine.estimate(form)
+    return inf if cost is None else cost
 
 
 def _append(state: Lowering, op: ir.Op, form: tuple[Layer, ...]) -> None:

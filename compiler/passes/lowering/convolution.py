@@ -9,7 +9,7 @@ import numpy as np
 
 from qcompile.compiler import ir
 from qcompile.compiler.layers import Layer, Region, Shape3
-from qcompile.compiler.passes.lowering.cost import cheapest
+from qcompile.compiler.machine import Machine, cheapest
 from qcompile.compiler.passes.lowering.layer import (
     COPY_WEIGHT,
     copy_layer,
@@ -18,27 +18,28 @@ from qcompile.compiler.passes.lowering.layer import (
     operator_of,
     shape3,
 )
-from qcompile.hw.layouts import WORD_CHANNELS
 
 
-def convolution(graph: ir.Graph, op: ir.Conv, source: str) -> tuple[Layer, ...]:
+def convolution(machine: Machine, graph: ir.Graph, op: ir.Conv, source: str) -> tuple[Layer, ...]:
     """The layers of a convolution that reads `source`; the last one has its name."""
     in_shape, out_shape = shape3(graph, op.inputs[0]), shape3(graph, op.outputs[0])
     if op.group == in_shape[0] == out_shape[0]:
         return (_plain(op, source, (in_shape, out_shape), depthwise=True),)
     if op.group == 1:
         layer = _plain(op, source, (in_shape, out_shape), depthwise=False)
-        words = -(-in_shape[0] // WORD_CHANNELS)
+        words = -(-in_shape[0] // machine.word_channels)
         no_loop_left = layer.copies > 1 and min(words, *layer.kernel) > 1
-        return cheapest([(layer,), _widened(op, layer)]) if no_loop_left else (layer,)
-    return cheapest(grouped_forms(graph, op, source))
+        if not no_loop_left:
+            return (layer,)
+        return cheapest(machine, [(layer,), _widened(op, layer, machine.word_channels)])
+    return cheapest(machine, grouped_forms(machine.word_channels, graph, op, source))
 
 
-def grouped_forms(graph: ir.Graph, op: ir.Conv, source: str) -> list[tuple[Layer, ...]]:
-    """All ways to make layers of a convolution with groups."""
+def grouped_forms(word: int, graph: ir.Graph, op: ir.Conv, source: str) -> list[tuple[Layer, ...]]:
+    """All ways to make layers of a convolution with groups; `word` is the channels of a word."""
     shapes = shape3(graph, op.inputs[0]), shape3(graph, op.outputs[0])
     compact = _plain(op, source, shapes, depthwise=False)
-    forms = [(_whole(op, compact),), _blocks(op, compact)]
+    forms = [(_whole(op, compact),), _blocks(op, compact, word)]
     if op.weight.shape[1] == 1:
         forms.append(_repeated(op, source, shapes))
     return forms
@@ -88,10 +89,10 @@ def _whole(op: ir.Conv, compact: Layer) -> Layer:
     """One dense layer, zeros outside the groups' blocks."""
     channels = np.arange(compact.output_shape[0])
     window = compact.input_shape[0]
-    return _part(op, compact, channels, window=window, first=0, step=0)
+    return _part(op, compact, channels, window=window, first=0)
 
 
-def _blocks(op: ir.Conv, compact: Layer) -> tuple[Layer, ...]:
+def _blocks(op: ir.Conv, compact: Layer, word: int) -> tuple[Layer, ...]:
     """Dense layers that read the words of their own groups only.
 
     The smallest number of groups that fills whole words of input and of output is a block. A layer
@@ -100,46 +101,51 @@ def _blocks(op: ir.Conv, compact: Layer) -> tuple[Layer, ...]:
     """
     inputs, outputs = op.weight.shape[1], op.weight.shape[0] // op.group
     groups = lcm(
-        WORD_CHANNELS // np.gcd(inputs, WORD_CHANNELS),
-        WORD_CHANNELS // np.gcd(outputs, WORD_CHANNELS),
+        word // np.gcd(inputs, word),
+        word // np.gcd(outputs, word),
     )
     block_in, block_out = groups * inputs, groups * outputs
     blocks = -(-op.group // groups)
     total = compact.output_shape[0]
     parts = []
-    if block_out // WORD_CHANNELS > blocks:
+    if block_out // word > blocks:
         for block in range(blocks):
             channels = np.arange(block * block_out, min(total, (block + 1) * block_out))
             first = block * block_in
-            part = _part(op, compact, channels, window=block_in, first=first, step=0)
+            part = _part(op, compact, channels, window=block_in, first=first)
             region = Region(shape=compact.output_shape, channel=block * block_out)
             parts.append(replace(part, region=region))
         return _named(parts)
-    for begin in range(0, min(block_out, total), WORD_CHANNELS):
+    for begin in range(0, min(block_out, total), word):
         starts = np.arange(begin, total, block_out)
-        channels = (starts[:, np.newaxis] + np.arange(WORD_CHANNELS)).reshape(-1)
-        first = begin // outputs * inputs // WORD_CHANNELS * WORD_CHANNELS
-        end = ((begin + WORD_CHANNELS - 1) // outputs + 1) * inputs
-        part = _part(
-            op, compact, channels[channels < total], window=end - first, first=first, step=block_in
-        )
+        channels = (starts[:, np.newaxis] + np.arange(word)).reshape(-1)
+        first = begin // outputs * inputs // word * word
+        end = ((begin + word - 1) // outputs + 1) * inputs
+        used = channels[channels < total]
+        part = _part(op, compact, used, window=end - first, first=first, step=(block_in, word))
         region = Region(shape=compact.output_shape, channel=begin, channel_step=block_out)
-        parts.append(replace(part, region=region if block_out > WORD_CHANNELS else None))
+        parts.append(replace(part, region=region if block_out > word else None))
     return _named(parts)
 
 
 def _part(
-    op: ir.Conv, compact: Layer, channels: ir.Int64Array, *, window: int, first: int, step: int
+    op: ir.Conv,
+    compact: Layer,
+    channels: ir.Int64Array,
+    *,
+    window: int,
+    first: int,
+    step: tuple[int, int] = (0, 1),
 ) -> Layer:
     """A dense layer of some output channels, with zeros outside their groups.
 
-    Channel i of `channels` reads `window` input channels from first + step * (i // 4) on.
+    Channel i of `channels` reads `window` input channels from first + step[0] * (i // step[1]) on.
     """
     inputs, outputs = op.weight.shape[1], op.weight.shape[0] // op.group
     copies, _, _, *kernel = compact.weight.shape
     weight = np.zeros((copies, channels.size, window, *kernel), np.int8)
     for index, channel in enumerate(channels.tolist()):
-        begin = channel // outputs * inputs - first - index // WORD_CHANNELS * step
+        begin = channel // outputs * inputs - first - index // step[1] * step[0]
         weight[:, index, begin : begin + inputs] = compact.weight[:, channel]
     height, width = compact.output_shape[1:]
     return replace(
@@ -150,7 +156,7 @@ def _part(
         mantissa=compact.mantissa[channels],
         shift=compact.shift[channels],
         input_channel=first,
-        input_channel_step=step,
+        input_channel_step=step[0],
         macs=compact.macs // compact.output_shape[0] * channels.size,
     )
 
@@ -164,10 +170,10 @@ def _named(parts: list[Layer]) -> tuple[Layer, ...]:
     return (*inner, parts[-1])
 
 
-def _widened(op: ir.Conv, layer: Layer) -> tuple[Layer, ...]:
+def _widened(op: ir.Conv, layer: Layer, word: int) -> tuple[Layer, ...]:
     """The parts of nine-bit weights for copies of the channels, where no loop walks them."""
     channels, height, width = layer.input_shape
-    padding = -channels % WORD_CHANNELS
+    padding = -channels % word
     wide = (layer.copies * (channels + padding), height, width)
     name = f"{op.name}:wide"
     copies = []

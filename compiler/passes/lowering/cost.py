@@ -1,13 +1,16 @@
-"""What layers cost, for the choice between forms of one operation."""
+"""What layers cost on the small array of iCE40, for the choice between forms of one operation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.layers import Layer
+from qcompile.compiler.layers import Layer, Shape3
 from qcompile.compiler.passes.tile import plan_layer
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.layouts import WORD_CHANNELS, tensor_words
+from qcompile.hw.program import COUNT_BITS
 
 WEIGHT_CYCLES = 8
 """Of one weight word in the program stream."""
@@ -23,25 +26,38 @@ ROW_CYCLES = 24
 """Of a written word with a residual operand; the cycle model has them exactly."""
 
 
-def estimate(layers: Sequence[Layer]) -> int | None:
-    """Cycles of all layers, roughly; None where one fits no loop nest."""
-    config = AcceleratorConfig()
-    total = 0
-    for layer in layers:
-        try:
-            plan = plan_layer(layer, config)
-        except CapacityError:
-            return None
-        words = plan.weights.shape[1] * (1 if plan.shared_weights else plan.groups)
-        total += max(plan.cycles_estimate, words * WEIGHT_CYCLES) + LAYER_CYCLES
-        total += CODES_CYCLES if layer.table is not None else 0
-        if layer.residual is not None:
-            total += TABLE_CYCLES + plan.rows_written * plan.groups * ROW_CYCLES
-    return total
+@dataclass(frozen=True, slots=True)
+class SmallMachine:
+    """The array of 4 x 4 with its program in flash: a `Machine`."""
+
+    word_channels: int = WORD_CHANNELS
+    most_groups: int = 1 << COUNT_BITS[6]
+    makes_weights: bool = True
+
+    def words(self, shape: Shape3) -> int:
+        """Memory words of a tensor."""
+        return tensor_words(*shape)
+
+    def estimate(self, layers: Sequence[Layer]) -> int | None:
+        """Cycles of all layers, roughly; None where one fits no loop nest."""
+        config = AcceleratorConfig()
+        total = 0
+        for layer in layers:
+            try:
+                plan = plan_layer(layer, config)
+            except CapacityError:
+                return None
+            words = plan.weights.shape[1] * (1 if plan.shared_weights else plan.groups)
+            total += max(plan.cycles_estimate, words * WEIGHT_CYCLES) + LAYER_CYCLES
+            total += CODES_CYCLES if layer.table is not None else 0
+            if layer.residual is not None:
+                total += TABLE_CYCLES + plan.rows_written * plan.groups * ROW_CYCLES
+            total += sum(tensor_words(*s.codes.shape) for s in layer.stored) * STORE_CYCLES
+        return total
+
+    def sum_cycles(self, shape: Shape3) -> int:
+        """Cycles that a stored constant of a shape costs as a residual operand."""
+        return tensor_words(*shape) * (STORE_CYCLES + ROW_CYCLES)
 
 
-def cheapest(forms: Sequence[tuple[Layer, ...]]) -> tuple[Layer, ...]:
-    """The form with the smallest estimate; the first one where none fits."""
-    costs = [estimate(form) for form in forms]
-    known = [cost for cost in costs if cost is not None]
-    return forms[costs.index(min(known))] if known else forms[0]
+SMALL_MACHINE = SmallMachine()

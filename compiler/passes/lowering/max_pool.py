@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from qcompile.compiler import ir
 from qcompile.compiler.add_tables import AddTables, sum_tables
 from qcompile.compiler.layers import Layer, Shape3
-from qcompile.compiler.passes.lowering.cost import cheapest
+from qcompile.compiler.machine import cheapest
 from qcompile.compiler.passes.lowering.layer import copy_layer, shape3
 from qcompile.compiler.passes.lowering.state import Lowering
 
@@ -41,7 +41,8 @@ def max_pool(state: Lowering, op: ir.MaxPool) -> None:
     shape, out = shape3(state.graph, op.inputs[0]), shape3(state.graph, op.outputs[0])
     rows, columns = (_along(op, axis, shape, out) for axis in (0, 1))
     plans = [[*rows, *columns], [*columns, *rows], [_joint(op, out)]]
-    state.layers += cheapest([_layers(state, op, source, shape, plan) for plan in plans])
+    forms = [_layers(state, op, source, shape, plan) for plan in plans]
+    state.layers += cheapest(state.machine, forms)
 
 
 def _joint(op: ir.MaxPool, out: Shape3) -> _Stage:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qcompile.hw.layouts import WORD_CHANNELS
-
 Pair = tuple[int, int]
 
 
@@ -27,10 +25,12 @@ class Tap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Pixels (start + i * step) of channels from `channel`, a multiple of 4, on.
+    """Pixels (start + i * step) of channels from `channel`, the first of a word, on.
 
     Attributes
     ----------
+    word : int
+        Channels of a memory word.
     taps : Tap or None for each channel; None is the fill
     start, steps, size : pairs of int
         Of the output's lattice along height and width.
@@ -39,6 +39,7 @@ class Piece:
         A pixel beyond the source is the fill.
     """
 
+    word: int
     channel: int
     taps: tuple[Tap | None, ...]
     start: Pair
@@ -64,5 +65,5 @@ class Piece:
             and tap.channel == first.channel + lane
             for lane, tap in enumerate(self.taps)
         ]
-        aligned = first.channel % WORD_CHANNELS == 0
+        aligned = first.channel % self.word == 0
         return first.channel - self.channel if all(alike) and aligned else None

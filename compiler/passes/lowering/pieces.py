@@ -15,7 +15,6 @@ import numpy.typing as npt
 from qcompile.compiler.ir import Int32Array, Int64Array
 from qcompile.compiler.layers import Shape3
 from qcompile.compiler.passes.lowering.piece import Pair, Piece, Tap
-from qcompile.hw.layouts import WORD_CHANNELS
 
 MAX_PIECES = 128
 MAX_STEP = 8
@@ -27,9 +26,12 @@ BEYOND = -2
 """Index of the lanes behind the last channel: anything will do."""
 
 
-def cut(index: Int32Array, sources: Sequence[Shape3]) -> tuple[Piece, ...] | None:
-    """Pieces of a Select with `index` [channels, height, width]; None where they are too many."""
-    cutter = _Cutter(index, sources)
+def cut(index: Int32Array, sources: Sequence[Shape3], word: int) -> tuple[Piece, ...] | None:
+    """Pieces of a Select with `index` [channels, height, width]; None where they are too many.
+
+    `word` is the number of channels in a memory word.
+    """
+    cutter = _Cutter(index, sources, word)
     pieces: list[Piece] = []
     for piece in cutter.pieces():
         pieces.append(piece)
@@ -39,16 +41,17 @@ def cut(index: Int32Array, sources: Sequence[Shape3]) -> tuple[Piece, ...] | Non
 
 
 class _Cutter:
-    def __init__(self, index: Int32Array, sources: Sequence[Shape3]) -> None:
+    def __init__(self, index: Int32Array, sources: Sequence[Shape3], word: int) -> None:
+        self.word = word
         channels, height, width = index.shape
-        groups = -(-channels // WORD_CHANNELS)
-        lanes = np.full((groups * WORD_CHANNELS, height, width), BEYOND, np.int64)
+        groups = -(-channels // word)
+        lanes = np.full((groups * word, height, width), BEYOND, np.int64)
         lanes[:channels] = index
         self.channels = channels
         self.shapes = sources
         ends = np.cumsum([0, *(c * h * w for c, h, w in sources)])
         self.begins = ends[:-1]
-        self.index = lanes.reshape(groups, WORD_CHANNELS, height, width)
+        self.index = lanes.reshape(groups, word, height, width)
         self.left = np.ones((groups, height, width), dtype=bool)
 
     def pieces(self) -> Iterator[Piece]:
@@ -89,7 +92,8 @@ class _Cutter:
         taps = [self._tap(int(n), back) for n in self.index[group, :, row, column] if n != BEYOND]
         return self._more_groups(
             Piece(
-                channel=group * WORD_CHANNELS,
+                word=self.word,
+                channel=group * self.word,
                 taps=tuple(taps),
                 start=(down.start, across.start),
                 steps=(down.step, across.step),
@@ -129,7 +133,7 @@ class _Cutter:
         """Steps in the source that the next lattice point may stand for."""
         strides = {1}  # where the next point is fill, or there is none
         if following[axis] < self.index.shape[2 + axis]:
-            for lane in range(WORD_CHANNELS):
+            for lane in range(self.word):
                 now = self._tap(int(self.index[group, lane, pixel[0], pixel[1]]))
                 then = self._tap(int(self.index[group, lane, following[0], following[1]]))
                 if now and then:
@@ -149,13 +153,13 @@ class _Cutter:
 
     def _more_groups(self, piece: Piece) -> Piece:
         """The piece with the groups of channels behind that one layer can copy with it."""
-        first = piece.channel // WORD_CHANNELS
+        first = piece.channel // self.word
         for group in range(first + 1, self.index.shape[0]):
             taps = self._taps_of(group, piece)
             if taps is None:
                 break
             more = replace(piece, taps=(*piece.taps, *taps))
-            alone = replace(piece, channel=group * WORD_CHANNELS, taps=taps)
+            alone = replace(piece, channel=group * self.word, taps=taps)
             if (
                 len(more.sources) != 1
                 or not alone.sources
@@ -164,7 +168,7 @@ class _Cutter:
             ):
                 break
             piece = more
-        groups = -(-len(piece.taps) // WORD_CHANNELS)
+        groups = -(-len(piece.taps) // self.word)
         rows, columns = (_positions(piece, axis) for axis in (0, 1))
         self.left[first : first + groups, rows[:, np.newaxis], columns] = False
         return piece
@@ -198,9 +202,10 @@ class _Cutter:
         box = self.left[:, row : row + height, column : column + width]
         groups = _run(np.asarray(box.all(axis=(1, 2))), group)[1] - group
         box[group : group + groups] = False
-        channels = min(groups * WORD_CHANNELS, self.channels - group * WORD_CHANNELS)
+        channels = min(groups * self.word, self.channels - group * self.word)
         return Piece(
-            channel=group * WORD_CHANNELS,
+            word=self.word,
+            channel=group * self.word,
             taps=(None,) * channels,
             start=(row, column),
             steps=(1, 1),

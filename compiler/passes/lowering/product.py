@@ -29,7 +29,6 @@ from qcompile.compiler.passes.lowering.layer import (
 )
 from qcompile.compiler.passes.lowering.layer import shape3 as shape_of
 from qcompile.compiler.passes.lowering.state import Lowering
-from qcompile.hw.layouts import WORD_CHANNELS
 from qcompile.hw.program import ADD_FRACTION, COORDINATE_BITS
 
 CODES = np.arange(-128, 128)
@@ -155,9 +154,10 @@ class _Steps:
 def as_weights(
     state: Lowering, op: ir.Binary, product: Product, sources: tuple[str, str]
 ) -> tuple[Layer, ...] | None:
-    """Layers whose second operand has one pixel; None where the counters are too short."""
+    """Layers whose second operand has one pixel; None where the counters are too short
+    or no layer can write weights."""
     shape = shape_of(state.graph, op.name)
-    if 2 * shape[1] >= 1 << COORDINATE_BITS:
+    if not state.machine.makes_weights or 2 * shape[1] >= 1 << COORDINATE_BITS:
         return None
     zero_a, zero_b = product.zero_points
     signs = (1, -1) if zero_a else (1,)
@@ -215,13 +215,14 @@ def by_nibbles(
 ) -> tuple[Layer, ...]:
     """Layers of two operands of the output's shape that lie in one bank."""
     shape = shape_of(state.graph, op.name)
-    groups = -(-shape[0] // WORD_CHANNELS)
+    word = state.machine.word_channels
+    groups = -(-shape[0] // word)
     taken = _slots(product)
     most = max(1, MOST_WORDS // (len(taken) * shape[1] * shape[2]))
     layers: list[Layer] = []
     for first in range(0, groups, most):
         count = min(most, groups - first)
-        channels = range(first * WORD_CHANNELS, min(shape[0], (first + count) * WORD_CHANNELS))
+        channels = range(first * word, min(shape[0], (first + count) * word))
         layers += _round(state, op, product, sources, channels, shape, first)
     return tuple(layers)
 
@@ -244,14 +245,15 @@ def _round(
     number: int,
 ) -> list[Layer]:
     """Some channels: copies of the operands, nibbles in place of four of them, and the sum."""
+    word = state.machine.word_channels
     slots = _slots(product)
-    step = len(slots) * WORD_CHANNELS
-    groups = -(-len(channels) // WORD_CHANNELS)
+    step = len(slots) * word
+    groups = -(-len(channels) // word)
     tensor, whole = f"{op.name}:nibbles{number}", (step * groups, *shape[1:])
 
     def copy(source: str, slot: int) -> Layer:
         layer = copy_layer(op, state.mode, source, (shape, (len(channels), *shape[1:])))
-        region = Region(shape=whole, channel=slot * WORD_CHANNELS, channel_step=step)
+        region = Region(shape=whole, channel=slot * word, channel_step=step)
         return replace(layer, output=tensor, input_channel=channels.start, region=region)
 
     layers = [copy(sources[0 if name == "a" else 1], slot) for slot, (name, _) in enumerate(slots)]
@@ -267,7 +269,7 @@ def _round(
     weight = np.zeros((len(channels), step, 1, 1), np.int16)
     lanes = np.arange(len(channels))
     for slot, (_, factor) in enumerate(slots):
-        weight[lanes, slot * WORD_CHANNELS + lanes % WORD_CHANNELS] = factor
+        weight[lanes, slot * word + lanes % word] = factor
     sum_ = make_layer(
         op,
         operator=operator_of(op),

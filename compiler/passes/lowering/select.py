@@ -22,14 +22,13 @@ from qcompile.compiler.passes.lowering.piece import Piece, Tap
 from qcompile.compiler.passes.lowering.pieces import MAX_PIECES, cut
 from qcompile.compiler.passes.lowering.place import place_parts
 from qcompile.compiler.passes.lowering.state import Lowering
-from qcompile.hw.layouts import WORD_CHANNELS, tensor_words
 
 
 def select(state: Lowering, op: ir.Select) -> None:
     """The layers of a Select; the last one has its name. UnsupportedError where there are none."""
     shapes = [shape3(state.graph, name) for name in op.inputs]
     out = shape3(state.graph, op.outputs[0])
-    pieces = cut(op.index.reshape(out), shapes)
+    pieces = cut(op.index.reshape(out), shapes, state.machine.word_channels)
     if pieces is None:
         raise UnsupportedError(
             f"'{op.name}': this {operator_of(op)} is more than {MAX_PIECES} copies of parts",
@@ -52,6 +51,7 @@ class _Copier:
 
     def __init__(self, state: Lowering, op: ir.Select, shapes: list[Shape3], out: Shape3) -> None:
         self.state = state
+        self.word = state.machine.word_channels
         self.op = op
         self.out = out
         self.shapes = shapes
@@ -60,7 +60,7 @@ class _Copier:
         self.constants = {c.name: c.data for c in state.graph.ops if isinstance(c, ir.Constant)}
         words = [0, 0]
         for source, shape in {s: shapes[i] for i, s in enumerate(self.sources)}.items():
-            words[state.bank(source)] += tensor_words(*shape)
+            words[state.bank(source)] += state.machine.words(shape)
         self.bank = int(words[1] > words[0])
 
     def copy(self, piece: Piece) -> None:
@@ -100,7 +100,7 @@ class _Copier:
     def _lanes(self, piece: Piece, source: int, residual: str | None) -> str:
         """A tensor of one channel group that holds one source's lanes, and those of `residual`."""
         layer = self._layer(piece, source, self.sources[source], 0)
-        shape = (WORD_CHANNELS, *self.out[1:])
+        shape = (self.word, *self.out[1:])
         name = f"{self.op.name}:lanes{len(self.layers)}"
         region = Region(shape=shape, start=piece.start, steps=piece.steps)
         self._add(replace(layer, region=region), name, residual)
@@ -135,13 +135,13 @@ class _Copier:
                 pad_code=self.op.fill,
             )
             return replace(layer, input_channel=piece.channel + piece.shift)
-        first, step, depth = _window(mine)
+        first, step, depth = _window(mine, self.word)
         weight = np.zeros((len(mine), depth, *_spans(mine)), np.int16)
         bias = np.zeros(len(mine), np.int64)
         top, left = _pads(mine)
         for lane, (tap, any_tap) in enumerate(zip(mine, piece.taps, strict=True)):
             if tap:
-                channel = tap.channel - first - lane // WORD_CHANNELS * step
+                channel = tap.channel - first - lane // self.word * step
                 weight[lane, channel, tap.row + top, tap.column + left] = COPY_WEIGHT
             elif any_tap is None:
                 bias[lane] = COPY_WEIGHT * fill
@@ -180,23 +180,23 @@ def _spans(taps: list[Tap | None]) -> tuple[int, int]:
     return max(tap.row for tap in real) + top + 1, max(tap.column for tap in real) + left + 1
 
 
-def _window(taps: list[Tap | None]) -> tuple[int, int, int]:
+def _window(taps: list[Tap | None], word: int) -> tuple[int, int, int]:
     """First channel, step for each group, and channels of the narrowest window with all taps."""
     groups = [
-        [tap.channel for tap in taps[begin : begin + WORD_CHANNELS] if tap]
-        for begin in range(0, len(taps), WORD_CHANNELS)
+        [tap.channel for tap in taps[begin : begin + word] if tap]
+        for begin in range(0, len(taps), word)
     ]
     used = [(number, channels) for number, channels in enumerate(groups) if channels]
     if not used:
-        return 0, 0, WORD_CHANNELS
+        return 0, 0, word
     windows = []
-    begins = [(number, min(channels) // WORD_CHANNELS) for number, channels in used]
+    begins = [(number, min(channels) // word) for number, channels in used]
     (number, begin), (last, end) = begins[0], begins[-1]
     steps = {0, (end - begin) // (last - number) if last > number else 0}
     for step in steps:
         first = min(begin - step * number for number, begin in begins)
-        depth = max(max(c) // WORD_CHANNELS - first - step * number for number, c in used) + 1
+        depth = max(max(c) // word - first - step * number for number, c in used) + 1
         if first >= 0:
             windows.append((depth, first, step))
     depth, first, step = min(windows)
-    return first * WORD_CHANNELS, step * WORD_CHANNELS, depth * WORD_CHANNELS
+    return first * word, step * word, depth * word

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from qcompile.compiler import ir
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.machine import Machine
 from qcompile.compiler.passes.lowering.layer import Mode
 
 
@@ -16,6 +17,7 @@ class Lowering:
 
     graph: ir.Graph
     mode: Mode
+    machine: Machine
     uses: Counter[str]
     layers: list[Layer] = field(default_factory=list)
     alias: dict[str, str] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Any function of a code for each channel: copies with a table, and a layer that picks lanes.
 
-A table serves the four channels of a word, so a word with several functions is copied once for
+A table serves all channels of a word, so a word with several functions is copied once for
 each of them. The copies of a word stand behind one another in a tensor of their own, from which a
 dense layer takes each channel out of the copy that has its function.
 """
@@ -22,7 +22,6 @@ from qcompile.compiler.passes.lowering.layer import (
     shape3,
 )
 from qcompile.compiler.passes.lowering.state import Lowering
-from qcompile.hw.layouts import WORD_CHANNELS
 
 MOST_WORDS = 4096
 """Of the tensor of copies, a quarter of a bank; more channel groups are done in several rounds."""
@@ -45,10 +44,11 @@ def tables_alone(
     state: Lowering, op: ir.Op, name: str, functions: ir.Int8Array, window: Window
 ) -> tuple[Layer, ...] | None:
     """Copies with tables, where the channels of every word have one function [channels, 256]."""
-    slots = [_distinct(functions[begin : begin + WORD_CHANNELS]) for begin in _begins(functions)]
+    word = state.machine.word_channels
+    slots = [_distinct(functions[at : at + word]) for at in range(0, len(functions), word)]
     if any(len(group) > 1 for group in slots):
         return None
-    target = _Target(op.outputs[0], shape3(state.graph, op.name), window.start, 0, WORD_CHANNELS)
+    target = _Target(op.outputs[0], shape3(state.graph, op.name), window.start, 0, word)
     return tuple(_copies(state, op, name, [group[0] for group in slots], window, 0, target))
 
 
@@ -56,21 +56,22 @@ def tables_and_choice(
     state: Lowering, op: ir.Op, name: str, functions: ir.Int8Array, window: Window
 ) -> tuple[Layer, ...]:
     """Copies with tables, then a dense layer; for any functions [channels, 256]."""
-    begins = _begins(functions)
-    slots = [_distinct(functions[begin : begin + WORD_CHANNELS]) for begin in begins]
+    word = state.machine.word_channels
+    begins = range(0, len(functions), word)
+    slots = [_distinct(functions[begin : begin + word]) for begin in begins]
     most = max(len(group) for group in slots)
     groups = max(1, MOST_WORDS // (most * window.size[0] * window.size[1]))
     layers: list[Layer] = []
     for first in range(0, len(begins), groups):
         part = slots[first : first + groups]
-        shape = (most * WORD_CHANNELS * len(part), *window.size)
+        shape = (most * word * len(part), *window.size)
         tensor = f"{op.name}:tables{window.start[0]}.{window.start[1]}.{first}"
         for slot in range(most):
-            target = _Target(tensor, shape, (0, 0), slot * WORD_CHANNELS, most * WORD_CHANNELS)
+            target = _Target(tensor, shape, (0, 0), slot * word, most * word)
             chosen = [group[min(slot, len(group) - 1)] for group in part]
             layers += _copies(state, op, name, chosen, window, begins[first], target)
-        channels = slice(begins[first], begins[first] + len(part) * WORD_CHANNELS)
-        taken = _slots_of(functions[channels], part)
+        channels = slice(begins[first], begins[first] + len(part) * word)
+        taken = _slots_of(functions[channels], part, word)
         choice = _choice(state, op, tensor, shape, taken)
         region = Region(
             shape=shape3(state.graph, op.name), channel=channels.start, start=window.start
@@ -90,20 +91,15 @@ class _Target:
     step: int
 
 
-def _begins(functions: ir.Int8Array) -> range:
-    """First channels of all words."""
-    return range(0, len(functions), WORD_CHANNELS)
-
-
 def _distinct(functions: ir.Int8Array) -> list[ir.Int8Array]:
     """The functions of a word, each one once, in the order of their channels."""
     return list({function.tobytes(): function for function in functions}.values())
 
 
-def _slots_of(functions: ir.Int8Array, part: list[list[ir.Int8Array]]) -> list[int]:
+def _slots_of(functions: ir.Int8Array, part: list[list[ir.Int8Array]], word: int) -> list[int]:
     """The copy that has each channel's function."""
     return [
-        [other.tobytes() for other in part[channel // WORD_CHANNELS]].index(function.tobytes())
+        [other.tobytes() for other in part[channel // word]].index(function.tobytes())
         for channel, function in enumerate(functions)
     ]
 
@@ -119,14 +115,15 @@ def _copies(
 ) -> list[Layer]:
     """Channel groups from `channel` on, each with its table; a layer for each run of one table."""
     shape = shape3(state.graph, op.name)
+    word = state.machine.word_channels
     layers: list[Layer] = []
     begin = 0
     while begin < len(tables):
         end = begin + 1
         while end < len(tables) and np.array_equal(tables[end], tables[begin]):
             end += 1
-        first = channel + begin * WORD_CHANNELS
-        channels = min((end - begin) * WORD_CHANNELS, shape[0] - first)
+        first = channel + begin * word
+        channels = min((end - begin) * word, shape[0] - first)
         copy = copy_layer(
             op,
             state.mode,
@@ -155,10 +152,11 @@ def _copies(
 
 def _choice(state: Lowering, op: ir.Op, tensor: str, shape: Shape3, taken: list[int]) -> Layer:
     """Each channel from the copy of its word that `taken` says."""
-    depth = shape[0] // -(-len(taken) // WORD_CHANNELS)
+    word = state.machine.word_channels
+    depth = shape[0] // -(-len(taken) // word)
     channels = np.arange(len(taken))
     weight = np.zeros((len(taken), depth, 1, 1), np.int16)
-    weight[channels, np.array(taken) * WORD_CHANNELS + channels % WORD_CHANNELS] = COPY_WEIGHT
+    weight[channels, np.array(taken) * word + channels % word] = COPY_WEIGHT
     layer = make_layer(
         op,
         operator=operator_of(op),

@@ -6,23 +6,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qcompile.compiler.layers import Layer, Region
-from qcompile.hw.layouts import WORD_CHANNELS
-from qcompile.hw.program import COUNT_BITS
-
-MOST_CHANNELS = WORD_CHANNELS << COUNT_BITS[6]
-"""Output channels of one layer: its counter of channel groups."""
+from qcompile.compiler.machine import Machine
 
 
-def split_wide(layers: list[Layer]) -> Iterator[Layer]:
+def split_wide(machine: Machine, layers: list[Layer]) -> Iterator[Layer]:
     """The layers in their order, wide ones in parts; the last part has the layer's name."""
+    most = machine.word_channels * machine.most_groups
     for layer in layers:
         channels = layer.output_shape[0]
-        if channels <= MOST_CHANNELS or layer.region is not None:
+        if channels <= most or layer.region is not None:
             yield layer
             continue
-        begins = range(0, channels, MOST_CHANNELS)
+        begins = range(0, channels, most)
         for part, begin in enumerate(begins):
-            made = _part(layer, begin, min(begin + MOST_CHANNELS, channels))
+            made = _part(layer, begin, min(begin + most, channels))
             if part < len(begins) - 1:
                 made = replace(made, name=f"{layer.name}:channels{part}", inner=True)
             yield made

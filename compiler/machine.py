@@ -1,0 +1,50 @@
+"""What the lowering of a graph must know of the machine that will run its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from qcompile.compiler.layers import Layer, Shape3
+
+
+class Machine(Protocol):
+    """A kind of array, of one size.
+
+    Attributes
+    ----------
+    word_channels : int
+        Channels (bytes) of a memory word, V; output channels that are computed at once.
+    most_groups : int
+        Groups of V output channels that one layer can count.
+    makes_weights : bool
+        Whether a layer can write the weights of a later one.
+    """
+
+    @property
+    def word_channels(self) -> int: ...
+
+    @property
+    def most_groups(self) -> int: ...
+
+    @property
+    def makes_weights(self) -> bool: ...
+
+    def words(self, shape: Shape3) -> int:
+        """Memory words of a tensor."""
+        ...
+
+    def estimate(self, layers: Sequence[Layer]) -> int | None:
+        """Cycles of layers, roughly; None where one fits no loop nest."""
+        ...
+
+    def sum_cycles(self, shape: Shape3) -> int:
+        """Cycles that a stored constant of a shape costs as a residual operand."""
+        ...
+
+
+def cheapest(machine: Machine, forms: Sequence[tuple[Layer, ...]]) -> tuple[Layer, ...]:
+    """The form with the smallest estimate; the first one where none fits."""
+    costs = [machine.estimate(form) for form in forms]
+    known = [cost for cost in costs if cost is not None]
+    return forms[costs.index(min(known))] if known else forms[0]
