@@ -19,20 +19,20 @@ from sim_tests.compiler.integer_graphs import IntegerGraph
 from sim_tests.compiler.walker import UNWRITTEN, walk
 
 
-def convolve(layer: Layer, codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+def convolve(layer: Layer, codes: npt.NDArray[np.int8], word: int = 4) -> npt.NDArray[np.int64]:
     """The layer's sums by definition: one output at a time, padding with the pad code."""
     weight = layer.weight.astype(np.int64).sum(axis=0)
     depth = weight.shape[1]
     _, height, width = layer.input_shape
     # Weights of channels behind the last one are zero.
-    lanes = np.zeros((codes.shape[0] + 3 + depth, height, width), np.int64)
+    lanes = np.zeros((codes.shape[0] + word + depth, height, width), np.int64)
     lanes[: codes.shape[0]] = codes
     sums = np.zeros(layer.output_shape, np.int64)
     for channel, y, x in np.ndindex(layer.output_shape):
         rows = y * layer.strides[0] + layer.dilations[0] * np.arange(layer.kernel[0])
         columns = x * layer.strides[1] + layer.dilations[1] * np.arange(layer.kernel[1])
         rows, columns = rows[:, None] - layer.pads[0], columns[None, :] - layer.pads[1]
-        first = layer.input_channel + channel // 4 * layer.input_channel_step
+        first = layer.input_channel + channel // word * layer.input_channel_step
         reads = slice(first, first + depth)
         if layer.kind == "depthwise":
             reads = slice(layer.input_channel + channel, layer.input_channel + channel + 1)
@@ -42,12 +42,13 @@ def convolve(layer: Layer, codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]
     return sums
 
 
-def places(layer: Layer) -> dict[tuple[int, ...], tuple[int, ...]]:
+def places(layer: Layer, word: int = 4) -> dict[tuple[int, ...], tuple[int, ...]]:
     """For each element that the layer makes its place in the output tensor."""
     region = layer.region or Region(shape=layer.output_shape)
+    step = region.channel_step or word
     return {
         (channel, y, x): (
-            region.channel + channel // 4 * region.channel_step + channel % 4,
+            region.channel + channel // word * step + channel % word,
             region.start[0] + y * region.steps[0],
             region.start[1] + x * region.steps[1],
         )
@@ -55,9 +56,11 @@ def places(layer: Layer) -> dict[tuple[int, ...], tuple[int, ...]]:
     }
 
 
-def written(layer: Layer, values: npt.NDArray[Any], tensor: npt.NDArray[Any]) -> None:
+def written(
+    layer: Layer, values: npt.NDArray[Any], tensor: npt.NDArray[Any], word: int = 4
+) -> None:
     """Puts what the layer makes into its output tensor."""
-    for element, place in places(layer).items():
+    for element, place in places(layer, word).items():
         tensor[place] = values[element]
 
 

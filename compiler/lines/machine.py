@@ -1,0 +1,76 @@
+"""What layers cost on an array of lines, and the plan of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qcompile.compiler.layers import Layer, Shape3
+from qcompile.compiler.lines.nests import candidates, words
+from qcompile.compiler.lines.plan import LinePlan
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.program import COUNT_BITS
+
+LAYER_CYCLES = 60
+"""From the end of a layer to the next one's first product, and through the lanes."""
+TABLE_CYCLES = 257
+"""One table of the residual adder in the program stream of 64 bits."""
+CODES_CYCLES = 33
+"""A table of codes in the program stream."""
+
+
+def best_plan(layer: Layer, config: LinesConfig) -> LinePlan | None:
+    """The plan with the fewest cycles, then the fewest weight words; None: no loop nest fits."""
+    plans = [plan for plan in candidates(layer, config) if _is_countable(plan)]
+    return min(
+        plans,
+        key=lambda plan: (plan.cycles_estimate(config), plan.weight_words),
+        default=None,
+    )
+
+
+def _is_countable(plan: LinePlan) -> bool:
+    return all(count <= 1 << bits for count, bits in zip(plan.counts, COUNT_BITS, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class LinesMachine:
+    """An array of lines with its weights in block RAM: a `Machine`."""
+
+    config: LinesConfig
+
+    @property
+    def word_channels(self) -> int:
+        """Channels of a memory word."""
+        return self.config.columns
+
+    @property
+    def most_groups(self) -> int:
+        """Groups of output channels that a layer counts."""
+        return 1 << COUNT_BITS[6]
+
+    @property
+    def makes_weights(self) -> bool:
+        """Weights stand in a memory that layers do not write."""
+        return False
+
+    def words(self, shape: Shape3) -> int:
+        """Memory words of a tensor."""
+        return words(shape, self.config.columns)
+
+    def estimate(self, layers: Sequence[Layer]) -> int | None:
+        """Cycles of all layers, roughly; None where one fits no loop nest."""
+        total = 0
+        for layer in layers:
+            plan = best_plan(layer, self.config)
+            if plan is None:
+                return None
+            total += plan.cycles_estimate(self.config) + LAYER_CYCLES
+            total += CODES_CYCLES if layer.table is not None else 0
+            total += 2 * TABLE_CYCLES if layer.residual is not None else 0
+        return total
+
+    def sum_cycles(self, shape: Shape3) -> int:
+        """Cycles that a stored constant of a shape costs as a residual operand: it is initialised
+        with the memory, so that only the tables count."""
+        return 2 * TABLE_CYCLES
