@@ -62,7 +62,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _digest(*texts: str) -> str:
+def digest(*texts: str) -> str:
+    """A short name for texts."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
 
@@ -80,7 +81,7 @@ def with_random_memories(text: str) -> str:
 
 def to_verilog(component: wiring.Component[Any], name: str = "dut") -> str:
     """The component as Verilog."""
-    key = _digest(rtlil.convert(component, name=name, emit_src=False))
+    key = digest(rtlil.convert(component, name=name, emit_src=False))
     path = CACHE / f"{key}.v"
     with locked(CACHE / key):
         if not path.exists():
@@ -113,7 +114,7 @@ def _share_runtime(source: Path, target: Path) -> None:
 
 def build(text: str, top: str, *, sources: Sequence[Path] = ()) -> Simulation:
     """Compile Verilog text and further source files; cached by their contents."""
-    key = _digest(text, top, *BUILD_ARGS, *(source.read_text() for source in sources))
+    key = digest(text, top, *BUILD_ARGS, *(source.read_text() for source in sources))
     folder = CACHE / key
     done = folder / "done"
     with locked(folder):
@@ -226,16 +227,19 @@ def run_vectors(
     *,
     seed: int,
     sources: Sequence[Path] = (),
+    netlist: str | None = None,
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Drive every input port with an array, one element a cycle; return the outputs' arrays.
 
     Element t of an output is what stands at the port at the end of cycle t, with the inputs of
-    element t applied; two cycles of reset come before. Ports are at most 62 bits wide.
+    element t applied; two cycles of reset come before. Ports are at most 62 bits wide. `netlist` is
+    Verilog of a module `dut` that takes the place of the component's own.
     """
     ports = _ports(component)
     names = [name for name, (_, _, is_input) in ports.items() if is_input]
     assert set(names) == set(inputs), f"inputs must be {names}, not {sorted(inputs)}"
-    text = with_random_memories(to_verilog(component)) + _harness(ports)
+    dut = with_random_memories(to_verilog(component)) if netlist is None else netlist
+    text = dut + _harness(ports)
     simulation = build(text, "harness", sources=sources)
     masked = [np.asarray(inputs[name], np.int64) & ((1 << ports[name][0]) - 1) for name in names]
     rows = zip(*(column.tolist() for column in masked), strict=True)

