@@ -15,12 +15,11 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.crc import SerialCrc32
-from qcompile.hw.layouts import ADDRESS_BITS
+from qcompile.hw.link_ports import MemoryShape, link_info, link_ports
 from qcompile.hw.uart import UartReceiver, UartTransmitter, clocks_per_bit
 from qcompile.runtime import protocol
 from qcompile.runtime.protocol import Command, State, Status
 
-FLASH_ADDRESS_BITS = 24
 TIMER_LOW_BITS = 16
 """Bits of the frame timer that its end does not look at: it ends up to 3 ms late."""
 PAYLOAD_BYTES = {
@@ -58,23 +57,9 @@ class HostLink(wiring.Component):
     ----------
     rx : 1, in; tx : 1, out
         The serial line; `rx` already synchronized.
-    host_valid, host_write, host_address, host_write_data : 1, 1, 15, 32, out; host_ready : 1, in
-        Access to memory, taken when `host_ready` is 1.
-    host_data : 32, in; host_data_valid : 1, in
-        A read's word, any cycle after its access was taken.
-    start, resume, abort : 1, out
-        Pulses. `stop_after : 16, out` is right at start and resume and while running.
-    state : 3, in; error : 8, in; layers_done : 16, in; cycles : 32, in
-        Of the accelerator, for STATUS and WAIT.
-    flash_address : 24, out
-        Byte address of the program from `start` to the run's end (no command that is accepted
-        while running changes it), and of READ_FLASH for its first 100 cycles.
-    flash_start, flash_stop : 1, out
-        Pulses: begin and end reading for READ_FLASH.
-    flash_i : stream of 16 bits, in
-        Words of READ_FLASH, low byte first.
-    flash_ready : 1, in
-        The flash can be read; else READ_FLASH is answered by BUSY.
+    others : `link_ports.link_ports`, words of 32 bits
+        The flash's address stays for a whole run, for no command that is accepted while running
+        changes it. A flash that is not ready, and one in a run, is answered by BUSY.
     """
 
     rx: Signal
@@ -105,42 +90,8 @@ class HostLink(wiring.Component):
     ) -> None:
         self._clocks_per_bit = clocks_per_bit(clock_hz, baud)
         self._timeout = ceil(clock_hz * protocol.FRAME_TIMEOUT_SECONDS / (1 << TIMER_LOW_BITS))
-        self._info = protocol.info_payload(
-            protocol.Info(
-                version=protocol.PROTOCOL_VERSION,
-                rows=config.rows,
-                columns=config.columns,
-                acc_width=config.acc_width,
-                configuration_id=config.id,
-                clock_hz=clock_hz,
-            )
-        )
-        super().__init__(
-            {
-                "rx": In(1),
-                "tx": Out(1),
-                "host_valid": Out(1),
-                "host_ready": In(1),
-                "host_write": Out(1),
-                "host_address": Out(ADDRESS_BITS),
-                "host_write_data": Out(32),
-                "host_data": In(32),
-                "host_data_valid": In(1),
-                "start": Out(1),
-                "resume": Out(1),
-                "abort": Out(1),
-                "stop_after": Out(16),
-                "state": In(3),
-                "error": In(8),
-                "layers_done": In(16),
-                "cycles": In(32),
-                "flash_address": Out(FLASH_ADDRESS_BITS),
-                "flash_start": Out(1),
-                "flash_stop": Out(1),
-                "flash_i": In(stream.Signature(16)),
-                "flash_ready": In(1),
-            }
-        )
+        self._info = protocol.info_payload(link_info(config, clock_hz))
+        super().__init__({"rx": In(1), "tx": Out(1), **link_ports(MemoryShape())})
         self._command = Signal(4)
         self._status = Signal(3)
         self._length = Signal(16)  # of the payload: bytes that are still to come or to go

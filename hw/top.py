@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.build import Platform
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,15 +14,14 @@ from qcompile.hw.boards.board import flash_cells
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.flash_reader import FlashPins, FlashReader
 from qcompile.hw.host_link import HostLink
+from qcompile.hw.link_ports import connect_link
 from qcompile.hw.pll import Ice40Clock
-from qcompile.runtime.protocol import CoreError, State
 
 
 class System(wiring.Component):
     """Accelerator, host link and flash reader in one clock domain, without vendor cells.
 
-    The flash belongs to the accelerator while it runs or is paused, to READ_FLASH of the host
-    otherwise. A flash that does not answer shows as `State.ERROR` with `CoreError.FLASH_SILENT`.
+    Who has the flash when, and how one that does not answer shows: `link_ports.connect_link`.
 
     Parameters
     ----------
@@ -58,48 +57,7 @@ class System(wiring.Component):
         m.submodules.reader = reader = self._reader
         wiring.connect(m, wiring.flipped(self.flash), reader.pins)
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
-
-        m.d.comb += [
-            core.host_valid.eq(link.host_valid),
-            core.host_write.eq(link.host_write),
-            core.host_address.eq(link.host_address),
-            core.host_write_data.eq(link.host_write_data),
-            link.host_ready.eq(core.host_ready),
-            link.host_data.eq(core.host_data),
-            link.host_data_valid.eq(core.host_data_valid),
-            core.start.eq(link.start),
-            core.resume.eq(link.resume),
-            core.abort.eq(link.abort),
-            core.stop_after.eq(link.stop_after),
-            link.state.eq(core.state),
-            link.error.eq(core.error),
-            link.layers_done.eq(core.layers_done),
-            link.cycles.eq(core.cycles),
-        ]
-        with m.If(reader.error):
-            m.d.comb += [link.state.eq(State.ERROR), link.error.eq(CoreError.FLASH_SILENT)]
-
-        host_reads = Signal()
-        with m.If(link.flash_start):
-            m.d.sync += host_reads.eq(1)
-        with m.Elif(link.flash_stop):
-            m.d.sync += host_reads.eq(0)
-        program_stop = core.program_stop & ~link.flash_start
-        m.d.comb += [
-            reader.address.eq(link.flash_address),
-            reader.start.eq(core.program_start | link.flash_start),
-            reader.stop.eq(Mux(host_reads, link.flash_stop, program_stop)),
-            core.program.payload.eq(reader.o.payload),
-            core.program.valid.eq(reader.o.valid & ~host_reads),
-            core.program_crc_ok.eq(reader.crc_ok),
-            link.flash_i.payload.eq(reader.o.payload),
-            link.flash_i.valid.eq(reader.o.valid & host_reads),
-            link.flash_ready.eq(reader.ready),
-        ]
-        with m.If(host_reads):
-            m.d.comb += reader.o.ready.eq(link.flash_i.ready)
-        with m.Else():
-            m.d.comb += reader.o.ready.eq(core.program.ready)
+        connect_link(m, link, core, reader)
         return m
 
 

@@ -1,6 +1,7 @@
-"""The host link as code: frames, commands and their payloads (docs/architecture.md section 6).
+"""The host link as code: frames and registers (docs/architecture.md section 6).
 
-The hardware (`hw/host_link.py`) takes its codes from here, so the two cannot disagree. A request is
+The hardware (`hw/host_link.py`, `hw/axi/`) takes its codes from here, so the two cannot disagree.
+Registers stand at the end. A request of the serial link is
 `0x51 | command u8 | length u16 | payload | crc32`, a reply `0x71 | status u8 | length u16 |
 payload | crc32`; fields are little-endian and the CRC-32 (zlib's) covers everything between the
 first byte and the CRC.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 import numpy as np
 import numpy.typing as npt
@@ -208,3 +209,42 @@ def parse_status(payload: bytes) -> RunStatus:
         raise FrameError(f"STATUS reply has {len(payload)} bytes")
     state, error, layers, cycles = struct.unpack(STATUS_FORMAT, payload)
     return RunStatus(state=State(state), error=error, layers=layers, cycles=cycles)
+
+
+class Register(IntEnum):
+    """Byte offsets of the AXI4-Lite registers; each has 32 bits.
+
+    INFO is the 16 bytes of an INFO reply and STATUS the 8 of a STATUS reply, as four and two
+    registers, low byte first.
+    """
+
+    INFO = 0x00
+    STATUS = 0x10
+    RESULT = 0x18
+    CONTROL = 0x1C
+    PROGRAM_ADDRESS = 0x20
+    STOP_AFTER = 0x24
+    FLASH_DATA = 0x28
+    MEMORY_ADDRESS = 0x30
+    MEMORY_DATA = 0x34
+    IN_ADDRESS = 0x38
+    OUT_ADDRESS = 0x3C
+    OUT_COUNT = 0x40
+
+
+REGISTER_ADDRESS_BITS = 12
+"""Byte addresses of the registers: a page of 4,096."""
+FLASH_DATA_VALID = 1 << 16
+"""Bit of FLASH_DATA: the 16 below are the flash's next word."""
+BEAT_BITS = 32
+"""Of a register and of a stream's beat; a memory word has one or more, low first."""
+
+
+class Control(IntFlag):
+    """Bits of the register CONTROL; each is a command."""
+
+    START = 1
+    RESUME = 2
+    ABORT = 4
+    READ_FLASH = 8
+    END_FLASH = 16

@@ -136,6 +136,8 @@ class Machine:
     registered board whose flash and flash lines the program comes through.
     """
 
+    bench = "sim_tests.cosim.accelerator_bench"
+
     def __init__(
         self,
         config: AcceleratorConfig,
@@ -146,14 +148,16 @@ class Machine:
     ) -> None:
         self.folder = folder
         self.board = board
-        core = core or cosim.to_verilog(Accelerator(config), name="accelerator")
-        (folder / "accelerator.v").write_text(core)
-        build = Build(
-            folder=folder, manifest={"clock_hz": CLOCK_HZ, "target": {"board": board.name}}
-        )
-        engine = VerilatorEngine(build, cache=cosim.CACHE.parent / "engine", seed=1)
-        self._simulation = cosim.Simulation(folder=engine.simulator, top=TOP)
+        self._simulation = self._compiled(config, core)
         self._flash = bytearray()
+
+    def _compiled(self, config: AcceleratorConfig, core: str) -> cosim.Simulation:
+        core = core or cosim.to_verilog(Accelerator(config), name="accelerator")
+        (self.folder / "accelerator.v").write_text(core)
+        target = {"board": self.board.name}
+        build = Build(folder=self.folder, manifest={"clock_hz": CLOCK_HZ, "target": target})
+        engine = VerilatorEngine(build, cache=cosim.CACHE.parent / "engine", seed=1)
+        return cosim.Simulation(folder=engine.simulator, top=TOP)
 
     def place(self, program: bytes) -> int:
         """Put a program into the flash; its byte address."""
@@ -172,10 +176,10 @@ class Machine:
         (self.folder / "script.json").write_text(json.dumps(list(script)))
         cosim.run_module(
             self._simulation,
-            "sim_tests.cosim.accelerator_bench",
+            self.bench,
             self.folder,
             seed=seed,
-            environment={"QCOMPILE_SCRIPT": str(self.folder)},
+            environment={"QCOMPILE_SCRIPT": str(self.folder), "QCOMPILE_SEED": str(seed)},
             plusargs=[f"+flash={self.folder / 'flash.bin'}", f"+flash_offset={IMAGE_OFFSET}"],
         )
         results = json.loads((self.folder / "results.json").read_text())
