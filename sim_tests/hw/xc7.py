@@ -21,12 +21,18 @@ from typing import Any
 from amaranth.lib import wiring
 
 from qcompile.compiler import toolchain
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.requant import RequantDsp
+from qcompile.hw.lines.tables import SharedAdd, SharedCodeTable
 from sim_tests.hw import cosim
 
 Factory = Callable[[], "wiring.Component[Any]"]
 TRANSPARENT = ("MUXF7", "MUXF8", "INV")
 """Cells that pass a signal on without being a level of their own."""
+
+LOGIC = ("LUT", "CARRY4", "RAM", *TRANSPARENT)
+"""Cells with a way through them that no register cuts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +45,8 @@ class Netlist:
         Module `dut`, of primitives; `vendor_models` has them.
     cells : cell type -> how many
     depth : int
-        Most LUTs and carry chains that a signal passes between two registers or ports.
+        Most LUTs, distributed memories and carry chains that a signal passes between two registers
+        or ports.
     """
 
     verilog: str
@@ -110,8 +117,8 @@ def _run(text: str) -> dict[str, Any]:
 
 
 def _depth(cells: list[dict[str, Any]]) -> int:
-    """Levels of the deepest path through LUTs and carry chains."""
-    logic = [c for c in cells if c["type"].startswith(("LUT", "CARRY4", *TRANSPARENT))]
+    """Levels of the deepest path through logic."""
+    logic = [c for c in cells if c["type"].startswith(LOGIC) and "RAMB" not in c["type"]]
     driver = {bit: cell for cell in logic for bit in _bits(cell, "output")}
     depth: dict[int, int] = {}
     todo = list(driver)
@@ -147,6 +154,12 @@ def components() -> dict[str, Factory]:
     return {
         "requant-dsp": partial(RequantDsp, 24),
         "requant-dsp-late": partial(RequantDsp, 24, late=True),
+        "add": partial(SharedAdd, 2),
+        "table": partial(SharedCodeTable, 2),
+        "lanes-1": partial(LineLanes, LinesConfig(lanes=1)),
+        "lanes-2": partial(LineLanes, LinesConfig(lanes=2)),
+        "lanes-4": partial(LineLanes, LinesConfig(lanes=4)),
+        "lanes-4-no-adder": partial(LineLanes, LinesConfig(lanes=4, adder=False)),
     }
 
 

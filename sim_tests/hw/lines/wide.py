@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Elaboratable, Module, Shape
+from amaranth.hdl import Elaboratable, Module, Shape, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,12 +46,10 @@ class Narrowed(wiring.Component):  # type: ignore[type-arg]  # generic in its st
         m.submodules.component = cast(Any, self.component)
         for name, member in self.signature.members.items():
             port, _, index = name.partition("__")
-            inner = cast(Any, getattr(self.component, port))
+            inner = cast(Any, Value.cast(getattr(self.component, port)))
             outer = getattr(self, name)
             if index:
                 inner = inner.word_select(int(index), self.parts[port])
-            elif not isinstance(inner, type(outer)):
-                inner = inner.as_value()
             m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
         return m
 
