@@ -78,6 +78,21 @@ class LinesConfig:
         return 1 << (self.lines - 1).bit_length()
 
     @property
+    def bank_bits(self) -> int:
+        """Lowest bits of a word's address: its bank, or its word in a row of the weight memory."""
+        return (self.banks - 1).bit_length()
+
+    @property
+    def address_bits(self) -> int:
+        """Bits of a word's address within a set of the activation memory."""
+        return (self.banks * self.bank_words - 1).bit_length()
+
+    @property
+    def weight_address_bits(self) -> int:
+        """Bits of a word's address in the weight memory."""
+        return (self.banks * self.weight_rows - 1).bit_length()
+
+    @property
     def pairs(self) -> int:
         """Pairs of multiply-accumulators: two rows that share a weight."""
         return self.lines * self.rows // 2 * self.columns
@@ -91,6 +106,14 @@ class LinesConfig:
     def word_bits(self) -> int:
         """Bits of a memory word and of a weight word."""
         return 8 * self.columns
+
+    def weight_address(self, word: int) -> int:
+        """Address of the weight memory's word number `word`: word within the row, then the row.
+
+        The same number where `lines` is a power of two.
+        """
+        row, line = divmod(word, self.lines)
+        return row * self.banks + line
 
     @property
     def id(self) -> int:

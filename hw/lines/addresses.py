@@ -1,0 +1,75 @@
+"""The addresses of all lines, from that of line 0 and the step from line to line."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.lines.config import LinesConfig
+
+
+class LineAddresses(wiring.Component):
+    """Line j's word address is `address` + j * `step`, modulo the words of a set.
+
+    Combinational but for the multiples of `step`, which come from registers: `step` counts one
+    cycle later.
+
+    Attributes
+    ----------
+    address, step : in
+    lines : P, in
+        Lines that want a word.
+    o : P addresses, out
+        Line j's from bit j * address bits on.
+    meet : 1, out
+        Two of them want different words of one bank.
+    """
+
+    address: Signal
+    step: Signal
+    lines: Signal
+    o: Signal
+    meet: Signal
+
+    def __init__(self, config: LinesConfig) -> None:
+        self.config = config
+        bits = config.address_bits
+        super().__init__(
+            {
+                "address": In(bits),
+                "step": In(bits),
+                "lines": In(config.lines),
+                "o": Out(bits * config.lines),
+                "meet": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits, bank_bits = self.config.address_bits, self.config.bank_bits
+        # 1, 3, 5 and 7 steps are a step, or a sum or difference of two shifted ones.
+        odd: dict[int, Value] = {
+            1: self.step,
+            3: (self.step << 1) + self.step,
+            5: (self.step << 2) + self.step,
+            7: (self.step << 3) - self.step,
+        }
+        multiples: list[Value] = [Const(0, bits)]
+        for line in range(1, self.config.lines):
+            if line % 2:
+                multiple = Signal(bits, name=f"steps{line}", reset_less=True)
+                m.d.sync += multiple.eq(odd[line])
+                multiples.append(multiple)
+            else:
+                multiples.append((multiples[line // 2] << 1)[:bits])
+        # Lines j and k meet where k - j steps are a multiple of the banks and not zero.
+        meet: list[Value] = [Const(0)]
+        for apart, steps in enumerate(multiples[1:], 1):
+            same_bank = ~steps[:bank_bits].any() & steps[bank_bits:].any()
+            meet.append(same_bank & (self.lines & (self.lines >> apart)).any())
+        m.d.comb += [
+            self.o.eq(Cat((self.address + steps)[:bits] for steps in multiples)),
+            self.meet.eq(Cat(meet).any()),
+        ]
+        return m

@@ -1,0 +1,239 @@
+"""The activation memory of the array of lines: two sets of banks, a word for each line a cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.lines.addresses import LineAddresses
+from qcompile.hw.lines.config import LinesConfig
+
+SETS = 2
+
+
+def select(choices: Sequence[Value], index: Value) -> Value:
+    """choices[index] as a tree of two-way muxes; the number of choices is a power of two."""
+    level = list(choices)
+    for bit in range(len(index)):
+        level = [Mux(index[bit], b, a) for a, b in zip(level[::2], level[1::2], strict=True)]
+    return level[0]
+
+
+class LinesMemory(wiring.Component):
+    """Two sets of B simple dual-port banks; docs/lines.md section 3.
+
+    Address a of a set is word a div B of bank a mod B. Words read in cycle t stand at the outputs
+    in cycle t + `LATENCY`, for that cycle only: bank, then crossbar and register. A word written in
+    cycle t is read from cycle t + 2 on; contents are undefined until written. Feeder and writer
+    never wait. A residual read waits while the feeder reads its set; the host waits for all others
+    and reads what it wrote.
+
+    `feed_step` counts one cycle later: it stands from a cycle before the first `feed` of a layer
+    to a cycle before its last.
+
+    Attributes
+    ----------
+    LATENCY : int
+        Cycles from an accepted read to its word.
+    feed : 1, in; feed_set : 1, in
+        The feeder reads this set.
+    feed_address, feed_step : in
+        Line j reads `feed_address` + j * `feed_step`, modulo the set's words.
+    feed_lines : P, in
+        Lines that want their word.
+    words : 8V x P, out; words_valid : P, out
+        Line j's word at bit 8 * V * j. One that was not asked for is undefined.
+    error : 1, out
+        Two lines asked for different words of one bank a cycle ago: the program is wrong. Costs
+        logic only where it is used.
+    write : 1, in; write_set : 1, in; write_address : in; write_word : 8V, in
+    residual : 1, in; residual_set : 1, in; residual_address : in
+    residual_grant : 1, out
+        The residual read is accepted.
+    residual_word : 8V, out; residual_valid : 1, out
+    host_valid : 1, in; host_ready : 1, out
+    host_write : 1, in; host_set : 1, in; host_address : in; host_data : 8V, in
+    host_word : 8V, out; host_word_valid : 1, out
+        The word of an accepted host read.
+    """
+
+    LATENCY = 2
+
+    feed: Signal
+    feed_set: Signal
+    feed_address: Signal
+    feed_step: Signal
+    feed_lines: Signal
+    words: Signal
+    words_valid: Signal
+    error: Signal
+    write: Signal
+    write_set: Signal
+    write_address: Signal
+    write_word: Signal
+    residual: Signal
+    residual_set: Signal
+    residual_address: Signal
+    residual_grant: Signal
+    residual_word: Signal
+    residual_valid: Signal
+    host_valid: Signal
+    host_ready: Signal
+    host_write: Signal
+    host_set: Signal
+    host_address: Signal
+    host_data: Signal
+    host_word: Signal
+    host_word_valid: Signal
+
+    def __init__(self, config: LinesConfig) -> None:
+        self.config = config
+        address, word = config.address_bits, config.word_bits
+        super().__init__(
+            {
+                "feed": In(1),
+                "feed_set": In(1),
+                "feed_address": In(address),
+                "feed_step": In(address),
+                "feed_lines": In(config.lines),
+                "words": Out(word * config.lines),
+                "words_valid": Out(config.lines),
+                "error": Out(1),
+                "write": In(1),
+                "write_set": In(1),
+                "write_address": In(address),
+                "write_word": In(word),
+                "residual": In(1),
+                "residual_set": In(1),
+                "residual_address": In(address),
+                "residual_grant": Out(1),
+                "residual_word": Out(word),
+                "residual_valid": Out(1),
+                "host_valid": In(1),
+                "host_ready": Out(1),
+                "host_write": In(1),
+                "host_set": In(1),
+                "host_address": In(address),
+                "host_data": In(word),
+                "host_word": Out(word),
+                "host_word_valid": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.lines = lines = LineAddresses(self.config)
+        width = self.config.address_bits
+        addresses = [lines.o.word_select(line, width) for line in range(self.config.lines)]
+
+        # Cycle 0: the feeder's reads, and a single one of the residual operand or of the host.
+        single_set = Mux(self.residual, self.residual_set, self.host_set)
+        single = Signal(width)
+        taken = self.feed & (self.feed_set == single_set)
+        wrote = Signal()
+        m.d.comb += [
+            lines.address.eq(self.feed_address),
+            lines.step.eq(self.feed_step),
+            lines.lines.eq(self.feed_lines),
+            single.eq(Mux(self.residual, self.residual_address, self.host_address)),
+            self.residual_grant.eq(self.residual & ~taken),
+            self.host_ready.eq(Mux(self.host_write, ~self.write, ~(self.residual | taken | wrote))),
+        ]
+        host_reads = self.host_valid & ~self.host_write & self.host_ready
+        writers, readers = self._banks(m)
+        self._read(m, readers, addresses, single)
+        self._write(m, writers, wrote)
+
+        # Cycle 1: the banks' words pass the muxes into registers.
+        words = [[port.data for port in ports] for ports in readers]
+        self._lines_out(m, words, addresses)
+        index = Signal(self.config.bank_bits + 1, reset_less=True)
+        word = Signal(self.config.word_bits, reset_less=True)
+        m.d.sync += [
+            index.eq(Cat(single[: self.config.bank_bits], single_set)),
+            word.eq(select([*words[0], *words[1]], index)),
+        ]
+        m.d.comb += [self.residual_word.eq(word), self.host_word.eq(word)]
+
+        m.d.sync += self.error.eq(self.feed & lines.meet)
+        for valid, now in (
+            (self.words_valid, Mux(self.feed, self.feed_lines, 0)),
+            (self.residual_valid, self.residual_grant),
+            (self.host_word_valid, host_reads),
+        ):
+            valid_1 = Signal.like(valid, name=f"{valid.name}_1")
+            m.d.sync += [valid_1.eq(now), valid.eq(valid_1)]
+        return m
+
+    def _banks(self, m: Module) -> tuple[list[list[Any]], list[list[Any]]]:
+        """Write ports and read ports of the banks, [set][bank]."""
+        writers: list[list[Any]] = [[], []]
+        readers: list[list[Any]] = [[], []]
+        for index, bank in product(range(SETS), range(self.config.banks)):
+            ram: memory.Memory = memory.Memory(
+                shape=self.config.word_bits, depth=self.config.bank_words, init=[]
+            )
+            m.submodules[f"set{index}_bank{bank}"] = ram
+            writers[index].append(ram.write_port())
+            readers[index].append(ram.read_port())
+        return writers, readers
+
+    def _read(
+        self, m: Module, readers: list[list[Any]], addresses: list[Value], single: Signal
+    ) -> None:
+        """Rows of the banks: the feeder's in its set, the single word's in the other."""
+        bank_bits = self.config.bank_bits
+        for bank in range(self.config.banks):
+            # Lines that read here in one cycle read one row: the `or` is a mux.
+            row: Value = Const(0)
+            for line, address in enumerate(addresses):
+                here = self.feed_lines[line] & (address[:bank_bits] == bank)
+                row = row | Mux(here, address[bank_bits:], 0)
+            for index in range(SETS):
+                port = readers[index][bank]
+                feeds = self.feed & (self.feed_set == index)
+                m.d.comb += [port.en.eq(1), port.addr.eq(Mux(feeds, row, single[bank_bits:]))]
+
+    def _write(self, m: Module, writers: list[list[Any]], wrote: Signal) -> None:
+        """The writer's or the host's word goes into a register first; `wrote`: it holds one."""
+        bank_bits = self.config.bank_bits
+        set_1 = Signal(reset_less=True)
+        address_1 = Signal(self.config.address_bits, reset_less=True)
+        word_1 = Signal(self.config.word_bits, reset_less=True)
+        m.d.sync += [
+            wrote.eq(self.write | (self.host_valid & self.host_write)),
+            set_1.eq(Mux(self.write, self.write_set, self.host_set)),
+            address_1.eq(Mux(self.write, self.write_address, self.host_address)),
+            word_1.eq(Mux(self.write, self.write_word, self.host_data)),
+        ]
+        for index, bank in product(range(SETS), range(self.config.banks)):
+            port = writers[index][bank]
+            here = (set_1 == index) & (address_1[:bank_bits] == bank)
+            m.d.comb += [
+                port.en.eq(wrote & here),
+                port.addr.eq(address_1[bank_bits:]),
+                port.data.eq(word_1),
+            ]
+
+    def _lines_out(self, m: Module, words: list[list[Any]], addresses: list[Value]) -> None:
+        """The crossbar: one mux of the two sets for each bank, one of all banks for each line."""
+        feed_set = Signal(reset_less=True)
+        m.d.sync += feed_set.eq(self.feed_set)
+        of_set = []
+        for bank, (word_0, word_1) in enumerate(zip(*words, strict=True)):
+            word = Signal(self.config.word_bits, name=f"bank{bank}_word")
+            m.d.comb += word.eq(Mux(feed_set, word_1, word_0))
+            of_set.append(word)
+        for line, address in enumerate(addresses):
+            bank_1 = Signal(self.config.bank_bits, name=f"line{line}_bank", reset_less=True)
+            out = Signal(self.config.word_bits, name=f"line{line}_word", reset_less=True)
+            m.d.sync += [
+                bank_1.eq(address[: self.config.bank_bits]),
+                out.eq(select(of_set, bank_1)),
+            ]
+            m.d.comb += self.words.word_select(line, self.config.word_bits).eq(out)
