@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from qcompile.compiler import ir_float
 from qcompile.compiler.frontend.node_reader import Imported, Importer, NodeReader, Refusal
@@ -19,7 +23,19 @@ NEUTRAL: dict[type[Op], float] = {
 """The second operand, or either one of Add and Mul, that changes nothing."""
 
 
+WHOLE: dict[type[Op], Callable[[Any, Any], npt.NDArray[Any]]] = {
+    ir_float.FloatAdd: np.add,
+    ir_float.FloatSub: np.subtract,
+    ir_float.FloatMul: np.multiply,
+    ir_float.FloatDiv: lambda a, b: np.trunc(np.divide(a, b)).astype(np.int64),
+}
+"""Of whole numbers, as they are computed of shapes; a division rounds towards 0."""
+
+
 def _elementwise(node: NodeReader, kind: type[Op]) -> Imported:
+    whole = _of_shapes(node, kind)
+    if whole is not None:
+        return whole
     a, b = node.float_input(0), node.float_input(1)
     if node.opset < 7:
         raise Refusal("broadcasts by attributes", help="convert the model to opset 13")
@@ -45,6 +61,21 @@ def _elementwise(node: NodeReader, kind: type[Op]) -> Imported:
             return same, value
     op = kind(inputs=(a.name, b.name), outputs=(node.output,), origins=(node.origin,))
     return op, value
+
+
+def _of_shapes(node: NodeReader, kind: type[Op]) -> Imported | None:
+    """The result for two constants of int64 that broadcast, which shapes are; else None."""
+    a, b = node.known(0), node.known(1)
+    if a is None or b is None or a.dtype != np.int64 or b.dtype != np.int64:
+        return None
+    if kind is ir_float.FloatDiv and not b.all():
+        raise Refusal("divides by 0", broken=True)
+    try:
+        data = np.asarray(WHOLE[kind](a, b))
+    except ValueError:
+        return None
+    op = ir_float.Constant(inputs=(), outputs=(node.output,), data=data)
+    return op, Value(name=node.output, shape=tuple(data.shape), dtype="int64")
 
 
 def _changes_nothing(node: NodeReader, position: int, neutral: float) -> bool:
@@ -107,9 +138,9 @@ def batch_normalization(node: NodeReader) -> Imported:
             found = "missing" if array is None else f"{array.dtype.name}{list(array.shape)}"
             raise Refusal(f"{what} is {found}, not float32[{x.shape[1]}]", broken=True)
     assert scale is not None and bias is not None and mean is not None and variance is not None
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         factor = np.float32(1) / np.sqrt(variance + epsilon) * scale
-    offset = bias - mean * factor
+        offset = bias - mean * factor
     if not np.all(np.isfinite(factor) & np.isfinite(offset)):
         raise Refusal("variance + epsilon is not above 0", broken=True)
     return _affine(node, x, np.asarray(factor, np.float32), np.asarray(offset, np.float32))

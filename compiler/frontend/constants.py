@@ -52,12 +52,27 @@ def fold_constant(op: Op, constants: Mapping[str, npt.NDArray[Any]]) -> npt.NDAr
     return None
 
 
+def dequantize_constant(
+    codes: npt.NDArray[Any], op: ir_float.DequantizeLinear
+) -> npt.NDArray[np.float32]:
+    """Real numbers of constant codes, with one scale or one for each position along an axis."""
+    scale, zero_point = _along_axis(op, codes.ndim)
+    return (codes.astype(np.int64) - zero_point).astype(np.float32) * scale
+
+
 def quantize_constant(x: npt.NDArray[Any], op: ir_float.QuantizeLinear) -> npt.NDArray[Any]:
     """Codes of a real constant, with one scale or one for each position along an axis."""
-    shape = [1] * x.ndim
-    if op.scale.ndim:
-        shape[op.axis] = -1
-    scale, zero_point = op.scale.reshape(shape), op.zero_point.reshape(shape)
+    scale, zero_point = _along_axis(op, x.ndim)
     low, high = code_range(op.dtype)
     whole = np.rint(np.clip(x / scale, low - zero_point, high - zero_point))
     return (whole.astype(np.int64) + zero_point).astype(op.dtype)
+
+
+def _along_axis(
+    op: ir_float.QuantizeLinear | ir_float.DequantizeLinear, rank: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Scale and zero point in a shape that broadcasts to a tensor of `rank` dimensions."""
+    shape = [1] * rank
+    if op.scale.ndim:
+        shape[op.axis] = -1
+    return op.scale.reshape(shape), op.zero_point.reshape(shape)

@@ -195,6 +195,16 @@ def constant(node: NodeReader) -> Imported:
     return op, Value(name=node.output, shape=tuple(data.shape), dtype=data.dtype.name)
 
 
+def shape(node: NodeReader) -> Imported:
+    """Shape: dimensions from `start` to `end`, which are known: inputs run one by one."""
+    dims = node.value(0).shape
+    start = int(node.attribute("start", 0)) if node.opset >= 15 else 0
+    end = int(node.attribute("end", len(dims))) if node.opset >= 15 else len(dims)
+    data = np.asarray(dims[slice(start, end)], dtype=np.int64)
+    op = ir_float.Constant(inputs=(), outputs=(node.output,), data=data)
+    return op, Value(name=node.output, shape=tuple(data.shape), dtype="int64")
+
+
 def _constant_data(node: NodeReader) -> npt.NDArray[Any]:
     tensor = node.tensor("value")
     if tensor is not None:
@@ -266,6 +276,13 @@ OPERATORS: dict[str, Operator] = {
     "Identity": _shape(identity),
     "QuantizeLinear": QUANTIZE_LINEAR,
     "Reshape": _shape(reshape, "a constant shape", allowzero=""),
+    "Shape": Operator(
+        read=shape,
+        runs=("folded",),
+        types=REAL_OR_CODES,
+        attributes={"end": "since opset 15", "start": "since opset 15"},
+        remark="what is computed of a shape is a constant",
+    ),
     "Squeeze": _shape(squeeze, "constant axes", axes="before opset 13"),
     "Transpose": Operator(
         read=transpose,

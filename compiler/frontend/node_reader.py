@@ -15,8 +15,10 @@ import onnx
 from onnx import helper
 
 from qcompile.compiler.diagnostics import printable
+from qcompile.compiler.frontend.constants import dequantize_constant
 from qcompile.compiler.frontend.structure import describe
 from qcompile.compiler.ir import Op, Origin, Value
+from qcompile.compiler.ir_float import DequantizeLinear
 
 Imported = tuple[Op, Value] | list[tuple[Op, Value]]
 """What a node becomes: one operation with its value, or several in order."""
@@ -41,6 +43,7 @@ class NodeReader:
     opset : version of the standard operators that the file imports
     values : all values defined so far
     constants : arrays of those values that are constants
+    dequantized : DequantizeLinear of constants, by the real value's name
     read : gives the array of a tensor attribute, whose data may lie in another file
     """
 
@@ -52,6 +55,7 @@ class NodeReader:
         opset: int,
         values: Mapping[str, Value],
         constants: Mapping[str, npt.NDArray[Any]],
+        dequantized: Mapping[str, DequantizeLinear] | None = None,
         read: Callable[[onnx.TensorProto], npt.NDArray[Any]],
     ) -> None:
         self.node = node
@@ -59,6 +63,7 @@ class NodeReader:
         self.opset = opset
         self._values = values
         self._constants = constants
+        self._dequantized = dequantized or {}
         self._read = read
         self._attributes = {attribute.name: attribute for attribute in node.attribute}
         self._unread = set(self._attributes)
@@ -167,10 +172,13 @@ class NodeReader:
         return None if name is None else self._constants.get(name)
 
     def constant(self, position: int, what: str) -> npt.NDArray[Any] | None:
-        """An input that must be a constant where it is present."""
+        """An input that must be a constant where it is present, as it is or of constant codes."""
         name = self.name_of(position)
         if name is None:
             return None
+        if name in self._dequantized:
+            op = self._dequantized[name]
+            return dequantize_constant(self._constants[op.inputs[0]], op)
         if name not in self._constants:
             raise Refusal(
                 f"{what} '{name}' is computed at run time",

@@ -87,6 +87,7 @@ class _Reading:
     opset: int
     values: dict[str, Value]
     constants: dict[str, npt.NDArray[Any]]
+    dequantized: dict[str, ir_float.DequantizeLinear]
     ops: list[Op]
     inferred: Mapping[str, Value]
 
@@ -104,6 +105,7 @@ def read_graph(file: ModelFile, shapes: Mapping[str, tuple[int, ...]], problems:
         opset=opset,
         values={value.name: value for value in inputs},
         constants={},
+        dequantized={},
         ops=[],
         inferred=inferred_values(file.proto, inputs),
     )
@@ -154,6 +156,7 @@ def _read_node(reading: _Reading, node: onnx.NodeProto, index: int) -> None:
         opset=reading.opset,
         values=reading.values,
         constants=reading.constants,
+        dequantized=reading.dequantized,
         read=partial(read_tensor, reading.file),
     )
     operator = DOMAINS[domain].get(node.op_type)
@@ -189,6 +192,8 @@ def _import(reading: _Reading, reader: NodeReader, operator: Operator) -> None:
         if folded is not None:
             _define_constant(reading, value.name, folded)
             continue
+        if isinstance(op, ir_float.DequantizeLinear) and op.inputs[0] in reading.constants:
+            reading.dequantized[value.name] = op
         reading.ops.append(op)
         reading.values[value.name] = value
 

@@ -44,7 +44,7 @@ def _selection(
         inputs=(x.name,),
         outputs=(output,),
         origins=(node.origin,),
-        index=np.ascontiguousarray(index, dtype=np.int32),
+        index=np.asarray(index, dtype=np.int32, order="C"),
         fill=fill,
     )
     return op, Value(name=output, shape=tuple(index.shape), dtype=x.dtype)

@@ -299,6 +299,7 @@ STANDARD: Mapping[str, Sample | Sequence[Sample]] = {
     "ReduceMean": [with_list("ReduceMean", 18, "axes", [2, 3]), plain("ReduceMean")],
     "Reshape": with_constants("Reshape", [1, 16, 4]),
     "Resize": [Sample(build=build) for build in (resize, resize_to_sizes, resize_linear)],
+    "Shape": Sample(build=lambda n, x, _: n.node("Reshape", x, q(n, "Shape", x))),
     "Slice": with_constants("Slice", [1], [3], [2]),
     "Softmax": plain("Softmax", axis=-1),
     "SpaceToDepth": plain("SpaceToDepth", blocksize=2),

@@ -151,7 +151,7 @@ def places(context: Context, model: Model) -> Iterator[str]:
 @every_operator
 def test_operator_runs_where_the_table_says(tmp_path: Path, domain: str, name: str) -> None:
     operator = DOMAINS[domain][name]
-    contexts = CONTEXTS if operator.types else CONTEXTS[:1]  # a Constant runs nowhere
+    contexts = CONTEXTS[:1] if name in ("Constant", "Shape") else CONTEXTS  # these run nowhere
     found: set[str] = set()
     for sample in SAMPLES[domain][name]:
         for context in contexts:
