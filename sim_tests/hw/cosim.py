@@ -164,10 +164,17 @@ def run_module(
     assert tests and not failures, (folder / "cosim.log").read_text()[-4000:]
 
 
-def run_bench(component: wiring.Component[Any], bench: str, folder: Path, *, seed: int) -> None:
+def run_bench(
+    component: wiring.Component[Any],
+    bench: str,
+    folder: Path,
+    *,
+    seed: int,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run the cocotb tests of `sim_tests.hw.BENCH` on a component with random memories."""
     simulation = build(with_random_memories(to_verilog(component)), "dut")
-    environment = {"QCOMPILE_SEED": str(seed)}
+    environment = {"QCOMPILE_SEED": str(seed), **(environment or {})}
     run_module(simulation, f"sim_tests.hw.{bench}", folder, seed=seed, environment=environment)
 
 

@@ -24,6 +24,7 @@ from qcompile.compiler import toolchain
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.requant import RequantDsp
+from qcompile.hw.lines.residual import LinesResidual
 from qcompile.hw.lines.tables import SharedAdd, SharedCodeTable
 from sim_tests.hw import cosim
 
@@ -31,6 +32,12 @@ Factory = Callable[[], "wiring.Component[Any]"]
 TRANSPARENT = ("MUXF7", "MUXF8", "INV")
 """Cells that pass a signal on without being a level of their own."""
 
+MEMORY_LUTS = {
+    **dict.fromkeys(("RAM32X1S", "RAM64X1S"), 1),
+    **dict.fromkeys(("RAM32X1D", "RAM64X1D", "RAM128X1S"), 2),
+    **dict.fromkeys(("RAM32M", "RAM64M", "RAM128X1D", "RAM256X1S"), 4),
+}
+"""Look-up tables of each kind of distributed memory: Xilinx UG474, table 3."""
 LOGIC = ("LUT", "CARRY4", "RAM", *TRANSPARENT)
 """Cells with a way through them that no register cuts."""
 
@@ -55,8 +62,9 @@ class Netlist:
 
     @property
     def luts(self) -> int:
-        """Look-up tables, shift registers and distributed memories included, each for itself."""
-        return self._count("LUT") + self._count("SRL") + self._count("RAM", but="RAMB")
+        """Look-up tables, those of shift registers and distributed memories included."""
+        memories = (count * self.cells.get(name, 0) for name, count in MEMORY_LUTS.items())
+        return self._count("LUT") + self._count("SRL") + sum(memories)
 
     @property
     def flip_flops(self) -> int:
@@ -71,9 +79,8 @@ class Netlist:
         """In units of 36 Kbit."""
         return self._count("RAMB36") + self._count("RAMB18") / 2
 
-    def _count(self, start: str, *, but: str = "-") -> int:
-        chosen = (n for n in self.cells if n.startswith(start) and not n.startswith(but))
-        return sum(self.cells[name] for name in chosen)
+    def _count(self, start: str) -> int:
+        return sum(count for name, count in self.cells.items() if name.startswith(start))
 
     def __str__(self) -> str:
         return (
@@ -159,6 +166,7 @@ def components() -> dict[str, Factory]:
         "lanes-1": partial(LineLanes, LinesConfig(lanes=1)),
         "lanes-2": partial(LineLanes, LinesConfig(lanes=2)),
         "lanes-4": partial(LineLanes, LinesConfig(lanes=4)),
+        "residual": partial(LinesResidual, LinesConfig(), read_latency=2),
         "lanes-4-no-adder": partial(LineLanes, LinesConfig(lanes=4, adder=False)),
     }
 

@@ -157,7 +157,7 @@ def test_rows_become_words(
 
 @pytest.mark.parametrize(
     ("config", "luts", "block_rams"),
-    [(LinesConfig(), 2000, 4), (LinesConfig(lanes=2, adder=False), 900, 0)],
+    [(LinesConfig(), 2200, 4), (LinesConfig(lanes=2, adder=False), 900, 0)],
     ids=["default", "small"],
 )
 def test_netlist_shares_memories(config: LinesConfig, luts: int, block_rams: int) -> None:

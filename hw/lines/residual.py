@@ -1,0 +1,209 @@
+"""Fetches residual words ahead of the rows that need them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.lines.config import MAX_LINES, LinesConfig
+from qcompile.hw.loop_counter import LoopCounter
+from qcompile.hw.program import COUNT_BITS
+
+ADDRESS_BITS = 16
+"""Of a word in a set of the activation memory."""
+ROW_LEVELS = (4, 5, 6)
+"""Loops behind a tile: tiles along the rows, line groups, channel groups."""
+TILES = 2
+"""Tiles whose words are kept."""
+
+RowRegisters = data.StructLayout(
+    {
+        **{f"n{level}": COUNT_BITS[level] for level in ROW_LEVELS},
+        "rows_last": 2,
+        "lines_last": (MAX_LINES - 1).bit_length(),
+        "own": 1,
+        "flat": 1,
+        "residual": 1,
+        "write_start": ADDRESS_BITS,
+        "write_line": ADDRESS_BITS,
+        "write_row": ADDRESS_BITS,
+        "write_position": ADDRESS_BITS,
+        "write_group": ADDRESS_BITS,
+        "residual_offset": ADDRESS_BITS,
+    }
+)
+"""What a layer's descriptor says of the rows that it writes; counts, `rows_last` and `lines_last`
+are stored minus one. `own`: lines have channels of their own; `flat`: lines and rows are pixels of
+one run. `residual`: there is an operand, `residual_offset` words behind what is written."""
+
+
+class LinesResidual(wiring.Component):
+    """Walks the rows that the layer writes and reads the residual operand's words for them.
+
+    A *row* is the words that all lines in use write for one row of a tile; with `own` those of the
+    whole tile. Words lie as those
+    that are written do, `residual_offset` words on. One is requested a cycle, line 0's first;
+    `request` waits for `grant`, and stops while the rows of `TILES` tiles are kept. Rows wait side
+    by side: the oldest one's words stand at `words` until `take`.
+
+    Without `registers.residual` nothing is requested and tiles are always ready.
+
+    Parameters
+    ----------
+    read_latency : int
+        Cycles from `grant` to `word`; no more than from `tile_issued` to a step in the lanes.
+
+    Attributes
+    ----------
+    registers : RowRegisters, in
+    begin : 1, in
+        Pulse: the layer starts, the registers are its.
+    request : 1, out; address : 16, out; grant : 1, in
+    word : 8V, in
+    tile_ready : 1, out
+        All words of the next tile are granted; right one cycle after `tile_issued` again.
+    tile_issued : 1, in
+        Pulse: a tile starts that will need its words.
+    words : 8V x P, out
+        Of the oldest row; undefined for lines that are not in use.
+    take : 1, in
+        With the row's last step in the lanes; the next row's words stand a cycle later.
+    """
+
+    registers: Any
+    begin: Signal
+    request: Signal
+    address: Signal
+    grant: Signal
+    word: Signal
+    tile_ready: Signal
+    tile_issued: Signal
+    words: Signal
+    take: Signal
+
+    def __init__(self, config: LinesConfig, *, read_latency: int) -> None:
+        self.config = config
+        self.read_latency = read_latency
+        self.rows = TILES * config.rows
+        super().__init__(
+            {
+                "registers": In(RowRegisters),
+                "begin": In(1),
+                "request": Out(1),
+                "address": Out(ADDRESS_BITS),
+                "grant": In(1),
+                "word": In(config.word_bits),
+                "tile_ready": Out(1),
+                "tile_issued": In(1),
+                "words": Out(config.word_bits * config.lines),
+                "take": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        enable = self.registers.residual
+        active = Signal()
+        kept = Signal(range(self.rows + 1))
+        tiles = Signal(range(self.rows + 1))
+        granted = self.request & self.grant
+        line, row_done, tile_done, layer_done, step = self._walk(m, granted)
+        m.d.comb += [
+            self.request.eq(active & (kept != self.rows)),
+            self.tile_ready.eq(~enable | (tiles != 0)),
+        ]
+        with m.If(self.begin):
+            m.d.sync += [active.eq(enable), kept.eq(0), tiles.eq(0)]
+        with m.Else():
+            with m.If(layer_done):
+                m.d.sync += active.eq(0)
+            issued = self.tile_issued & enable
+            m.d.sync += [
+                kept.eq(kept + row_done - (self.take & enable)),
+                tiles.eq(tiles + tile_done - issued),
+            ]
+        self._step_address(m, granted, row_done, step)
+        self._keep(m, granted, line, row_done)
+        return m
+
+    def _walk(self, m: Module, granted: Value) -> tuple[Value, Value, Value, Value, Value]:
+        """The line; ends of row, tile and layer; what the address gains behind a row."""
+        registers, config = self.registers, self.config
+        own, flat = registers.own, registers.flat
+        loops = {level: LoopCounter(COUNT_BITS[level]) for level in ROW_LEVELS}
+        line = Signal(range(MAX_LINES))
+        row = Signal(2)
+        tile_last, position_last, group_last = (loop.last for loop in loops.values())
+        rows_end = row == Mux(tile_last, registers.rows_last, config.rows - 1)
+        row_ends = own | (tile_last & rows_end)
+        fewer = Mux(own, group_last, Mux(flat, row_ends, position_last))
+        last_line = Mux(fewer, registers.lines_last, config.lines - 1)
+        row_done = granted & (line == last_line)
+        tile_done = row_done & (own | rows_end)
+        position_done = tile_done & tile_last
+        group_done = position_done & position_last
+        ends = (tile_done, position_done, group_done)
+        for (level, loop), end in zip(loops.items(), ends, strict=True):
+            m.submodules[f"loop{level}"] = loop
+            m.d.comb += [
+                loop.trips.eq(registers[f"n{level}"]),
+                loop.begin.eq(self.begin),
+                loop.step.eq(end),
+            ]
+        with m.If(self.begin):
+            m.d.sync += [line.eq(0), row.eq(0)]
+        with m.Elif(granted):
+            m.d.sync += line.eq(Mux(row_done, 0, line + 1))
+            with m.If(row_done):
+                m.d.sync += row.eq(Mux(tile_done, 0, row + 1))
+        step = Mux(
+            row_ends,
+            Mux(position_last, registers.write_group, registers.write_position),
+            registers.write_row,
+        )
+        return line, row_done, tile_done, group_done & group_last, step
+
+    def _step_address(self, m: Module, granted: Value, row_done: Value, step: Value) -> None:
+        """Line by line from the row's first word; row by row between these."""
+        registers = self.registers
+        base = Signal(ADDRESS_BITS, reset_less=True)
+        following_row = (base + step)[:ADDRESS_BITS]
+        following_line = (self.address + registers.write_line)[:ADDRESS_BITS]
+        first = registers.write_start + registers.residual_offset
+        with m.If(self.begin):
+            m.d.sync += [self.address.eq(first), base.eq(first)]
+        with m.Elif(granted):
+            m.d.sync += self.address.eq(Mux(row_done, following_row, following_line))
+            with m.If(row_done):
+                m.d.sync += base.eq(following_row)
+
+    def _keep(self, m: Module, granted: Value, line: Value, row_done: Value) -> None:
+        """A small memory for each line; a row's words lie at the same place in all of them."""
+        newest = Signal(range(self.rows))
+        oldest = Signal(range(self.rows))
+        with m.If(self.begin):
+            m.d.sync += [newest.eq(0), oldest.eq(0)]
+        with m.Else():
+            m.d.sync += [newest.eq(newest + row_done), oldest.eq(oldest + self.take)]
+        place: Value = Cat(granted, line, newest)
+        for cycle in range(self.read_latency):
+            later = Signal(len(place), name=f"place_{cycle}")
+            m.d.sync += later.eq(place)
+            place = later
+        comes, to_line = place[0], place[1 : 1 + len(line)]
+        for number in range(self.config.lines):
+            ram: memory.Memory = memory.Memory(
+                shape=self.config.word_bits, depth=self.rows, init=[]
+            )
+            m.submodules[f"line{number}"] = ram
+            writer, reader = ram.write_port(), ram.read_port(domain="comb")
+            m.d.comb += [
+                writer.en.eq(comes & (to_line == number)),
+                writer.addr.eq(place[1 + len(line) :]),
+                writer.data.eq(self.word),
+                reader.addr.eq(oldest),
+                self.words.word_select(number, self.config.word_bits).eq(reader.data),
+            ]
