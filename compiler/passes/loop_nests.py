@@ -176,50 +176,76 @@ def _depthwise_words(layer: Layer, name: str) -> Int8Array:
     return split.transpose(1, 3, 0, 4, 2)
 
 
+def _taps_of_axes(
+    copies: int, along_p: int, o: Axis, p_step: Step
+) -> tuple[tuple[int, int, int], list[Step], int] | None:
+    """Trips and steps of the three loops between reads and tiles, and how many taps O then has.
+
+    They walk the copies, `along_p` steps along P, and O's taps. More taps along O than a loop
+    counts take two loops, which is possible without copies; the last of them have no weight.
+    """
+    o_step = _step(o.dilation * o.address, 0, o.dilation)
+    most = 1 << COUNT_BITS[3]
+    if o.kernel <= most and along_p <= 1 << COUNT_BITS[2]:
+        return (copies, along_p, o.kernel), [_step(0, 0, 0), p_step, o_step], o.kernel
+    if copies > 1:
+        return None
+    blocks = -(-o.kernel // most)
+    taps = -(-o.kernel // blocks)
+    block_step = _step(taps * o_step.address, 0, taps * o_step.o)
+    return (along_p, taps, blocks), [p_step, o_step, block_step], taps * blocks
+
+
 def _depthwise_rotate(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
     """One read a row and tap; the weight word is followed by three of zeros."""
     words = _depthwise_words(layer, name)
     groups, o_taps, copies, p_taps, _ = words.shape
-    spaced = np.zeros((groups, o_taps, p_taps, copies, ROWS, 4), np.int8)
-    spaced[..., 0, :] = words.transpose(0, 1, 3, 2, 4)
+    loops = _taps_of_axes(copies, p_taps, o, _step(p.dilation * p.address, p.dilation, 0))
+    if loops is None:
+        return
+    trips, steps, o_walked = loops
+    spaced = np.zeros((groups, o_walked, p_taps, copies, ROWS, 4), np.int8)
+    spaced[:, :o_taps, :, :, 0] = words.transpose(0, 1, 3, 2, 4)
     yield _plan(
         layer,
         name,
         p,
         o,
         broadcast=False,
-        inner=(ROWS, copies, p_taps, o_taps),
-        steps=[
-            _step(p.stride * p.address, p.stride, 0),
-            _step(0, 0, 0),
-            _step(p.dilation * p.address, p.dilation, 0),
-            _step(o.dilation * o.address, 0, o.dilation),
-        ],
+        inner=(ROWS, *trips),
+        steps=[_step(p.stride * p.address, p.stride, 0), *steps],
         group_step=layer.input_shape[1] * layer.input_shape[2],
         weights=spaced.reshape(groups, -1, 4),
     )
 
 
 def _depthwise_broadcast(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
-    """Every pixel goes to all rows while the taps hop past it; trailing zeros end a pass."""
+    """Every pixel goes to all rows while the taps hop past it; trailing zeros end a pass.
+
+    More taps than a pass reads take several passes, each over a part of them.
+    """
     words = _depthwise_words(layer, name)
     groups, o_taps, copies, p_taps, _ = words.shape
-    reads = max(ROWS, p_taps + min(ROWS, p.out) - 1)
-    padded = np.zeros((groups, o_taps, copies, reads, 4), np.int8)
-    padded[..., :p_taps, :] = words
+    behind = min(ROWS, p.out) - 1
+    parts = -(-p_taps // ((1 << COUNT_BITS[0]) - behind))
+    taps = -(-p_taps // parts)
+    loops = _taps_of_axes(copies, parts, o, _step(taps * p.address, taps, 0))
+    if loops is None:
+        return
+    trips, steps, o_walked = loops
+    whole = np.zeros((groups, o_walked, copies, parts * taps, 4), np.int8)
+    whole[:, :o_taps, :, :p_taps] = words
+    reads = max(ROWS, taps + behind)
+    padded = np.zeros((groups, o_walked, parts, copies, reads, 4), np.int8)
+    padded[..., :taps, :] = whole.reshape(groups, o_walked, copies, parts, taps, 4).swapaxes(2, 3)
     yield _plan(
         layer,
         name,
         p,
         o,
         broadcast=True,
-        inner=(reads, copies, 1, o_taps),
-        steps=[
-            _step(p.address, 1, 0),
-            _step(0, 0, 0),
-            _step(0, 0, 0),
-            _step(o.dilation * o.address, 0, o.dilation),
-        ],
+        inner=(reads, *trips),
+        steps=[_step(p.address, 1, 0), *steps],
         group_step=layer.input_shape[1] * layer.input_shape[2],
         weights=padded.reshape(groups, -1, 4),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.loop_nests import candidates
@@ -23,9 +25,9 @@ def plan_layer(layer: Layer, config: AcceleratorConfig) -> Plan:
     plans = list(candidates(layer))
     countable = [plan for plan in plans if not _beyond(plan)]
     fitting = [
-        plan
+        plan if held else replace(plan, shared_weights=False)  # a group streams them once
         for plan in countable
-        if (plan.tiles == 1 and not plan.shared_weights) or plan.weights.shape[1] <= _room(config)
+        if (held := plan.weights.shape[1] <= _room(config)) or plan.tiles == 1
     ]
     if not fitting:
         raise _refusal(layer, plans, countable, config)

@@ -176,3 +176,30 @@ def test_coordinates_of_padding_never_wrap_into_the_tensor(
     if not countable:
         with pytest.raises(CapacityError, match=r"^'layer': its picture with padding is longer"):
             plan_layer(layer, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "strides"),
+    [
+        ((1, 101), (1, 101), (1, 1)),  # taps of a line in parts
+        ((101, 1), (101, 1), (1, 1)),
+        ((40, 37), (40, 37), (1, 1)),  # more rows of taps than a loop counts
+        ((8, 95), (8, 90), (1, 1)),  # parts, and six windows
+        ((1, 140), (1, 66), (1, 2)),
+    ],
+)
+def test_windows_longer_than_a_loop_counts(
+    size: tuple[int, int], kernel: tuple[int, int], strides: tuple[int, int]
+) -> None:
+    layer = make_layer(
+        kind="depthwise", channels=5, out=5, size=size, kernel=kernel, strides=strides, seed=3
+    )
+    assert check_all_plans(layer, 5) >= 2
+    plan_layer(layer, CONFIG)
+
+
+def test_equal_weights_beyond_the_fifo_are_sent_for_each_group() -> None:
+    layer = make_layer(kind="depthwise", channels=8, out=8, size=(40, 40), kernel=(40, 40))
+    plan = plan_layer(replace(layer, weight=np.ones_like(layer.weight)), CONFIG)
+    assert not plan.shared_weights
+    assert plan.tile_reads == 1600
