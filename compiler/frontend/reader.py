@@ -67,8 +67,25 @@ DOMAINS: dict[str, dict[str, Operator]] = {
 """The operators of each domain."""
 
 
+_RECURRENT = "replace it by convolutions over time; layers with a state do not run here"
+_NORMALIZATION = "train with BatchNormalization: its sums are constants, which fold into layers"
+_AT_THE_END = "end the network in front of it and compute it on the host"
+WAYS_OUT = {
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), _RECURRENT),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), _NORMALIZATION),
+    **dict.fromkeys(("LRN", "LayerNormalization", "LpNormalization"), _NORMALIZATION),
+    **dict.fromkeys(("NonMaxSuppression", "ReduceL2", "TopK"), _AT_THE_END),
+    "LogSoftmax": "end with Softmax, or with the values in front of it: their order is the same",
+    "Pow": "write x ** 2 as Mul(x, x), with its own QuantizeLinear",
+    "ReduceSum": "use ReduceMean, quantize its result, and multiply that by the number of values",
+}
+"""For operators of usual networks that have no importer."""
+
+
 def unsupported_help(operator: str) -> str:
     """A way out for an operator that has no importer."""
+    if operator in WAYS_OUT:
+        return WAYS_OUT[operator]
     if operator in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"):
         return "quantize statically (onnxruntime quantize_static): scales must be constants"
     if operator.startswith("QLinear"):

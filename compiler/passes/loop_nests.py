@@ -124,9 +124,21 @@ def _pad_channels(weight: Int8Array, axis: int, multiple: int = VALUES_PER_ROW) 
     return np.pad(weight, widths)
 
 
+def _in_blocks(weight: Int8Array, most: int) -> tuple[Int8Array, int]:
+    """[..., 1, taps] -> [..., blocks, at most `most` taps], with zeros behind; and taps a block."""
+    blocks = -(-weight.shape[-1] // most)
+    taps = -(-weight.shape[-1] // blocks)
+    whole = _pad_channels(weight, weight.ndim - 1, blocks * taps)
+    return whole.reshape(*weight.shape[:-2], blocks, taps), taps
+
+
 def _dense(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
     """Rotate mode: word j of an activation word meets byte (column + j) mod 4."""
     weight = _pad_channels(_pad_channels(_by_axis(layer.weight, name), 1), 2)
+    o_step = _step(o.dilation * o.address, 0, o.dilation)
+    if o.kernel == 1 and p.kernel > 1 << COUNT_BITS[2]:  # a line's taps take both loops
+        weight, taps = _in_blocks(weight, 1 << COUNT_BITS[2])
+        o_step = _step(taps * p.dilation * p.address, taps * p.dilation, 0)
     split_words = 1
     if p.kernel == 1:  # more channel words than the loop counts
         split_words = -(-weight.shape[2] // (VALUES_PER_ROW << COUNT_BITS[1]))
@@ -139,12 +151,12 @@ def _dense(layer: Layer, name: str, p: Axis, o: Axis) -> Iterator[Plan]:
     )
     # [copies, groups, channel word, O tap, P tap, j, column], then copies innermost of the loops
     loops = rotated.transpose(1, 3, 4, 2, 0, 5, 6)
-    trips = [in_ // 4, p.kernel, o.kernel]
+    trips = [in_ // 4, p_taps, o_taps]
     pixels = layer.input_shape[1] * layer.input_shape[2]
     steps = [
         _step(pixels, 0, 0),
         _step(p.dilation * p.address, p.dilation, 0),
-        _step(o.dilation * o.address, 0, o.dilation),
+        o_step,
     ]
     if split_words > 1:  # the row axis has one tap: its loop walks blocks of channel words
         trips[0], trips[1] = trips[0] // split_words, split_words

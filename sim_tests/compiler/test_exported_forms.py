@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcompile.compiler.errors import ModelError
+from qcompile.compiler.errors import ModelError, UnsupportedError
 from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.ir import Model
 from qcompile.compiler.pipeline import load_model
@@ -126,3 +126,24 @@ def test_batch_normalization_without_variance(tmp_path: Path, rng: np.random.Gen
     network.output(network.quantize(made, THIRD), "int8")
     with pytest.raises(ModelError, match=r"variance \+ epsilon is not above 0"):
         load_model(network.save(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("operator", "way_out"),
+    [
+        ("LogSoftmax", "end with Softmax, or with the values in front of it"),
+        ("ReduceL2", "end the network in front of it and compute it on the host"),
+        ("LpNormalization", "train with BatchNormalization"),
+    ],
+)
+def test_usual_operators_that_are_refused_have_a_way_out(
+    tmp_path: Path, rng: np.random.Generator, operator: str, way_out: str
+) -> None:
+    network = Network()
+    made = network.node(operator, layer(network, rng), name="n")
+    network.output(network.quantize(made, THIRD), "int8")
+    with pytest.raises(UnsupportedError) as caught:
+        load_model(network.save(tmp_path / "m.onnx"))
+    message = caught.value.render()
+    assert f"{operator} 'n' (node" in message
+    assert f"help: {way_out}" in message

@@ -113,7 +113,8 @@ def test_product_of_two_activations_is_refused(tmp_path: Path) -> None:
         "m.onnx: QLinearMatMul 'q' (node 1): weight 'y:b' is computed at run time",
         "  input 'y:a' float32[1,4]",
         "  input 'y:b' float32[4,1]",
-        "  help: use a constant weight",
+        "  help: use a constant weight: products of two activations, as in attention, do not run "
+        "on the accelerator; end the network in front of them",
     )
 
 

@@ -203,3 +203,21 @@ def test_equal_weights_beyond_the_fifo_are_sent_for_each_group() -> None:
     plan = plan_layer(replace(layer, weight=np.ones_like(layer.weight)), CONFIG)
     assert not plan.shared_weights
     assert plan.tile_reads == 1600
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("copies", [1, 2])
+def test_dense_line_longer_than_a_loop_counts(copies: int, dilation: int) -> None:
+    layer = make_layer(
+        kind="dense",
+        channels=4,
+        out=3,
+        size=(1, 90),
+        kernel=(1, 41),
+        dilations=(1, dilation),
+        pads=(0, 20, 0, 20),
+        copies=copies,
+        seed=5,
+    )
+    assert check_all_plans(layer, 6) >= 1
+    plan_layer(layer, CONFIG)

@@ -88,7 +88,11 @@ class Folder:
                 f"quantize the {what}: a constant with DequantizeLinear behind it",
             )
         if name in self.codes or name in self.pending or name in self.values:
-            raise NotFoldable(f"{what} '{name}' is computed at run time", f"use a constant {what}")
+            raise NotFoldable(
+                f"{what} '{name}' is computed at run time",
+                f"use a constant {what}: products of two activations, as in attention, do not run "
+                "on the accelerator; end the network in front of them",
+            )
         return None
 
     def wait(self, op: Op, *operands: str, finish: Finish) -> None:
