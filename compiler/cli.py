@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from qcompile.compiler.errors import QcompileError, UsageError
-from qcompile.runtime.options import parse_numbers, positive, shown
+from qcompile.runtime.options import PORT_HELP, parse_numbers, positive, shown
 
 VERBS = ("compile", "check", "quantize", "sim", "run", "flash", "doctor", "targets")
 WRONG_USAGE = 2
@@ -338,9 +338,7 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("build", type=Path, metavar="DIR")
     _add_input_options(parser, required=False)
-    parser.add_argument(
-        "--port", required=True, help="sim for the simulated board, or a serial port"
-    )
+    parser.add_argument("--port", required=True, help=f"sim for the simulated board, {PORT_HELP}")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write the outputs to this npz file"
     )

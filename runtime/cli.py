@@ -17,9 +17,9 @@ from qcompile.runtime.classes import chosen_classes, counted, fit_labels, share
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.inputs import InputsError, Normalization, Samples, load_samples
-from qcompile.runtime.options import parse_numbers, positive
+from qcompile.runtime.options import PORT_HELP, parse_numbers, positive
+from qcompile.runtime.ports import open_link
 from qcompile.runtime.run import RunResult, run_inputs, self_test
-from qcompile.runtime.transport import SerialTransport
 
 INTERRUPTED = 130
 """What shells use for a program that Ctrl-C ended: 128 + SIGINT."""
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("build", type=Path, metavar="DIR")
     parser.add_argument("--inputs", type=Path, metavar="X.npz")
-    parser.add_argument("--port", required=True, help="serial port, such as /dev/ttyUSB1 or COM4")
+    parser.add_argument("--port", required=True, help=PORT_HELP)
     parser.add_argument("--limit", type=positive, metavar="N", help="use only the first N inputs")
     for name, what in (("mean", "is subtracted from raw pixels"), ("std", "then divides them")):
         parser.add_argument(
@@ -76,12 +76,12 @@ def _run(arguments: argparse.Namespace) -> int:
             "sim: the simulated board is not part of the runtime alone",
             help="install all of qcompile and use `qcompile run ... --port sim`",
         )
-    transport = SerialTransport(arguments.port)
+    link = open_link(arguments.port)
     try:
-        board = Board(transport, name=arguments.port)
+        board = Board(link)
         return serve(board, artifact, samples, as_json=arguments.json, output=arguments.output)
     finally:
-        transport.close()
+        link.close()
 
 
 def _samples(arguments: argparse.Namespace, artifact: Artifact) -> Samples:

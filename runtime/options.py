@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+PORT_HELP = "a serial port such as /dev/ttyUSB1, or registers: uio:/dev/uio0, mem:0x43C00000"
+
 
 def positive(text: str) -> int:
     """A whole number of 1 or more, of at most 12 digits."""

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompile.runtime.artifact import GOLDEN, Artifact, Place
-from qcompile.runtime.driver import Board, Words
+from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.host_ops import run_host_ops
 from qcompile.runtime.layouts import PROGRAM_ADDRESS, pack_tensor, unpack_tensor
+from qcompile.runtime.link import Words
 from qcompile.runtime.protocol import ALL_LAYERS, State
 
 Array = npt.NDArray[Any]
@@ -91,13 +92,13 @@ def run_inputs(
 def run_codes(board: Board, artifact: Artifact, codes: Mapping[str, Array]) -> int:
     """One run on int8 codes by accelerator input; returns its cycles."""
     write_codes(board, artifact, codes)
-    board.start(PROGRAM_ADDRESS)
-    return board.finished(board.wait(RUN_SECONDS)).cycles
+    board.link.start(PROGRAM_ADDRESS)
+    return board.finished(board.link.wait(RUN_SECONDS)).cycles
 
 
 def write_codes(board: Board, artifact: Artifact, codes: Mapping[str, Array]) -> None:
     """Put one input's int8 codes into the board's memory."""
-    board.write_all(
+    board.link.write_all(
         [
             (place.address, pack_tensor(codes[place.name].reshape(place.shape)))
             for place in artifact.accelerator_inputs
@@ -118,22 +119,22 @@ def dump_layers(
     write_codes(board, artifact, codes)
     for index, place in enumerate(artifact.layers):
         if index == 0:
-            board.start(PROGRAM_ADDRESS, stop_after=place.done)
+            board.link.start(PROGRAM_ADDRESS, stop_after=place.done)
         else:
-            board.resume(stop_after=place.done)
-        status = board.finished(board.wait(RUN_SECONDS))
+            board.link.resume(stop_after=place.done)
+        status = board.finished(board.link.wait(RUN_SECONDS))
         if status.layers != place.done:
             raise BoardError(
                 f"{board.name}: the accelerator paused after {status.layers} layers,"
                 f" not {place.done}",
                 help="program the board again: qcompile flash DIR",
             )
-        if not on_layer(index, board.read_memory(place.address, place.words)):
-            board.abort()
+        if not on_layer(index, board.link.read_memory(place.address, place.words)):
+            board.link.abort()
             return
-    if board.status().state == State.PAUSED:
-        board.resume(stop_after=ALL_LAYERS)
-        board.finished(board.wait(RUN_SECONDS))
+    if board.link.status().state == State.PAUSED:
+        board.link.resume(stop_after=ALL_LAYERS)
+        board.finished(board.link.wait(RUN_SECONDS))
 
 
 def self_test(board: Board, artifact: Artifact) -> SelfTest:
@@ -169,7 +170,7 @@ def self_test(board: Board, artifact: Artifact) -> SelfTest:
 
 
 def _read(board: Board, place: Place) -> Int8Array:
-    return unpack_tensor(board.read_memory(place.address, place.words), *place.shape)
+    return unpack_tensor(board.link.read_memory(place.address, place.words), *place.shape)
 
 
 def _crc(words: Array) -> int:

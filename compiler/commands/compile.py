@@ -21,7 +21,7 @@ from qcompile.compiler.targets import choose_board
 from qcompile.hw.boards import Board
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
 from qcompile.runtime import protocol
-from qcompile.runtime.driver import WORDS_A_FRAME
+from qcompile.runtime.serial_link import WORDS_A_FRAME
 
 MODEL = "model.onnx"
 """Name of the copy; external data keeps its own names."""

@@ -15,7 +15,10 @@ from qcompile.runtime.classes import fit_labels
 from qcompile.runtime.cli import serve
 from qcompile.runtime.driver import Board
 from qcompile.runtime.inputs import Samples, load_samples
-from qcompile.runtime.transport import SerialTransport, SimTransport, Transport
+from qcompile.runtime.link import Link
+from qcompile.runtime.ports import open_link
+from qcompile.runtime.serial_link import SerialLink
+from qcompile.runtime.transport import SimTransport, Transport
 
 SIMULATED = "sim"
 
@@ -29,10 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         if artifact.note is not None:
             Progress().note(artifact.note)
         samples = None if arguments.selftest else _samples(arguments, artifact)
-        with _connected(arguments, artifact) as transport:
-            board = Board(transport, name=arguments.port)
+        with _connected(arguments, artifact) as link:
             return serve(
-                board,
+                Board(link),
                 artifact,
                 samples,
                 as_json=arguments.json,
@@ -55,17 +57,17 @@ def _samples(arguments: argparse.Namespace, artifact: Artifact) -> Samples:
 
 
 @contextmanager
-def _connected(arguments: argparse.Namespace, artifact: Artifact) -> Iterator[Transport]:
+def _connected(arguments: argparse.Namespace, artifact: Artifact) -> Iterator[Link]:
     """The link to the board, closed in the end."""
-    transport = (
-        _simulated(artifact, arguments.seed)
+    link = (
+        SerialLink(_simulated(artifact, arguments.seed), name=SIMULATED)
         if arguments.port == SIMULATED
-        else SerialTransport(arguments.port)
+        else open_link(arguments.port)
     )
     try:
-        yield transport
+        yield link
     finally:
-        transport.close()
+        link.close()
 
 
 def _simulated(artifact: Artifact, seed: int) -> Transport:

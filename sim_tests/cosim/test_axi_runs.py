@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.layouts import IMAGE_OFFSET, pack_tensor
+from qcompile.hw.program import program_bytes
 from qcompile.runtime.protocol import Control, CoreError, Register, State
+from qcompile.runtime.register_link import RegisterLink
 from sim_tests.compiler.integer_graphs import IntegerGraph
 from sim_tests.cosim.accelerator_runs import Machine, Run, Step, Subject, compile_graph
 from sim_tests.hw import axi_board, cosim
+from sim_tests.hw.simulated_registers import SimulatedRegisters
 
 pytestmark = pytest.mark.cosim
 
@@ -113,3 +117,26 @@ def test_what_a_state_forbids_is_told_and_changes_nothing(
     outputs = results[-len(subject.output_names) :]
     for name, words in zip(subject.output_names, outputs, strict=True):
         subject.check(name, words)
+
+
+def test_runtime_runs_a_program_through_the_registers(
+    machine: Machine, rng: np.random.Generator, tmp_path: Path, seed: int
+) -> None:
+    subject = subject_of(machine, rng)
+    image = program_bytes(subject.compiled.program.words)
+    registers = SimulatedRegisters(axi_board.simulation(), tmp_path, image, seed=seed)
+    link = RegisterLink(registers, name="sim")
+    assert link.info().configuration_id == axi_board.CONFIG.id
+    assert link.read_flash(IMAGE_OFFSET, 101) == image[:101]
+    places = subject.compiled.places
+    codes = {name: value[0].reshape(places[name].shape) for name, value in subject.codes.items()}
+    link.write_all([(places[name].address, pack_tensor(value)) for name, value in codes.items()])
+    link.start(IMAGE_OFFSET, stop_after=1)
+    assert link.wait(0.1).state == State.PAUSED
+    link.resume()
+    status = link.wait(0.1)
+    assert (status.state, status.layers) == (State.DONE, len(subject.compiled.layers))
+    for name in subject.output_names:
+        words = link.read_memory(places[name].address, places[name].words)
+        subject.check(name, words.tolist())
+    link.close()

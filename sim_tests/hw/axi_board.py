@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,21 @@ from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.flash_reader import FlashPins, FlashReader
 from qcompile.hw.link_ports import connect_link, link_info
 from qcompile.runtime.protocol import REGISTER_ADDRESS_BITS
-from sim_tests.hw import cosim
+from sim_tests.hw import cosim, small_board
+from sim_tests.hw.small_core import SmallCore
 
-CLOCK_HZ = 24_000_000
+CLOCK_HZ = small_board.CLOCK_HZ
 CONFIG = AcceleratorConfig(acc_width=28, vendor="plain")
 TOP = "axi_board"
 MODELS = ("flash_pads.v", "spi_flash.v")
 
 
 class AxiSystem(wiring.Component):  # type: ignore[type-arg]  # generic in the stubs only
-    """Accelerator, AXI link and flash reader."""
+    """Accelerator (or what has its ports), AXI link and flash reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, core: Any, config: AcceleratorConfig) -> None:
+        self._core = core
+        self._info = link_info(config, CLOCK_HZ)
         super().__init__(
             {
                 "axi": In(axi_lite(REGISTER_ADDRESS_BITS)),
@@ -43,8 +47,8 @@ class AxiSystem(wiring.Component):  # type: ignore[type-arg]  # generic in the s
     def elaborate(self, platform: object) -> Module:
         m = Module()
         this: Any = self
-        m.submodules.core = core = Accelerator(CONFIG)
-        m.submodules.link = link = AxiLink(link_info(CONFIG, CLOCK_HZ))
+        m.submodules.core = core = self._core
+        m.submodules.link = link = AxiLink(self._info)
         m.submodules.reader = reader = FlashReader(clock_hz=CLOCK_HZ, lines=ICEBREAKER.flash_lines)
         for name in ("axi", "words_i", "words_o"):
             wiring.connect(m, wiring.flipped(getattr(this, name)), getattr(link, name))
@@ -87,10 +91,20 @@ FLASH = """
 """
 
 
+@cache
 def simulation() -> cosim.Simulation:
-    """The compiled board, built once."""
+    """The compiled board with the accelerator of CONFIG."""
+    return _compiled(AxiSystem(Accelerator(CONFIG), CONFIG))
+
+
+@cache
+def small_simulation() -> cosim.Simulation:
+    """The compiled board with the core and the configuration of `small_board`."""
+    return _compiled(AxiSystem(SmallCore(pace=2), small_board.CONFIG))
+
+
+def _compiled(system: AxiSystem) -> cosim.Simulation:
     models = resources.files("qcompile.hw") / "sim"
-    system = AxiSystem()
     parts = [
         ICEBREAKER.flash_part.verilog_defines(),
         *((models / name).read_text() for name in MODELS),

@@ -7,10 +7,15 @@ from random import Random
 from typing import Any
 
 import cocotb
+import numpy as np
+from cocotb.task import bridge, resume
 from cocotb.triggers import RisingEdge, Timer
+from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamFrame
 
+from qcompile.runtime.link import Words
 from qcompile.runtime.protocol import Register, State, Status
+from qcompile.runtime.register_link import RegisterLink
 from sim_tests.hw.axi_bus import AxiBench
 from sim_tests.hw.clocked import dice
 
@@ -182,3 +187,49 @@ async def streams_wait_while_the_accelerator_runs(dut: Any) -> None:
         pass
     assert memory.words == dict(enumerate(words))
     assert len(words_in(await bench.sink.recv())) == 3
+
+
+class BusRegisters:
+    """The bench's registers for the runtime, which runs in a thread of its own."""
+
+    def __init__(self, bench: AxiBench) -> None:
+        self._read_all = resume(bench.read_all)
+        self._write_all = resume(bench.write)
+
+    def read(self, offset: int) -> int:
+        return self._read_all(offset, 1)[0]
+
+    def write(self, offset: int, value: int) -> None:
+        self._write_all(offset, value)
+
+    def read_all(self, offset: int, count: int) -> Words:
+        return np.array(self._read_all(offset, count), np.uint32)
+
+    def write_all(self, offset: int, values: Words) -> None:
+        self._write_all(offset, *values.tolist())
+
+    def now(self) -> float:
+        return float(get_sim_time("sec"))
+
+    def pause(self, seconds: float) -> None:
+        raise AssertionError("nothing here waits")
+
+    def close(self) -> None:
+        raise AssertionError("the bench ends the simulation")
+
+
+@cocotb.test()
+async def runtime_knows_how_many_beats_a_word_has(dut: Any) -> None:
+    bench, memory, rng = await begin(dut, "runtime", ready=0.6, latency=2)
+    words = [rng.getrandbits(8 * BYTES) for _ in range(9)]
+    address = rng.randrange(WORDS - 9)
+
+    def use() -> list[int]:
+        link = RegisterLink(BusRegisters(bench), name="bus")
+        link.write_all([(address, np.array(beats(words), np.uint32))])
+        found: list[int] = link.read_memory(address + 2, 5).tolist()
+        return found
+
+    read = await bridge(use)()
+    assert memory.words == dict(enumerate(words, address))
+    assert read == beats(words[2:7])

@@ -17,6 +17,7 @@ from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET, PROGRAM_ADDRESS
 from qcompile.runtime.protocol import CoreError, State
+from qcompile.runtime.serial_link import SerialLink
 from qcompile.runtime.transport import SimTransport
 from sim_tests.hw import small_board
 
@@ -60,11 +61,11 @@ def start_board(
     return begin
 
 
-def run(board: Board) -> list[int]:
+def run(link: SerialLink) -> list[int]:
     """One run of the program: the words that it left in memory."""
-    board.start(PROGRAM_ADDRESS)
-    assert board.wait(0.01).state == State.DONE
-    words: list[int] = board.read_memory(small_board.COPY_ADDRESS, len(WORDS)).tolist()
+    link.start(PROGRAM_ADDRESS)
+    assert link.wait(0.01).state == State.DONE
+    words: list[int] = link.read_memory(small_board.COPY_ADDRESS, len(WORDS)).tolist()
     return words
 
 
@@ -72,10 +73,10 @@ def run(board: Board) -> list[int]:
 @pytest.mark.parametrize("quad_enable", [0, 1])
 def test_program_streams_from_a_flash_in_power_down(start: Start, quad_enable: int) -> None:
     transport = start(f"+flash_quad_enable={quad_enable}")
-    board = Board(transport, name="sim")
+    link = SerialLink(transport, name="sim")
     for _ in range(2):
-        assert run(board) == WORDS.tolist()
-        assert board.read_flash(IMAGE_OFFSET, 3) == bytes(3)
+        assert run(link) == WORDS.tolist()
+        assert link.read_flash(IMAGE_OFFSET, 3) == bytes(3)
     transport.close()
 
 
@@ -85,21 +86,21 @@ def test_link_works_with_a_host_two_percent_off(
     start: Start, host_baud: int, rng: np.random.Generator
 ) -> None:
     transport = start(f"+host_baud={host_baud}")
-    board = Board(transport, name="sim")
+    link = SerialLink(transport, name="sim")
     words = rng.integers(0, 2**32, 500, dtype=np.uint32)
-    board.write_memory(0, words)
-    assert board.read_memory(0, 500).tolist() == words.tolist()
-    assert board.retries == 0
+    link.write_all([(0, words)])
+    assert link.read_memory(0, 500).tolist() == words.tolist()
+    assert link.retries == 0
     transport.close()
 
 
 @pytest.mark.cosim
 def test_program_streams_on_every_board(start_board: Start) -> None:
     transport = start_board()
-    board = Board(transport, name="sim")
+    link = SerialLink(transport, name="sim")
     for _ in range(2):
-        assert run(board) == WORDS.tolist()
-        assert board.read_flash(IMAGE_OFFSET, 3) == bytes(3)
+        assert run(link) == WORDS.tolist()
+        assert link.read_flash(IMAGE_OFFSET, 3) == bytes(3)
     transport.close()
 
 
@@ -107,11 +108,11 @@ def test_program_streams_on_every_board(start_board: Start) -> None:
 @pytest.mark.parametrize("level", [0, 1])
 def test_missing_flash_is_told(start_board: Start, level: int) -> None:
     transport = start_board("+flash_dead=1", f"+floating={level}")
-    board = Board(transport, name="sim")
-    status = board.status()
+    link = SerialLink(transport, name="sim")
+    status = link.status()
     assert (status.state, status.error) == (State.ERROR, CoreError.FLASH_SILENT)
     with pytest.raises(BoardError, match=r"^sim: its flash does not answer\n"):
-        board.read_flash(IMAGE_OFFSET, 1)
+        link.read_flash(IMAGE_OFFSET, 1)
     transport.close()
 
 
@@ -126,14 +127,14 @@ def test_damaged_program_ends_in_an_error_and_the_next_run_is_right(
     flash.write_bytes(bytes(damaged) + bytes(1000 - len(damaged) % 1000) + whole)
     second = (len(damaged) // 1000 + 1) * 1000 + IMAGE_HEADER_BYTES
     transport = start()
-    board = Board(transport, name="sim")
-    board.start(PROGRAM_ADDRESS)
-    status = board.wait(0.01)
+    link = SerialLink(transport, name="sim")
+    link.start(PROGRAM_ADDRESS)
+    status = link.wait(0.01)
     assert (status.state, status.error) == (State.ERROR, CoreError.STREAM_CRC)
     with pytest.raises(BoardError, match="the program in flash is damaged"):
-        board.finished(status)
-    board.start(IMAGE_OFFSET + second)
-    assert board.wait(0.01).state == State.DONE
+        Board(link).finished(status)
+    link.start(IMAGE_OFFSET + second)
+    assert link.wait(0.01).state == State.DONE
     transport.close()
 
 

@@ -1,4 +1,7 @@
-"""The driver on the simulated board: runs, dumps, self-test, damaged links, wrong boards."""
+"""The driver on simulated boards, by frames and by registers: runs, self-test, wrong boards.
+
+Damaged frames are there too.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,22 @@ from qcompile.runtime.artifact import Artifact, open_artifact
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.layouts import PROGRAM_ADDRESS
+from qcompile.runtime.link import Link
 from qcompile.runtime.protocol import State
+from qcompile.runtime.register_link import RegisterLink
 from qcompile.runtime.run import run_inputs, self_test
+from qcompile.runtime.serial_link import SerialLink
 from qcompile.runtime.transport import SimTransport, Transport
-from sim_tests.hw import small_board
+from sim_tests.hw import axi_board, small_board
+from sim_tests.hw.simulated_registers import SimulatedRegisters
 from sim_tests.runtime import small_build
 
 pytestmark = pytest.mark.cosim
 
-Connect = Callable[[bytes], SimTransport]
+Connect = Callable[[bytes], Link]
 
 
-class NoisyLink:
+class NoisyLine:
     """A transport that damages some bytes in both directions."""
 
     def __init__(self, inner: Transport, rng: np.random.Generator, rate: float) -> None:
@@ -59,25 +66,46 @@ def artifact(tmp_path: Path) -> Artifact:
 
 
 @pytest.fixture
-def connect(project: Path, tmp_path: Path, seed: int) -> Iterator[Connect]:
-    """Starts a simulated board whose flash holds the image; it must end without violation."""
+def transport(project: Path, tmp_path: Path, seed: int) -> Iterator[SimTransport]:
+    """A simulated board with a serial line; it must end without violation."""
+    flash = tmp_path / "flash.bin"
+    flash.write_bytes(small_build.image())
     program = small_board.executable(project)
-    transports: list[SimTransport] = []
+    transport = SimTransport(program, flash, clock_hz=small_board.CLOCK_HZ, seed=seed)
+    yield transport
+    transport.close()
 
-    def start(image: bytes) -> SimTransport:
-        flash = tmp_path / f"flash{len(transports)}.bin"
+
+@pytest.fixture(params=["frames", "registers"])
+def connect(
+    request: pytest.FixtureRequest, project: Path, tmp_path: Path, seed: int
+) -> Iterator[Connect]:
+    """Starts a simulated board whose flash holds the image; it must end without violation."""
+    links: list[Link] = []
+
+    def start(image: bytes) -> Link:
+        folder = tmp_path / f"board{len(links)}"
+        folder.mkdir()
+        if request.param == "registers":
+            simulation = axi_board.small_simulation()
+            registers = SimulatedRegisters(simulation, folder, image, seed=seed)
+            links.append(RegisterLink(registers, name="sim"))
+            return links[-1]
+        flash = folder / "flash.bin"
         flash.write_bytes(image)
-        transports.append(SimTransport(program, flash, clock_hz=small_board.CLOCK_HZ, seed=seed))
-        return transports[-1]
+        program = small_board.executable(project)
+        transport = SimTransport(program, flash, clock_hz=small_board.CLOCK_HZ, seed=seed)
+        links.append(SerialLink(transport, name="sim"))
+        return links[-1]
 
     yield start
-    for transport in transports:
-        transport.close()
+    for link in links:
+        link.close()
 
 
 @pytest.fixture
 def board(connect: Connect) -> Board:
-    return Board(connect(small_build.image()), name="sim")
+    return Board(connect(small_build.image()))
 
 
 def refusal(message: str) -> str:
@@ -94,7 +122,7 @@ def test_inputs_run_through_prologue_memory_and_epilogue(
     np.testing.assert_array_equal(result.outputs["y"], expected)
     assert len(result.cycles) == 3 and min(result.cycles) > 4 * len(small_build.WORDS)
     codes = np.clip(np.rint(x[2] / np.float32(0.5)) - 3, -128, 127).astype(np.int8)
-    memory = board.read_memory(40, 4).astype("<u4").view(np.int8).reshape(4, 4)
+    memory = board.link.read_memory(40, 4).astype("<u4").view(np.int8).reshape(4, 4)
     np.testing.assert_array_equal(memory[:, :3], codes.reshape(3, 4).T)
 
 
@@ -108,7 +136,7 @@ def test_self_test_passes_and_names_the_first_layer_that_differs(
     other = open_artifact(small_build.write(tmp_path / "other", golden={"layer/2": wrong}))
     failure = "layer 2 'layer2' differs from word 7 on: expected 0000018c, got 0000008c"
     assert self_test(board, other).failure == failure
-    assert board.status().state == State.IDLE
+    assert board.link.status().state == State.IDLE
     outputs = np.stack([small_build.output_codes()] * 2)
     outputs[1, 5] += 1
     other = open_artifact(small_build.write(tmp_path / "third", golden={"output/sums": outputs}))
@@ -116,27 +144,28 @@ def test_self_test_passes_and_names_the_first_layer_that_differs(
 
 
 def test_damaged_frames_are_sent_again(
-    connect: Connect, artifact: Artifact, rng: np.random.Generator
+    transport: SimTransport, artifact: Artifact, rng: np.random.Generator
 ) -> None:
-    board = Board(NoisyLink(connect(small_build.image()), rng, rate=1 / 500), name="noisy")
+    link = SerialLink(NoisyLine(transport, rng, rate=1 / 500), name="noisy")
+    board = Board(link)
     board.check(artifact)
     x = rng.uniform(-60, 60, (6, 3, 2, 2)).astype(np.float32)
     result = run_inputs(board, artifact, {"x": x})
     expected = small_build.output_codes().reshape(1, 64).repeat(6, axis=0)
     np.testing.assert_array_equal(result.outputs["y"], expected)
-    assert board.retries > 0
+    assert link.retries > 0
 
 
 def test_dead_link_ends_in_one_message(
-    connect: Connect, artifact: Artifact, rng: np.random.Generator
+    transport: SimTransport, artifact: Artifact, rng: np.random.Generator
 ) -> None:
-    board = Board(NoisyLink(connect(small_build.image()), rng, rate=1.0), name="/dev/ttyX")
+    board = Board(SerialLink(NoisyLine(transport, rng, rate=1.0), name="/dev/ttyX"))
     with pytest.raises(BoardError, match=refusal("/dev/ttyX: the board does not answer ABORT")):
         board.check(artifact)
 
 
 def test_another_model_on_the_board_is_refused(connect: Connect, artifact: Artifact) -> None:
-    board = Board(connect(small_build.image(sha256="ab" * 32)), name="sim")
+    board = Board(connect(small_build.image(sha256="ab" * 32)))
     message = f"sim: the board holds another model than {artifact.folder}"
     with pytest.raises(BoardError, match=refusal(message)) as caught:
         board.check(artifact)
@@ -162,7 +191,7 @@ def test_another_configuration_on_the_board_is_refused(board: Board, artifact: A
 
 
 def test_empty_flash_is_refused(connect: Connect, artifact: Artifact) -> None:
-    board = Board(connect(b""), name="sim")
+    board = Board(connect(b""))
     message = "sim: the board's flash holds no program (no flash image: it starts with ffffffff)"
     with pytest.raises(BoardError, match=refusal(message)):
         board.check(artifact)
@@ -170,12 +199,32 @@ def test_empty_flash_is_refused(connect: Connect, artifact: Artifact) -> None:
 
 def test_run_that_does_not_end_is_aborted(connect: Connect) -> None:
     endless = bytes(256) + bytes(400_000)
-    board = Board(connect(endless), name="sim")
-    board.start(PROGRAM_ADDRESS)
-    message = "sim: the run did not end within 0.01 s and was aborted"
+    board = Board(connect(endless))
+    board.link.start(PROGRAM_ADDRESS)
+    message = "sim: the run did not end within 0.001 s and was aborted"
     with pytest.raises(BoardError, match=refusal(message)):
-        board.wait(0.01)
-    assert board.status().state == State.IDLE
+        board.link.wait(0.001)
+    assert board.link.status().state == State.IDLE
+
+
+def test_commands_that_the_state_forbids_are_refused(connect: Connect) -> None:
+    link = connect(bytes(256) + bytes(400_000))
+    with pytest.raises(BoardError, match=refusal("sim: the board refuses RESUME: BUSY")):
+        link.resume()
+    link.start(PROGRAM_ADDRESS)
+    for command, call in (
+        ("WRITE_MEMORY", lambda: link.write_all([(0, np.arange(3, dtype=np.uint32))])),
+        ("READ_MEMORY", lambda: link.read_memory(0, 3)),
+        ("READ_FLASH", lambda: link.read_flash(0, 4)),
+        ("RESUME", lambda: link.resume(stop_after=1)),
+    ):
+        with pytest.raises(BoardError, match=refusal(f"sim: the board refuses {command}: BUSY")):
+            call()
+    assert link.status().state == State.RUNNING
+    link.start(PROGRAM_ADDRESS, stop_after=1)
+    assert (link.wait(0.01).state, link.status().layers) == (State.PAUSED, 1)
+    link.abort()
+    assert link.read_flash(0, 3) == b"\xff\xff\xff"
 
 
 def test_build_can_be_moved(tmp_path: Path, artifact: Artifact) -> None:
