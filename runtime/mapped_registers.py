@@ -89,4 +89,4 @@ def _not_opened(path: Path, name: str, error: OSError) -> BoardError:
     if isinstance(error, PermissionError):
         return BoardError(message, help="run it as root, with sudo")
     devices = ", ".join(sorted(str(each) for each in Path("/dev").glob("uio*"))) or "none"
-    return BoardError(message, help=f"UIO devices of this machine: {devices}; or mem:ADDRESS")
+    return BoardError(message, help=f"UIO devices of this machine: {devices}")
