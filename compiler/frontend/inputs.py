@@ -86,7 +86,16 @@ def _resolve(
         return None
     numbers = tuple(int(d) for d in dims)
     if any(d < 1 for d in numbers):
-        problems.broken(f"input '{name}' [{listed}] has an empty dimension")
+        problems.broken(
+            f"input '{name}' {list(numbers)} has an empty dimension",
+            help="every dimension has at least one value",
+        )
+        return None
+    if given is not None and given[0] != 1:
+        problems.unsupported(
+            f"--shape gives input '{name}' a batch of {given[0]}",
+            help="give 1 for the first dimension: inputs run one by one",
+        )
         return None
     if not numbers or numbers[0] != 1:
         problems.unsupported(

@@ -93,7 +93,8 @@ def _tensor_texts(tensor: TensorProto) -> Iterator[str | bytes]:
 
 def _read_bytes(path: Path) -> bytes:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
+        what = "is no regular file" if path.exists() else "no such file"
+        what = "is a folder" if path.is_dir() else what
         raise ModelError(f"{path}: {what}", help="give the path of an .onnx file")
     size = path.stat().st_size
     if size == 0:

@@ -49,6 +49,34 @@ def test_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_special_file_is_named() -> None:
+    refused(
+        Path("/dev/null"),
+        ModelError,
+        "/dev/null: is no regular file",
+        "  help: give the path of an .onnx file",
+    )
+
+
+def test_batch_given_by_shape_is_named(tmp_path: Path) -> None:
+    network = Network()
+    x = network.dequantize(network.input("x", "int8", ("n", 4)), INT8)
+    network.output(network.quantize(network.node("Relu", x), INT8), "int8")
+    path = network.save(tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedError, match=r"--shape gives input 'x' a batch of 4\n.*give 1"):
+        load_model(path, shapes={"x": (4, 4)})
+    with pytest.raises(ModelError, match=r"input 'x' \[1, 0\] has an empty dimension"):
+        load_model(empty_input(tmp_path), shapes={"x": (1, 0)})
+
+
+def empty_input(folder: Path) -> Path:
+    """Input [n, m], both symbolic."""
+    network = Network()
+    x = network.dequantize(network.input("x", "int8", ("n", "m")), INT8)
+    network.output(network.quantize(network.node("Relu", x), INT8), "int8")
+    return network.save(folder / "symbolic.onnx")
+
+
 def test_empty_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.touch()
