@@ -25,6 +25,7 @@ from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
 from qcompile.compiler.passes.prefetch import prefetch
+from qcompile.compiler.passes.reshape_words import reshape_words
 from qcompile.compiler.passes.sink_moves import sink_moves
 from qcompile.compiler.passes.window_columns import window_columns
 from qcompile.compiler.plan import Plan
@@ -75,7 +76,8 @@ def for_accelerator(model: ir.Model, machine: Machine = SMALL_MACHINE) -> ir.Mod
         return machine.estimate(convolution(machine, graph, conv, conv.inputs[0]))
 
     model = window_columns(model, cycles)
-    graph = join_tables(fold_constants(sink_moves(fold_constants(model.graph))))
+    graph = sink_moves(reshape_words(fold_constants(model.graph)))
+    graph = join_tables(fold_constants(graph))
     return model if graph is model.graph else replace(model, graph=graph)
 
 

@@ -179,7 +179,11 @@ def _product(
     except ValueError:
         batch = None
     if batch is None or a.shape[-1] != b.shape[-2]:
-        raise Refusal(f"shapes {list(a.shape)} and {list(b.shape)} do not fit", broken=True)
+        raise Refusal(
+            f"shapes {list(a.shape)} and {list(b.shape)} do not fit",
+            help="columns of the first operand must be rows of the second; --shape chooses them",
+            broken=True,
+        )
     op = ir_float.FloatMatMul(
         inputs=(a.name, b.name, *([bias] if bias else [])),
         outputs=(node.output,),

@@ -224,12 +224,14 @@ def _constant_data(node: NodeReader) -> npt.NDArray[Any]:
 def _shape(read: Importer, remark: str = "", **attributes: str) -> Operator:
     return Operator(
         read=read,
-        runs=("folded", "host"),
+        runs=("accelerator", "folded", "host"),
         types=REAL_OR_CODES,
         attributes=attributes,
         remark=remark,
     )
 
+
+CHANNELS_MOVE = "to other channels between layers: [moves](#moves)"
 
 QUANTIZE_LINEAR = Operator(
     read=quantize_linear,
@@ -269,13 +271,15 @@ OPERATORS: dict[str, Operator] = {
         ),
     ),
     "DequantizeLinear": DEQUANTIZE_LINEAR,
-    "Flatten": _shape(flatten, axis=""),
+    "Flatten": _shape(flatten, CHANNELS_MOVE, axis=""),
     "Dropout": replace(
-        _shape(dropout, "outside training, without the mask", ratio="", seed=""), types=REAL
+        _shape(dropout, "outside training, without the mask", ratio="", seed=""),
+        runs=("folded", "host"),
+        types=REAL,
     ),
-    "Identity": _shape(identity),
+    "Identity": replace(_shape(identity), runs=("folded", "host")),
     "QuantizeLinear": QUANTIZE_LINEAR,
-    "Reshape": _shape(reshape, "a constant shape", allowzero=""),
+    "Reshape": _shape(reshape, f"a constant shape; {CHANNELS_MOVE}", allowzero=""),
     "Shape": Operator(
         read=shape,
         runs=("folded",),
@@ -283,7 +287,7 @@ OPERATORS: dict[str, Operator] = {
         attributes={"end": "since opset 15", "start": "since opset 15"},
         remark="what is computed of a shape is a constant",
     ),
-    "Squeeze": _shape(squeeze, "constant axes", axes="before opset 13"),
+    "Squeeze": _shape(squeeze, f"constant axes; {CHANNELS_MOVE}", axes="before opset 13"),
     "Transpose": Operator(
         read=transpose,
         runs=("accelerator", "host"),
@@ -291,5 +295,8 @@ OPERATORS: dict[str, Operator] = {
         attributes={"perm": ""},
         remark="[moves](#moves)",
     ),
-    "Unsqueeze": _shape(unsqueeze, "constant axes", axes="before opset 13"),
+    "Unsqueeze": replace(
+        _shape(unsqueeze, f"constant axes; {CHANNELS_MOVE}", axes="before opset 13"),
+        runs=("folded", "host"),
+    ),
 }

@@ -68,7 +68,10 @@ def _check_names(graph: onnx.GraphProto, problems: Problems) -> set[str]:
         if value.name not in known:
             problems.broken(f"output '{value.name}' is defined by no node")
     if not graph.output or any(not value.name for value in (*graph.input, *graph.output)):
-        problems.broken("has no outputs, or an input or output without a name")
+        problems.broken(
+            "has no outputs, or an input or output without a name",
+            help="list the tensors that the model gives in its graph's outputs, all with names",
+        )
     return known
 
 

@@ -12,18 +12,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qcompile.compiler.ir import Graph, Int32Array, Op, Reshape, Select
+from qcompile.compiler.ir import Graph, Int32Array, Op, Origin, Reshape, Select
 from qcompile.compiler.ir_float import Transpose
 from qcompile.compiler.passes.tidy import without_dead_ops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entries:
-    """What a value holds: entries of other values behind one another, -1 for `fill`."""
+    """What a value holds: entries of other values behind one another, -1 for `fill`.
+
+    `origins` are those of the last move that was more than a Reshape, or of the first Reshape;
+    empty where there was no move.
+    """
 
     sources: tuple[str, ...]
     index: Int32Array
     fill: int
+    origins: tuple[Origin, ...] = ()
 
     @property
     def fills(self) -> bool:
@@ -54,10 +59,12 @@ def _entries(graph: Graph, moved: dict[str, _Entries], op: Op) -> _Entries:
     """An operation's result in terms of values that no move makes."""
     shape = graph.values[op.inputs[0]].shape
     if isinstance(op, Reshape):
-        return _of(graph, moved, op.inputs[0])
+        base = _of(graph, moved, op.inputs[0])
+        return base if base.origins else replace(base, origins=op.origins)
     if isinstance(op, Transpose):
         base = _of(graph, moved, op.inputs[0])
-        return replace(base, index=base.index.reshape(shape).transpose(op.permutation).reshape(-1))
+        index = base.index.reshape(shape).transpose(op.permutation).reshape(-1)
+        return replace(base, index=index, origins=op.origins)
     assert isinstance(op, Select)
     operands = [_of(graph, moved, name) for name in op.inputs]
     fills = {operand.fill for operand in operands if operand.fills}
@@ -68,7 +75,8 @@ def _entries(graph: Graph, moved: dict[str, _Entries], op: Op) -> _Entries:
         fills = {op.fill}
     joined = _joined(graph, operands)
     listed = np.append(joined.index, np.int32(-1))
-    return replace(joined, index=listed[op.index.reshape(-1)], fill=fills.pop() if fills else 0)
+    index = listed[op.index.reshape(-1)]
+    return replace(joined, index=index, fill=fills.pop() if fills else 0, origins=op.origins)
 
 
 def _of(graph: Graph, moved: dict[str, _Entries], name: str) -> _Entries:
@@ -123,11 +131,12 @@ def _operation(graph: Graph, op: Op, entries: _Entries) -> Op | None:
         return Select(
             inputs=entries.sources,
             outputs=op.outputs,
-            origins=op.origins,
+            origins=entries.origins or op.origins,
             index=entries.index.reshape(shape),
             fill=entries.fill if entries.fills else 0,
             joins_parts=isinstance(op, Select) and op.joins_parts,
         )
     if source.shape == shape and op.name not in graph.outputs:
         return None
-    return Reshape(inputs=(source.name,), outputs=op.outputs, origins=op.origins, shape=shape)
+    origins = entries.origins or op.origins
+    return Reshape(inputs=(source.name,), outputs=op.outputs, origins=origins, shape=shape)

@@ -99,8 +99,7 @@ def _reshape(state: Lowering, op: ir.Reshape) -> str:
     """The same tensor in memory: words are [channel group][pixel], so pixels may be rearranged."""
     before, after = (shape3(state.graph, name) for name in (op.inputs[0], op.outputs[0]))
     if before[0] != after[0] or before[1] * before[2] != after[1] * after[2]:
-        raise UnsupportedError(
-            f"'{op.name}': reshape of {list(before)} to {list(after)} inside the network",
-            help="reshape only tensors of 1 x 1 pixels, or in front of a fully connected layer",
+        raise VerifyError(
+            f"lower: '{op.name}' reshapes {list(before)} to {list(after)} and is no Select"
         )
     return state.source(op.inputs[0])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from qcompile.compiler import ir_float
-from qcompile.compiler.ir import Graph, Op, Reshape, Select
+from qcompile.compiler.ir import Graph, Op, Origin, Reshape, Select
 from qcompile.compiler.ir_float import Transpose
 
 
@@ -31,8 +31,9 @@ def without_idle_moves(graph: Graph) -> Graph:
     """Chains of Reshape become one, and those that change nothing disappear.
 
     A Transpose that only moves axes of length 1 is a Reshape, and so is a Select that keeps the
-    order. Graph outputs keep their names.
+    order. Graph outputs keep their names, and a chain the origins of its first move that has some.
     """
+    first: dict[str, tuple[Origin, ...]] = {}
     base: dict[str, str] = {}  # result of a Reshape chain to the value at its start
     alias: dict[str, str] = {}
     ops: list[Op] = []
@@ -44,10 +45,11 @@ def without_idle_moves(graph: Graph) -> Graph:
             continue
         source = base.get(op.inputs[0], op.inputs[0])
         base[op.name] = source
+        origins = first[op.name] = first.get(op.inputs[0], ()) or op.origins
         if graph.values[source].shape == shape and op.name not in graph.outputs:
             alias[op.name] = source
             continue
-        ops.append(Reshape(inputs=(source,), outputs=op.outputs, origins=op.origins, shape=shape))
+        ops.append(Reshape(inputs=(source,), outputs=op.outputs, origins=origins, shape=shape))
     return without_dead_ops(replace(graph, ops=tuple(ops)))
 
 

@@ -14,9 +14,11 @@ WALKED_MACS = 20_000
 """Products of a model, above which Python takes seconds."""
 
 
-def check_compiled(compiled: Compiled, rng: np.random.Generator) -> bool:
+def check_compiled(
+    compiled: Compiled, rng: np.random.Generator, *, limit: int = WALKED_MACS
+) -> bool:
     """Layers give golden's tensors, plans give their layers' sums; False: too large to try."""
-    if sum(layer.macs for layer in compiled.layers) > WALKED_MACS:
+    if sum(layer.macs for layer in compiled.layers) > limit:
         return False
     graph = compiled.model.graph
     codes = {name: random_codes(rng, graph.values[name].shape, "int8") for name in graph.inputs}

@@ -304,7 +304,10 @@ STANDARD: Mapping[str, Sample | Sequence[Sample]] = {
     "Softmax": plain("Softmax", axis=-1),
     "SpaceToDepth": plain("SpaceToDepth", blocksize=2),
     "Split": Sample(build=split),
-    "Squeeze": Sample(build=with_list("Squeeze", 13, "axes", [3]).build, shape=(1, 4, 4, 1)),
+    "Squeeze": [
+        Sample(build=with_list("Squeeze", 13, "axes", [axis]).build, shape=shape)
+        for axis, shape in ((3, (1, 4, 4, 1)), (1, (1, 1, 4, 4)))
+    ],
     "Tile": with_constants("Tile", [1, 1, 2, 1]),
     "Transpose": plain("Transpose", perm=[0, 2, 3, 1]),
     "Unsqueeze": with_list("Unsqueeze", 13, "axes", [4]),

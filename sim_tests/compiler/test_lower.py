@@ -184,12 +184,12 @@ def refused(graph: ir.Graph, *lines: str) -> None:
 def test_all_problems_are_reported_at_once(rng: np.random.Generator) -> None:
     g = IntegerGraph(rng)
     x = g.input(4, 2, 3)
-    shaped = g.reshape(g.conv(x, 4), (1, 24, 1, 1))
-    deep = g.reshape(x, (1, 4, 1, 2, 3))
+    first = g.reshape(g.conv(x, 4), (1, 4, 1, 6, 1))
+    second = g.reshape(x, (1, 4, 1, 2, 3))
     refused(
-        g.graph(shaped, deep),
-        "'shaped2': reshape of [4, 2, 3] to [24, 1, 1] inside the network",
-        "  help: reshape only tensors of 1 x 1 pixels, or in front of a fully connected layer",
+        g.graph(first, second),
+        "'shaped2': a tensor of rank 5 does not fit the memory layout",
+        "  help: use tensors of shape [1, channels, height, width] or [1, features]",
         "'shaped3': a tensor of rank 5 does not fit the memory layout",
         "  help: use tensors of shape [1, channels, height, width] or [1, features]",
     )

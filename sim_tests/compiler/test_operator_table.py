@@ -18,6 +18,7 @@ from qcompile.compiler.frontend.signatures import first_opset
 from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.ir import Model, Reshape
 from qcompile.compiler.operator_table import with_tables
+from qcompile.compiler.passes.reshape_words import reshape_words
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
 from qcompile.compiler.simulate import reference_of, simulate
@@ -122,7 +123,7 @@ def own_steps(model: Model) -> list[str]:
     """Operations of the accelerator that stand for node `q` alone."""
     return [
         op.name
-        for op in model.graph.ops
+        for op in reshape_words(model.graph).ops
         if not isinstance(op, Reshape)
         and "q" in {origin.node for origin in op.origins}
         and not {"front", "back"} & {origin.node for origin in op.origins}
