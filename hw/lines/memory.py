@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -12,16 +11,9 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.addresses import LineAddresses
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.select import select
 
 SETS = 2
-
-
-def select(choices: Sequence[Value], index: Value) -> Value:
-    """choices[index] as a tree of two-way muxes; the number of choices is a power of two."""
-    level = list(choices)
-    for bit in range(len(index)):
-        level = [Mux(index[bit], b, a) for a, b in zip(level[::2], level[1::2], strict=True)]
-    return level[0]
 
 
 class LinesMemory(wiring.Component):

@@ -26,9 +26,12 @@ from qcompile.compiler import toolchain
 from qcompile.hw.config import ACC_WIDTHS
 from qcompile.hw.lines.config import DspStyle, LinesConfig
 from qcompile.hw.lines.lanes import LineLanes
+from qcompile.hw.lines.memory import LinesMemory
+from qcompile.hw.lines.program_memory import ProgramMemory
 from qcompile.hw.lines.requant import RequantDsp
 from qcompile.hw.lines.residual import LinesResidual
 from qcompile.hw.lines.tables import SharedAdd, SharedCodeTable
+from qcompile.hw.lines.weights import WeightMemory, WeightReader
 from qcompile.hw.vendor import dual_mac
 from sim_tests.hw import cosim
 
@@ -197,6 +200,12 @@ def components() -> dict[str, Factory]:
         "lanes-2": partial(LineLanes, LinesConfig(lanes=2)),
         "lanes-4": partial(LineLanes, LinesConfig(lanes=4)),
         "residual": partial(LinesResidual, LinesConfig(), read_latency=2),
+        "memory": partial(LinesMemory, LinesConfig()),
+        "memory-2": partial(LinesMemory, LinesConfig(lines=2)),
+        "weights": partial(WeightMemory, LinesConfig()),
+        "weights-2": partial(WeightMemory, LinesConfig(lines=2)),
+        "weight-reader": partial(WeightReader, LinesConfig()),
+        "program-memory": partial(ProgramMemory, 512),
         "lanes-4-no-adder": partial(LineLanes, LinesConfig(lanes=4, adder=False)),
         **{
             f"dual-mac-{style}-{acc_width}{suffix}": partial(_dual_mac, style, acc_width, unused)
