@@ -4,66 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.feeder import FeedTags
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.operands import LineOperands
-
-
-class PairMac(wiring.Component):
-    """Two multiply-accumulators that share a weight, in plain arithmetic.
-
-    acc0 gains a0 * b and acc1 gains a1 * b in a cycle with `valid`; with `first` too they become
-    the products. Operands and tags of one cycle are in the sums `LATENCY` cycles later.
-
-    Attributes
-    ----------
-    LATENCY : int
-    a0, a1, b : signed(8), in
-    valid, first : 1, in
-    acc0, acc1 : signed(acc_width), out
-    """
-
-    LATENCY = 2
-
-    a0: Signal
-    a1: Signal
-    b: Signal
-    valid: Signal
-    first: Signal
-    acc0: Signal
-    acc1: Signal
-
-    def __init__(self, acc_width: int) -> None:
-        self.acc_width = acc_width
-        operands = {name: In(signed(8)) for name in ("a0", "a1", "b")}
-        sums = {name: Out(signed(acc_width)) for name in ("acc0", "acc1")}
-        super().__init__({**operands, "valid": In(1), "first": In(1), **sums})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        valid, first = Signal(), Signal()
-        m.d.sync += [valid.eq(self.valid), first.eq(self.first)]
-        for lane, (a, acc) in enumerate(((self.a0, self.acc0), (self.a1, self.acc1))):
-            product = Signal(signed(16), name=f"product{lane}", reset_less=True)
-            total = Signal(signed(self.acc_width), name=f"sum{lane}", reset_less=True)
-            m.d.comb += acc.eq(total)
-            # Cycle 0: multiplier.
-            m.d.sync += product.eq(a * self.b)
-            # Cycle 1: accumulator.
-            with m.If(valid):
-                m.d.sync += total.eq(product)
-                with m.If(~first):
-                    m.d.sync += total.eq(total + product)
-        return m
-
-
-def pair_mac(config: LinesConfig, in_dsp: bool) -> PairMac:
-    """The multiply-accumulators of a column of two rows."""
-    return PairMac(config.acc_width)
+from qcompile.hw.vendor import dual_mac
+from qcompile.hw.vendor.xilinx_dsp import sum_of_upper
 
 
 def dsp_pairs_of_line(config: LinesConfig, line: int) -> int:
@@ -87,7 +36,11 @@ class LineArray(wiring.Component):
     first `captured` the tile is undefined.
 
     Weights and tags pass a register of the line's own. A bit of them then drives 2 (weights) or
-    all 2V pairs (tags); the copy of a tag that captures enables all of the tile's registers.
+    all 2V pairs (tags). The end of a sum enables the tile's registers: 1,536 of 24 bits at V = 16.
+
+    Pair i serves rows 2q, 2q + 1 of column c with i = q * V + c. Of a pair in a DSP `uppers` has
+    row 2q + 1's sum plus floor(row 2q's sum / 2**16), of one in logic the sum. `TileReader` takes
+    that back with a subtractor for each lane; reading odd rows of `tile` instead costs one a pair.
 
     Parameters
     ----------
@@ -106,6 +59,8 @@ class LineArray(wiring.Component):
         `first` and `last` count only with `valid`.
     tile : acc_width x V x rows, out
         Sum of row r and column c, signed, at bit acc_width * (r * V + c).
+    uppers : acc_width x V x rows/2, out
+        Of pair i at bit acc_width * i.
     captured : 1, out
         The tile is a new one since this cycle.
     """
@@ -117,14 +72,19 @@ class LineArray(wiring.Component):
     weights: Signal
     tags: Any
     tile: Signal
+    uppers: Signal
     captured: Signal
 
     def __init__(self, config: LinesConfig, *, pairs_in_dsp: int) -> None:
-        pairs = config.rows // 2 * config.columns
         self.config = config
-        self.pairs = [pair_mac(config, index < pairs_in_dsp) for index in range(pairs)]
-        self.pair_latency = self.pairs[0].LATENCY
+        self.pairs_in_dsp = pairs_in_dsp
+        self.pairs = [
+            dual_mac(config.dsp if index < pairs_in_dsp else "none", config.acc_width)
+            for index in range(config.pairs // config.lines)
+        ]
+        (self.pair_latency,) = {mac.LATENCY for mac in self.pairs}
         self.LATENCY = LineOperands.LATENCY + self.pair_latency + 1
+        tile_bits = config.acc_width * config.columns * config.rows
         super().__init__(
             {
                 "word": In(config.word_bits),
@@ -133,7 +93,8 @@ class LineArray(wiring.Component):
                 "apart": In(1),
                 "weights": In(config.word_bits),
                 "tags": In(FeedTags),
-                "tile": Out(config.acc_width * config.columns * config.rows),
+                "tile": Out(tile_bits),
+                "uppers": Out(tile_bits // 2),
                 "captured": Out(1),
             }
         )
@@ -153,30 +114,44 @@ class LineArray(wiring.Component):
         m.d.sync += [weights.eq(self.weights), tags.eq(self.tags)]
         # Cycles 1 .. pair_latency: products and sums.
         ended = Signal(self.pair_latency)
-        m.d.sync += ended.eq(Cat(tags.valid & tags.last, ended))
-        sums = self._sums(m, operands.operands, weights, tags)
-        # Cycle pair_latency + 1: the sums are whole, and stand for a cycle at least.
-        tile = Signal(len(self.tile), reset_less=True)
-        m.d.sync += self.captured.eq(ended[-1])
-        with m.If(ended[-1]):
-            m.d.sync += tile.eq(Cat(sums))
-        m.d.comb += self.tile.eq(tile)
+        m.d.sync += [
+            ended.eq(Cat(tags.valid & tags.last, ended)),
+            self.captured.eq(ended[-1]),
+        ]
+        rows: list[list[Value]] = [[] for _ in range(self.config.rows)]
+        uppers = []
+        for index, mac in enumerate(self.pairs):
+            self._connect(m, index, operands.operands, weights, tags)
+            sum0, sum1, upper = self._captured_sums(m, index, ended[-1])
+            pair_of_rows = index // self.config.columns
+            rows[2 * pair_of_rows].append(sum0)
+            rows[2 * pair_of_rows + 1].append(sum1)
+            uppers.append(upper)
+            m.submodules[f"pair_{index}"] = mac
+        m.d.comb += [self.tile.eq(Cat(rows)), self.uppers.eq(Cat(uppers))]
         return m
 
-    def _sums(self, m: Module, operands: Signal, weights: Signal, tags: Any) -> list[Signal]:
-        """The accumulators, all columns of row 0 first."""
+    def _connect(self, m: Module, index: int, operands: Signal, weights: Signal, tags: Any) -> None:
+        """A pair's inputs."""
         columns = self.config.columns
-        sums: dict[int, Signal] = {}
-        for index, mac in enumerate(self.pairs):
-            upper_row, column = divmod(index, columns)
-            place = 2 * upper_row * columns + column
-            m.submodules[f"pair_{2 * upper_row}_{column}"] = mac
-            m.d.comb += [
-                mac.a0.eq(operands.word_select(place, 8)),
-                mac.a1.eq(operands.word_select(place + columns, 8)),
-                mac.b.eq(weights.word_select(column, 8)),
-                mac.valid.eq(tags.valid),
-                mac.first.eq(tags.first),
-            ]
-            sums[place], sums[place + columns] = mac.acc0, mac.acc1
-        return [sums[place] for place in sorted(sums)]
+        mac = self.pairs[index]
+        column = index % columns
+        row = index // columns * 2
+        m.d.comb += [
+            mac.a0.eq(operands.word_select(row * columns + column, 8)),
+            mac.a1.eq(operands.word_select((row + 1) * columns + column, 8)),
+            mac.b.eq(weights.word_select(column, 8)),
+            mac.valid.eq(tags.valid),
+            mac.first.eq(tags.first),
+        ]
+
+    def _captured_sums(self, m: Module, index: int, capture: Value) -> tuple[Value, Value, Value]:
+        """Row 2q's sum, row 2q + 1's, and what `uppers` shows, from registers."""
+        mac = self.pairs[index]
+        in_dsp = self.config.dsp != "none" and index < self.pairs_in_dsp
+        # Cycle pair_latency + 1: the sums are whole, and stand for a cycle at least.
+        lower = Signal.like(mac.acc0, name=f"lower_{index}", reset_less=True)
+        upper = Signal.like(mac.acc1, name=f"upper_{index}", reset_less=True)
+        with m.If(capture):
+            m.d.sync += [lower.eq(mac.acc0), upper.eq(mac.upper if in_dsp else mac.acc1)]
+        return lower, sum_of_upper(upper, lower) if in_dsp else upper, upper

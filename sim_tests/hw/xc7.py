@@ -34,6 +34,7 @@ from qcompile.hw.lines.tables import SharedAdd, SharedCodeTable
 from qcompile.hw.lines.weights import WeightMemory, WeightReader
 from qcompile.hw.vendor import dual_mac
 from sim_tests.hw import cosim
+from sim_tests.hw.lines.read_line import ReadLine
 
 Factory = Callable[[], "wiring.Component[Any]"]
 TRANSPARENT = ("MUXF7", "MUXF8", "INV")
@@ -192,6 +193,9 @@ def _bits(cell: dict[str, Any], direction: str) -> list[int]:
 def components() -> dict[str, Factory]:
     """What can be measured, by name."""
     return {
+        "line": partial(ReadLine, LinesConfig(), pairs_in_dsp=32),
+        "line-half": partial(ReadLine, LinesConfig(), pairs_in_dsp=16),
+        "line-logic": partial(ReadLine, LinesConfig(), pairs_in_dsp=0),
         "requant-dsp": partial(RequantDsp, 24),
         "requant-dsp-late": partial(RequantDsp, 24, late=True),
         "add": partial(SharedAdd, 2),

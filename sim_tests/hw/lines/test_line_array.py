@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from qcompile.compiler.ir import Int64Array
-from qcompile.hw.lines.array import LineArray, dsp_pairs_of_line
-from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.array import dsp_pairs_of_line
+from qcompile.hw.lines.config import DspStyle, LinesConfig
+from sim_tests.hw import xc7
 from sim_tests.hw.lines import wide
+from sim_tests.hw.lines.read_line import LINE_INPUTS, ReadLine
 
 ROWS = 4
 VALID, FIRST, LAST = 1, 2, 4
@@ -33,6 +35,7 @@ class Passes:
         self.weights = rng.integers(-128, 128, (cycles, columns))
         self.seen = np.zeros((cycles, ROWS, columns), np.int64)
         self.step = np.zeros(cycles, np.bool_)
+        self.tags = rng.integers(0, 4, cycles) << 1
         self.shift = np.zeros(cycles, np.int64)
         self.load = np.zeros(cycles, np.int64)
         self.apart = np.zeros(cycles, np.int64)
@@ -90,19 +93,17 @@ class Passes:
         self.weights[steps] = self.codes(len(steps))
         self.step[steps] = self.rng.random(len(steps)) < self.rng.choice([1.0, 1.0, 0.7])
 
-    def tags(self, lengths: Int64Array) -> Int64Array:
+    def tag(self, lengths: Int64Array) -> None:
         """Tags of every cycle for sums of so many products; what is not valid says anything.
 
         Steps that are left over are not valid.
         """
         self.step &= np.cumsum(self.step) <= lengths.sum()
-        tags = self.rng.integers(0, 4, len(self.step)) << 1
         ends = np.cumsum(lengths)
         valid = np.full(ends[-1], VALID)
         valid[ends - lengths] |= FIRST
         valid[ends - 1] |= LAST
-        tags[self.step] = valid
-        return tags
+        self.tags[self.step] = valid
 
 
 def random_passes(rng: np.random.Generator, columns: int, cycles: int) -> Passes:
@@ -120,12 +121,22 @@ def random_passes(rng: np.random.Generator, columns: int, cycles: int) -> Passes
 
 @pytest.mark.cosim
 @pytest.mark.parametrize(
-    ("columns", "acc_width", "pairs_in_dsp"), [(4, 20, 8), (4, 28, 3), (16, 24, 32), (16, 24, 0)]
+    ("dsp", "columns", "lanes", "acc_width", "pairs_in_dsp", "synthesized"),
+    [
+        ("inferred", 4, 4, 28, 8, False),
+        ("instance", 4, 1, 32, 3, False),
+        ("inferred", 4, 1, 24, 5, True),
+        ("inferred", 16, 4, 24, 32, False),
+        ("none", 16, 2, 24, 32, False),
+    ],
 )
 def test_captured_tiles_are_the_sums_of_what_each_column_sees(
+    dsp: DspStyle,
     columns: int,
+    lanes: int,
     acc_width: int,
     pairs_in_dsp: int,
+    synthesized: bool,
     tmp_path: Path,
     rng: np.random.Generator,
     seed: int,
@@ -134,21 +145,38 @@ def test_captured_tiles_are_the_sums_of_what_each_column_sees(
     lengths = np.concatenate([rng.choice(LENGTHS, 20), [3000], rng.choice(LENGTHS, 300)])
     lengths = lengths[np.cumsum(lengths) <= passes.step.sum()]
     assert len(lengths) > 60 and lengths.max() == 3000
-    tags = passes.tags(lengths)
-    config = LinesConfig(columns=columns, lanes=1, acc_width=acc_width)
-    line = LineArray(config, pairs_in_dsp=pairs_in_dsp)
-    inputs = {name: getattr(passes, name) for name in ("word", "shift", "load", "apart", "weights")}
-    parts = {"word": 8, "weights": 8, "tile": acc_width}
-    out = wide.run_vectors(line, {**inputs, "tags": tags}, parts, tmp_path, seed=seed)
+    passes.tag(lengths)
+    config = LinesConfig(columns=columns, lanes=lanes, acc_width=acc_width, dsp=dsp)
+    line = ReadLine(config, pairs_in_dsp=pairs_in_dsp, show_tile=True)
+    inputs = {name: getattr(passes, name) for name in LINE_INPUTS}
+    inputs["index"] = rng.integers(0, ROWS * columns // lanes, len(passes.step))
+    parts = {"word": 8, "weights": 8, "tile": acc_width, "sums": acc_width}
+    out = wide.run_vectors(
+        line,
+        inputs,
+        parts,
+        tmp_path,
+        seed=seed,
+        sources=[xc7.vendor_models()] if synthesized or dsp == "instance" else [],
+        synthesized=synthesized,
+    )
 
     products = passes.seen[passes.step] * passes.weights[passes.step][:, None, :]
     sums = np.add.reduceat(products, np.cumsum(lengths) - lengths, axis=0)
-    ends = np.flatnonzero(passes.step)[np.cumsum(lengths) - 1] + line.LATENCY
+    ends = np.flatnonzero(passes.step)[np.cumsum(lengths) - 1] + line.line.LATENCY
     assert np.flatnonzero(out["captured"]).tolist() == ends.tolist()
-    # A tile stands until the next one; sums are exact modulo 2**acc_width.
+    # A tile stands until the next one.
+    assert np.abs(sums).max() < 1 << (acc_width - 1), "sums must be within acc_width"
     shown = np.cumsum(out["captured"])[ends[0] :] - 1
-    expected = sums.reshape(len(sums), -1) & ((1 << acc_width) - 1)
-    np.testing.assert_array_equal(out["tile"][ends[0] :], expected[shown])
+    tiles = (sums & ((1 << acc_width) - 1))[shown]
+    np.testing.assert_array_equal(out["tile"][ends[0] :], tiles.reshape(len(tiles), -1))
+
+    # Lane l reads column l * V/L + index mod V/L of row index // (V/L).
+    row, column = np.divmod(inputs["index"][ends[0] :], columns // lanes)
+    by_lane = tiles.reshape(len(tiles), ROWS, lanes, columns // lanes)
+    read = by_lane[np.arange(len(tiles)), row, :, column]
+    latency = line.reader.LATENCY
+    np.testing.assert_array_equal(out["sums"][ends[0] + latency :], read[:-latency])
 
 
 def test_pairs_in_dsps_are_dealt_out_to_all_lines() -> None:

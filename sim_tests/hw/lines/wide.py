@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.compiler.ir import Int64Array
-from sim_tests.hw import cosim
+from sim_tests.hw import cosim, xc7
 
 
 class Narrowed(wiring.Component):  # type: ignore[type-arg]  # generic in its stub only
@@ -61,15 +61,22 @@ def run_vectors(
     folder: Path,
     *,
     seed: int,
+    sources: Sequence[Path] = (),
+    synthesized: bool = False,
 ) -> dict[str, Int64Array]:
-    """As `cosim.run_vectors`; ports in `parts` take and give arrays [cycles, parts], low first."""
+    """As `cosim.run_vectors`; ports in `parts` take and give arrays [cycles, parts], low first.
+
+    `synthesized`: simulate the netlist for 7-series instead.
+    """
     narrow: dict[str, npt.NDArray[Any]] = {}
     for name, values in inputs.items():
         if name in parts:
             narrow |= {f"{name}__{i}": column for i, column in enumerate(values.T)}
         else:
             narrow[name] = values
-    found = cosim.run_vectors(Narrowed(component, parts), narrow, folder, seed=seed)
+    dut = Narrowed(component, parts)
+    netlist = xc7.synthesize(dut).verilog if synthesized else None
+    found = cosim.run_vectors(dut, narrow, folder, seed=seed, sources=sources, netlist=netlist)
     out: dict[str, Int64Array] = {}
     for name in component.signature.members:
         if name in found:
