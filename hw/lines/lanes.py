@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.requant import RequantDsp
-from qcompile.hw.lines.tables import MAX_SHARING, SharedAdd, SharedCodeTable
+from qcompile.hw.lines.tables import MAX_SHARING, CodeTable, SharedAdd
 from qcompile.hw.program import ADD_ENTRY_BITS
 from qcompile.hw.requantizer import MANTISSA_BITS, SHIFT_BITS
 
@@ -39,7 +39,7 @@ TableWrites = data.StructLayout(
         "add_data": 2 * ADD_ENTRY_BITS,
     }
 )
-"""A write to all lanes' tables, as `SharedCodeTable` and `SharedAdd` take it."""
+"""A write to all lanes' tables, as `CodeTable` and `SharedAdd` take it."""
 
 
 class LineLanes(wiring.Component):
@@ -93,7 +93,7 @@ class LineLanes(wiring.Component):
         self.config = config
         self.steps = config.columns // config.lanes
         adding = SharedAdd.LATENCY if config.adder else 0
-        self.LATENCY = RequantDsp.LATENCY + adding + SharedCodeTable.LATENCY + 1
+        self.LATENCY = RequantDsp.LATENCY + adding + CodeTable.LATENCY + 1
         super().__init__(
             {
                 "valid": In(1),
@@ -182,11 +182,11 @@ class LineLanes(wiring.Component):
     def _table(self, m: Module, codes: Value) -> Value:
         """Codes behind the activation table."""
         results = []
-        for name, lanes in self._sharing():
-            table = SharedCodeTable(len(lanes))
-            m.submodules[f"table_{name}"] = table
+        for lane in range(self.config.lanes):
+            table = CodeTable()
+            m.submodules[f"table_{lane}"] = table
             m.d.comb += [
-                table.i.eq(Cat(codes.word_select(lane, 8) for lane in lanes)),
+                table.i.eq(codes.word_select(lane, 8)),
                 table.enable.eq(self.settings.table),
                 table.write.eq(self.writes.table),
                 table.write_index.eq(self.writes.table_index),

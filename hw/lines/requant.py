@@ -55,7 +55,7 @@ class RequantDsp(Requantizer):
     """
 
     MANTISSA_DELAY = 5
-    LATENCY = 11 + Requantizer.ROUND_LATENCY
+    LATENCY = 13
 
     def __init__(self, acc_width: int, *, late: bool = False) -> None:
         self.late = late
@@ -83,22 +83,26 @@ class RequantDsp(Requantizer):
         outside = (
             whole[INTEGER_BITS:-1] ^ whole[-1].replicate(len(whole) - 1 - INTEGER_BITS)
         ).any()
-        sign = delay(m, (whole[-1] & ~too_high) | too_low, 1, "sign")
-        saturated = delay(m, outside | too_high | too_low, 1, "saturated")
+        inside = ~too_low & ~too_high
+        sign = delay(m, whole[-1], 1, "sign")
+        too_low = delay(m, too_low | (inside & outside & whole[-1]), 1, "below")
+        too_high = delay(m, too_high | (inside & outside & ~whole[-1]), 1, "above")
         integer = delay(m, whole[:INTEGER_BITS], 1, "integer")
         sticky = delay(m, sticky, 1, "sticky")
         # Cycles 9 and 10: second rounding.
         tie = self._is_tie(m, integer ^ sign.replicate(INTEGER_BITS), fraction, sticky, sign)
-        integer, sign = delay(m, integer, 2, "integer_held"), delay(m, sign, 2, "sign_held")
-        saturated = delay(m, saturated, 2, "saturated_held")
-        upper_half = delay(m, fraction[-1], 2, "upper_half")
-        # Last three cycles: round, add the zero point, clamp.
+        integer = delay(m, Cat(integer, sign), 1, "integer_held")
         odd = integer[0] ^ (self.zero_point_inside & self.zero_point[0])
-        round_up = Mux(tie, odd, upper_half)
-        # `integer` is rounded down, not towards zero: negative ones are handed over inverted, and
-        # what rounds them up makes the inverted magnitude smaller by one.
-        magnitude = integer ^ sign.replicate(INTEGER_BITS)
-        self.round_and_clamp(m, magnitude, sign, saturated, round_up ^ sign)
+        upper_half = delay(m, fraction[-1], 1, "upper_half")
+        round_up = delay(m, Mux(tie, odd, upper_half), 1, "round_up")
+        # Cycles 11 and 12: zero point, clamp.
+        self._clamp(
+            m,
+            delay(m, integer, 1, "rounded_down"),
+            round_up,
+            delay(m, too_low, 3, "too_low_held"),
+            delay(m, too_high, 3, "too_high_held"),
+        )
         return m
 
     def _round_sum(self, m: Module) -> Value:
@@ -207,7 +211,7 @@ class RequantDsp(Requantizer):
     def _is_tie(
         self, m: Module, magnitude: Value, fraction: Value, sticky: Value, sign: Value
     ) -> Value:
-        """Whether 24 significant bits of a value are a whole number and a half; two cycles.
+        """Whether 24 significant bits of a value are a whole number and a half, a cycle later.
 
         `fraction` counts up from the next lower whole number, whose absolute value, or one less
         for negative numbers, is `magnitude`. With k its bit length, a step of the rounding is
@@ -230,4 +234,21 @@ class RequantDsp(Requantizer):
         from_boundary = (rest & reaching).any() | boundary
         below = (rest & ~reaching).any() | sticky
         alone = upper & ~below
-        return self.delay(m, ~above & (~from_boundary | alone), 1, "tie")
+        return ~above & (~from_boundary | alone)
+
+    def _clamp(
+        self, m: Module, integer: Value, round_up: Value, too_low: Value, too_high: Value
+    ) -> None:
+        """integer + round_up + zero_point, between low and high; two cycles.
+
+        `too_low` and `too_high` come one cycle later than the number, which does not count then.
+        """
+        # The lowest position only makes the carry.
+        total = Signal(signed(INTEGER_BITS + 2), reset_less=True)
+        left, right = (Cat(round_up, value).as_signed() for value in (integer, self.zero_point))
+        m.d.sync += total.eq((left + right) >> 1)
+        below = too_low | ((total < self.low) & ~too_high)
+        above = too_high | (total > self.high)
+        code = Signal(signed(8), reset_less=True)
+        m.d.sync += code.eq(Mux(below, self.low, Mux(above, self.high, total[:8])))
+        m.d.comb += self.code.eq(code)

@@ -1,7 +1,7 @@
-"""Tables behind the requantization units, each memory shared by two lanes.
+"""Tables behind the requantization units, written while no code is looked up.
 
-A block RAM has two ports. Lane 0 reads through the one that also writes, lane 1 through the other;
-so a table is written while no code is looked up.
+Those of the residual Add are block RAMs, which two lanes share: lane 0 reads through the port that
+also writes, lane 1 through the other. That of any function is distributed memory of a lane's own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from amaranth.lib.wiring import In, Out
 from qcompile.hw.program import ADD_ENTRY_BITS, ADD_FRACTION
 
 MAX_SHARING = 2
-"""Lanes that one memory serves."""
+"""Lanes that one block RAM serves."""
 
 
-class SharedCodeTable(wiring.Component):
-    """Any function of one int8 code, for one or two lanes: o = table[i], a code every cycle each.
+class CodeTable(wiring.Component):
+    """Any function of one int8 code: o = table[i], a code every cycle; in distributed memory.
 
     `enable` chooses between the table and `i` itself, with the same latency; it must not change
     while a value is inside. No backpressure.
@@ -29,16 +29,11 @@ class SharedCodeTable(wiring.Component):
     Contents are undefined until written; writing while a value with `enable` is inside changes its
     result.
 
-    Parameters
-    ----------
-    lanes : int
-        1 or 2.
-
     Attributes
     ----------
     LATENCY : int
-    i : 8 x lanes, in
-    o : 8 x lanes, out
+    i : 8, in
+    o : 8, out
     enable : 1, in
     write : 1, in
         Write `write_data` to word `write_index`.
@@ -55,12 +50,11 @@ class SharedCodeTable(wiring.Component):
     write_index: Signal
     write_data: Signal
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
+    def __init__(self) -> None:
         super().__init__(
             {
-                "i": In(8 * lanes),
-                "o": Out(8 * lanes),
+                "i": In(8),
+                "o": Out(8),
                 "enable": In(1),
                 "write": In(1),
                 "write_index": In(7),
@@ -70,22 +64,22 @@ class SharedCodeTable(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        codes = [self.i.word_select(lane, 8) for lane in range(self.lanes)]
-        # Cycle 0: look two codes up.
-        found = _shared_memory(
-            m,
-            "table",
-            16,
-            [code[1:] for code in codes],
-            (self.write, self.write_index ^ Const(0x40, 7), self.write_data),
-        )
-        for lane, (code, entry) in enumerate(zip(codes, found, strict=True)):
-            passing = Signal(8, name=f"passing_{lane}", reset_less=True)
-            chosen = Signal(8, name=f"chosen_{lane}", reset_less=True)
-            # Cycle 1: the lowest bit chooses.
-            looked_up = Mux(passing[0], entry[8:], entry[:8])
-            m.d.sync += [passing.eq(code), chosen.eq(Mux(self.enable, looked_up, passing))]
-            m.d.comb += self.o.word_select(lane, 8).eq(chosen)
+        ram: memory.Memory = memory.Memory(shape=16, depth=128, init=[])
+        m.submodules.table = ram
+        writer, reader = ram.write_port(), ram.read_port(domain="comb")
+        # One address: half the look-up tables of two.
+        address = Signal(7)
+        m.d.comb += [
+            address.eq(Mux(self.write, self.write_index ^ Const(0x40, 7), self.i[1:])),
+            writer.addr.eq(address),
+            writer.data.eq(self.write_data),
+            writer.en.eq(self.write),
+            reader.addr.eq(address),
+        ]
+        # Cycle 0: look two codes up. Cycle 1: the lowest bit chooses.
+        entry, passing = _later(m, reader.data, 1, "entry"), _later(m, self.i, 1, "passing")
+        looked_up = Mux(passing[0], entry[8:], entry[:8])
+        m.d.comb += self.o.eq(_later(m, Mux(self.enable, looked_up, passing), 1, "chosen"))
         return m
 
 

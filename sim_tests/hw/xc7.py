@@ -30,7 +30,7 @@ from qcompile.hw.lines.memory import LinesMemory
 from qcompile.hw.lines.program_memory import ProgramMemory
 from qcompile.hw.lines.requant import RequantDsp
 from qcompile.hw.lines.residual import LinesResidual
-from qcompile.hw.lines.tables import SharedAdd, SharedCodeTable
+from qcompile.hw.lines.tables import CodeTable, SharedAdd
 from qcompile.hw.lines.weights import WeightMemory, WeightReader
 from qcompile.hw.vendor import dual_mac
 from sim_tests.hw import cosim
@@ -199,7 +199,7 @@ def components() -> dict[str, Factory]:
         "requant-dsp": partial(RequantDsp, 24),
         "requant-dsp-late": partial(RequantDsp, 24, late=True),
         "add": partial(SharedAdd, 2),
-        "table": partial(SharedCodeTable, 2),
+        "table": CodeTable,
         "lanes-1": partial(LineLanes, LinesConfig(lanes=1)),
         "lanes-2": partial(LineLanes, LinesConfig(lanes=2)),
         "lanes-4": partial(LineLanes, LinesConfig(lanes=4)),
