@@ -127,7 +127,7 @@ def _fits(
             except CapacityError as error:
                 too_large = error
                 continue
-            places = allocate(way, inputs, outputs, config)
+            places = allocate(way, inputs, outputs, config.bank_words)
             found.append(Fit(layers=way, config=config, places=places, plans=plans))
     if found:
         return tuple(found)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer, Shape3, stored_tensors
-from qcompile.hw.config import AcceleratorConfig
-from qcompile.hw.layouts import BANK_ADDRESS_BITS, WORD_CHANNELS, tensor_words
+from qcompile.compiler.machine import Machine
+from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
+from qcompile.hw.layouts import BANK_ADDRESS_BITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +47,23 @@ def allocate(
     layers: Sequence[Layer],
     inputs: Sequence[str],
     outputs: Sequence[str],
-    config: AcceleratorConfig,
+    room: int,
+    machine: Machine = SMALL_MACHINE,
 ) -> Mapping[str, Placement]:
-    """Placements of all tensors, largest first into the lowest free offset of their bank.
+    """Placements of all tensors, largest first into the lowest free offset of their bank, which
+    has `room` words.
 
     Banks: an output lies in the other bank than its layer's input, so a tensor of several layers
     needs inputs of one bank (ValueError otherwise; `lower` sees to it). Graph inputs and stored
     constants live from the start and, so that a second run needs no new input, outputs until the
     end. Raises CapacityError, naming the tensor, with needed and available bytes.
     """
-    lives = lives_of(layers, inputs, outputs)
+    lives = lives_of(layers, inputs, outputs, machine)
     swapped = [_flip(life) for life in lives]
     try:
-        return _place(lives, config)
+        return _place(lives, room, machine)
     except CapacityError:
-        return _place(swapped, config)
+        return _place(swapped, room, machine)
 
 
 def _flip(life: Life) -> Life:
@@ -74,7 +77,12 @@ def _flip(life: Life) -> Life:
     )
 
 
-def lives_of(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[str]) -> list[Life]:
+def lives_of(
+    layers: Sequence[Layer],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    machine: Machine = SMALL_MACHINE,
+) -> list[Life]:
     """Every tensor's; ValueError where a layer would write the bank that it reads."""
     shapes: dict[str, Shape3] = {}
     early = (*inputs, *stored_tensors(layers))
@@ -99,7 +107,7 @@ def lives_of(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[s
         Life(
             name=name,
             shape=shape,
-            words=tensor_words(*shape),
+            words=machine.words(shape),
             bank=bank[name],
             first=first[name],
             last=last[name],
@@ -108,7 +116,7 @@ def lives_of(layers: Sequence[Layer], inputs: Sequence[str], outputs: Sequence[s
     ]
 
 
-def _place(lives: Sequence[Life], config: AcceleratorConfig) -> dict[str, Placement]:
+def _place(lives: Sequence[Life], room: int, machine: Machine) -> dict[str, Placement]:
     placed: dict[str, Placement] = {}
     by_name = {life.name: life for life in lives}
     for life in sorted(lives, key=lambda life: (-life.words, life.first)):
@@ -124,23 +132,26 @@ def _place(lives: Sequence[Life], config: AcceleratorConfig) -> dict[str, Placem
             if offset + life.words <= begin:
                 break
             offset = max(offset, end)
-        free = config.bank_words - offset
+        free = room - offset
         if life.words > free:
-            raise does_not_fit(life, free, config)
+            raise does_not_fit(life, free, room, machine)
         placed[life.name] = Placement(
             bank=life.bank, offset=offset, words=life.words, shape=life.shape
         )
     return placed
 
 
-def does_not_fit(life: Life, free: int, config: AcceleratorConfig) -> CapacityError:
-    """The refusal of a tensor for which a bank has only so many free words."""
-    room = f"{free * WORD_CHANNELS:,} of {config.bank_words * WORD_CHANNELS:,} bytes"
+def does_not_fit(
+    life: Life, free: int, room: int, machine: Machine = SMALL_MACHINE
+) -> CapacityError:
+    """The refusal of a tensor for which a bank of `room` words has only so many free ones."""
+    word = machine.word_channels
+    bytes_ = f"{free * word:,} of {room * word:,} bytes"
     return CapacityError(
         f"'{life.name}' {list(life.shape)} does not fit the activation memory",
         context=[
-            f"needs {life.words * WORD_CHANNELS:,} bytes in one bank",
-            f"free in it beside the tensors alive at that time: {room}",
+            f"needs {life.words * word:,} bytes in one bank",
+            f"free in it beside the tensors alive at that time: {bytes_}",
         ],
         help="use a smaller input or fewer channels in the widest layers",
     )

@@ -54,7 +54,7 @@ def cut_bands(
     CapacityError as `allocate` has it where there is none.
     """
     try:
-        allocate(layers, inputs, outputs, config)
+        allocate(layers, inputs, outputs, config.bank_words)
         return [layers]
     except CapacityError as error:
         refusal = error
@@ -62,7 +62,7 @@ def cut_bands(
     whole = [life for life in lives if life.name in (*inputs, *outputs)]
     largest = max(whole, key=lambda life: life.words)
     if largest.words > config.bank_words:
-        raise does_not_fit(largest, config.bank_words, config)
+        raise does_not_fit(largest, config.bank_words, config.bank_words)
     search = _Search(layers, lives)
     ways: list[tuple[int, tuple[Layer, ...]]] = []
     for share in SHARES:
@@ -90,7 +90,7 @@ def _is_placed(
     config: AcceleratorConfig,
 ) -> bool:
     try:
-        allocate(layers, inputs, outputs, config)
+        allocate(layers, inputs, outputs, config.bank_words)
     except CapacityError:
         return False
     return True

@@ -79,7 +79,7 @@ def test_live_tensors_never_overlap_and_banks_alternate(data: st.DataObject) -> 
     extra = data.draw(st.sets(st.sampled_from(made)))
     outputs = sorted({made[-1], *extra})
     config = AcceleratorConfig(bank_words=512)
-    places = dict(allocate(layers, ["x"], outputs, config))
+    places = dict(allocate(layers, ["x"], outputs, config.bank_words))
     assert set(places) == {"x", *made}
     check(layers, places, outputs, config.bank_words)
 
@@ -91,7 +91,7 @@ def test_a_tensor_takes_the_place_of_one_that_nobody_needs_any_more() -> None:
         step("b", "c", (200, 200)),
         step("c", "d", (200, 100)),
     ]
-    places = allocate(layers, ["x"], ["d"], SMALL)
+    places = allocate(layers, ["x"], ["d"], SMALL.bank_words)
     assert {name: (place.bank, place.offset) for name, place in places.items()} == {
         "x": (0, 0),
         "a": (1, 0),
@@ -103,7 +103,7 @@ def test_a_tensor_takes_the_place_of_one_that_nobody_needs_any_more() -> None:
 
 def test_channels_are_padded_to_words() -> None:
     layer = make_layer(kind="dense", channels=5, out=9, size=(3, 7))
-    places = allocate([layer], ["x"], ["layer"], AcceleratorConfig())
+    places = allocate([layer], ["x"], ["layer"], AcceleratorConfig().bank_words)
     assert (places["x"].words, places["layer"].words) == (2 * 21, 3 * 21)
     assert places["layer"].shape == (9, 3, 7)
 
@@ -116,7 +116,7 @@ def test_a_tensor_that_is_larger_than_a_bank_is_refused_with_its_size() -> None:
         "  help: use a smaller input or fewer channels in the widest layers"
     )
     with pytest.raises(CapacityError, match=rf"^{re.escape(message)}$"):
-        allocate([step("x", "a", (1, 257))], ["x"], ["a"], SMALL)
+        allocate([step("x", "a", (1, 257))], ["x"], ["a"], SMALL.bank_words)
 
 
 def test_a_tensor_without_room_beside_the_others_is_refused_with_what_is_free() -> None:
@@ -129,7 +129,7 @@ def test_a_tensor_without_room_beside_the_others_is_refused_with_what_is_free() 
         step("e", "f", (100, 100), residual="a"),
     ]
     with pytest.raises(CapacityError) as raised:
-        allocate(layers, ["x"], ["f"], AcceleratorConfig(bank_words=256))
+        allocate(layers, ["x"], ["f"], 256)
     assert re.match(
         r"^'\w' \[4, 1, 100\] does not fit the activation memory\n"
         r"  needs 400 bytes in one bank\n"

@@ -85,7 +85,7 @@ def test_every_way_fits_and_computes_golden(
     whole = lower(g.graph(output))
     for layers in ways:
         assert any(layer.band for layer in layers)
-        places = dict(allocate(layers, g.inputs, [output], config))
+        places = dict(allocate(layers, g.inputs, [output], config.bank_words))
         check_places(layers, places, [output], bank_words)
         found = {name: array[0] for name, array in codes.items()}
         run_layers(layers, found)

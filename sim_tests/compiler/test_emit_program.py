@@ -55,7 +55,7 @@ def emit(graph: ir.Graph) -> Emitted:
     """The graph's program."""
     layers = lower(graph)
     plans = tile(layers, CONFIG)
-    places = dict(allocate(layers, graph.inputs, outputs_of(graph), CONFIG))
+    places = dict(allocate(layers, graph.inputs, outputs_of(graph), CONFIG.bank_words))
     program = emit_program(layers, plans, places, CONFIG)
     return Emitted(layers=layers, plans=plans, places=places, program=program)
 

@@ -159,7 +159,7 @@ def test_a_concat_writes_parts_of_one_tensor(
     graph = g.graph(g.lookup(y))
     layers = lower(graph)
     check(g, graph, layers)
-    allocate(layers, graph.inputs, graph.outputs, AcceleratorConfig())
+    allocate(layers, graph.inputs, graph.outputs, AcceleratorConfig().bank_words)
 
 
 def test_a_constant_part_is_written_by_a_layer_of_its_own(rng: np.random.Generator) -> None:

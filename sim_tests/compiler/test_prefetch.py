@@ -111,5 +111,5 @@ def test_free_words_lie_above_all_tensors(rng: np.random.Generator) -> None:
     g = IntegerGraph(rng)
     graph = g.graph(g.conv(g.input(4, 10, 10), 8))
     compiled = compile_model(model_of(graph), board=ICEBREAKER, requant="exact")
-    places = allocate(compiled.layers, graph.inputs, outputs_of(graph), compiled.config)
+    places = allocate(compiled.layers, graph.inputs, outputs_of(graph), compiled.config.bank_words)
     assert free_words(places, compiled.config) == [range(100, 16384), range(200, 16384)]

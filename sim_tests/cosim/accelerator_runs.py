@@ -44,7 +44,7 @@ def compile_graph(graph: ir.Graph, config: AcceleratorConfig, board: Board) -> C
     layers = cut_bands(layers, graph.inputs, outputs_of(graph), config)[0]
     assert max(layer.acc_bound for layer in layers) < 1 << (config.acc_width - 1)
     plans = tile(layers, config)
-    places = allocate(layers, graph.inputs, outputs_of(graph), config)
+    places = allocate(layers, graph.inputs, outputs_of(graph), config.bank_words)
     program = emit_program(layers, plans, places, config)
     program = prefetch(program, layers, plans, places, config, board.flash_lines)
     return Compiled(

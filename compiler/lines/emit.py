@@ -1,0 +1,151 @@
+"""Layers, line plans and placements -> program words and the weight memory's contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qcompile.compiler.ir import Int8Array
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.lines.nests import pitch
+from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.passes.allocate import Placement
+from qcompile.hw.lines import program
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.program import Flag, LayerDescriptor, PacketKind
+from qcompile.hw.program import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinesProgram:
+    """What the memories of an array of lines hold when it starts.
+
+    Attributes
+    ----------
+    words : list of int
+        64-bit words of the program memory.
+    weights : int8 [words, V]
+        The weight memory, from its first word on.
+    """
+
+    words: list[int]
+    weights: Int8Array
+
+
+def emit_program(
+    layers: Sequence[Layer],
+    plans: Sequence[LinePlan],
+    places: Mapping[str, Placement],
+    config: LinesConfig,
+) -> LinesProgram:
+    """Per layer: the tables that change, the descriptor, the constants of all its channels.
+
+    Weights of layers follow one another; a layer whose lines have weights of their own begins with
+    a row of the memory.
+    """
+    words: list[int] = []
+    loaded: dict[PacketKind, list[int]] = {}
+    weights: list[Int8Array] = []
+    used = 0
+    for layer, plan in zip(layers, plans, strict=True):
+        for kind, packet in _tables(layer):
+            if loaded.get(kind) != packet:
+                loaded[kind] = packet
+                words += packet
+        if plan.own:
+            weights.append(np.zeros((-used % config.lines, config.columns), np.int8))
+            used += len(weights[-1])
+        words += program.packet(
+            PacketKind.LAYER, descriptor(layer, plan, places, config, used).words()
+        )
+        words += _constants(layer, config)
+        kept = plan.weights[:1] if plan.shared_weights else plan.weights
+        weights.append(kept.reshape(-1, config.columns))
+        used += len(weights[-1])
+    words += program.packet(PacketKind.END, [0])
+    return LinesProgram(words=words, weights=np.concatenate(weights))
+
+
+def _tables(layer: Layer) -> list[tuple[PacketKind, list[int]]]:
+    found = []
+    if layer.add_tables is not None:
+        a, b = layer.add_tables.a.tolist(), layer.add_tables.b.tolist()
+        found.append((PacketKind.ADD_TABLES, program.add_tables_packet(a, b)))
+    if layer.table is not None:
+        found.append((PacketKind.TABLE, program.table_packet(layer.table)))
+    return found
+
+
+def _constants(layer: Layer, config: LinesConfig) -> list[int]:
+    """Packets of V channels each; channels behind the last one are never written."""
+    words: list[int] = []
+    padding = -len(layer.bias) % config.columns
+    bias, mantissa = (np.pad(x, (0, padding)) for x in (layer.bias, layer.mantissa))
+    shift = np.pad(layer.shift, (0, padding), constant_values=int(layer.shift.min()))
+    for begin in range(0, len(bias), config.columns):
+        part = slice(begin, begin + config.columns)
+        words += program.constants_packet(
+            bias[part].tolist(), mantissa[part].tolist(), shift[part].tolist()
+        )
+    return words
+
+
+def descriptor(
+    layer: Layer,
+    plan: LinePlan,
+    places: Mapping[str, Placement],
+    config: LinesConfig,
+    weights: int,
+) -> LayerDescriptor:
+    """The layer's descriptor with absolute addresses; `weights` is its first weight word."""
+    source, target = places[layer.input], places[layer.output]
+    residual_offset = 0
+    residual_set = 0
+    if layer.residual is not None:
+        residual = places[layer.residual]
+        residual_set = residual.bank
+        size = residual.shape[1] * pitch(residual.shape[2])
+        first = residual.offset + layer.residual_channel // config.columns * size
+        residual_offset = first - target.offset
+    flags = {
+        Flag.WINDOW: plan.kind == "window",
+        Flag.OWN: plan.own,
+        Flag.APART: plan.apart,
+        Flag.FLAT: plan.flat,
+        Flag.READ_SET: source.bank == 1,
+        Flag.WRITE_SET: target.bank == 1,
+        Flag.RESIDUAL: layer.residual is not None,
+        Flag.RESIDUAL_SET: residual_set == 1,
+        Flag.TABLE: layer.table is not None,
+        Flag.ZERO_POINT_INSIDE: layer.zero_point_inside,
+        Flag.SHARED_WEIGHTS: plan.shared_weights,
+        Flag.FRACTION: layer.fraction,
+    }
+    start = plan.start
+    return LayerDescriptor(
+        counts=plan.counts,
+        deltas=plan.deltas,
+        start=Step(address=source.offset + start.address, p=start.p, o=start.o),
+        line_address=plan.line_address,
+        line_o=plan.line_o,
+        p_bound=plan.p_bound,
+        o_bound=plan.o_bound,
+        pad_code=layer.pad_code,
+        products=plan.products,
+        turns=plan.turns,
+        rows_last=plan.rows_last,
+        lines_last=plan.lines_last,
+        weights=weights,
+        write_start=target.offset + plan.write_start,
+        write_line=plan.write_line,
+        write_row=plan.write_row,
+        write_position=plan.write_position,
+        write_group=plan.write_group,
+        residual_offset=residual_offset,
+        zero_point=layer.zero_point,
+        low=layer.low,
+        high=layer.high,
+        flags=frozenset(flag for flag, up in flags.items() if up),
+    )
