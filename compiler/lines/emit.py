@@ -135,6 +135,7 @@ def descriptor(
         pad_code=layer.pad_code,
         products=plan.products,
         turns=plan.turns,
+        pass_cycles=plan.pass_cycles,
         rows_last=plan.rows_last,
         lines_last=plan.lines_last,
         weights=weights,

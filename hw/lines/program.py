@@ -22,6 +22,7 @@ ADDRESS_BITS = 16
 WEIGHT_ADDRESS_BITS = 20
 """Of a word in the weight memory."""
 PRODUCT_BITS = 6
+PASS_BITS = 9
 TURN_BITS = 3
 LINE_BITS = 3
 LAYER_WORDS = 14
@@ -71,6 +72,7 @@ FIELDS: tuple[tuple[tuple[str, int], ...], ...] = (
         ("line_o", COORDINATE_BITS),
         ("products", PRODUCT_BITS),
         ("turns", TURN_BITS),
+        ("pass_cycles", PASS_BITS),
     ),
     (
         ("line_address", ADDRESS_BITS),
@@ -92,7 +94,8 @@ FIELDS: tuple[tuple[tuple[str, int], ...], ...] = (
     (("residual_offset", ADDRESS_BITS),),
 )
 """A descriptor's words, each with its fields from bit 0 on. Counts are stored minus one, and so are
-`rows_last`, `lines_last`, `products` and `turns`; addresses and coordinates modulo their size."""
+`rows_last`, `lines_last`, `products`, `turns` and `pass_cycles`; addresses and coordinates modulo
+their size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,7 @@ class LayerDescriptor:
     pad_code: int
     products: int
     turns: int
+    pass_cycles: int
     rows_last: int
     lines_last: int
     weights: int
@@ -135,7 +139,7 @@ class LayerDescriptor:
             found |= _step(f"delta{level}", self.deltas[level])
         found |= _step("start", self.start)
         found["flags"] = sum(1 << flag for flag in self.flags)
-        for name in ("rows_last", "lines_last", "products", "turns"):
+        for name in ("rows_last", "lines_last", "products", "turns", "pass_cycles"):
             found[name] = getattr(self, name) - 1
         for fields in FIELDS:
             found |= {name: getattr(self, name) for name, _ in fields if name not in found}
