@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from qcompile.hw.feeder import FeedTags
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.program import ADDRESS_BITS, PASS_BITS, PRODUCT_BITS, TURN_BITS
 from qcompile.hw.lines.registers import LayerRegisters
 from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS
-
-ProductTags = data.StructLayout({"valid": 1, "first": 1, "last": 1})
-"""Of a cycle's products: they count, and are the first or last of a tile."""
 
 CHAIN_FILL = {False: 3, True: 6}
 """Words that a window pass shifts in before its first product, by rows being two pixels apart."""
@@ -37,9 +35,9 @@ class LinesFeeder(wiring.Component):
     A pass is never interrupted; between passes the feeder waits for `ready`, before the last pass
     of a tile for `tile_ready` too. In a cycle with `feed` the memory reads for the lines in
     `feed_lines`; `inside` belongs to the same cycle. `load` comes `LOAD_DELAY` cycles after the
-    read that completes the chain, when the chain's registers show it. `take` runs ahead of the
-    products: a weight word that is taken in cycle t is multiplied in cycle t + TAKE_DELAY, and
-    `tags` of the products come in the cycle of `take`.
+    read that completes the chain, where words take three cycles from `feed` to the chain's input.
+    The weights of the products behind it are taken ahead: `take` and `tags` belong to the product
+    `TAKE_DELAY` cycles later.
 
     Cycles: `pass_cycles` of the registers for each pass.
 
@@ -55,7 +53,7 @@ class LinesFeeder(wiring.Component):
     inside : lines, out
         Whose word is part of the picture.
     load : 1, out
-    take : 1, out; tags : ProductTags, out
+    take : 1, out; tags : FeedTags, out
     tile_issued : 1, out
         Pulse: a tile's last pass starts.
     last_tile : 1, out
@@ -63,7 +61,7 @@ class LinesFeeder(wiring.Component):
     active : 1, out
     """
 
-    LOAD_DELAY = 3
+    LOAD_DELAY = 4
     TAKE_DELAY = 3
 
     registers: Any
@@ -95,7 +93,7 @@ class LinesFeeder(wiring.Component):
                 "inside": Out(config.lines),
                 "load": Out(1),
                 "take": Out(1),
-                "tags": Out(ProductTags),
+                "tags": Out(FeedTags),
                 "tile_issued": Out(1),
                 "last_tile": Out(1),
                 "active": Out(1),

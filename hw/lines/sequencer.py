@@ -1,0 +1,106 @@
+"""The sequencer of an array of lines: layer after layer, run control and the cycle counter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.lines.program import LAYER_WORDS, WORD_BITS
+from qcompile.hw.lines.registers import LayerRegisters
+from qcompile.hw.sequencer import State
+
+
+class LinesSequencer(wiring.Component):
+    """Runs the layers of a program one after the other; the next one's descriptor waits beside.
+
+    A layer begins one cycle after the one before is done, if its descriptor is complete.
+
+    Attributes
+    ----------
+    i : stream of 64 bits, in
+        Descriptors, `LAYER_WORDS` words each. Not ready while one waits.
+    start, resume : 1, in; stop_after : 16, in
+        Pulses; how many layers of the program to run in all.
+    ended : 1, in
+        No descriptor follows.
+    failed : 1, in
+    registers : LayerRegisters, out
+    begin : 1, out
+        Pulse, in the first cycle in which `registers` are the layer's.
+    layer_done : 1, in
+        Pulse: the layer's last word is in memory.
+    idle : 1, out
+        No layer runs or waits.
+    state : 3, out; layers_done : 16, out; cycles : 32, out
+        As STATUS; cycles count from `start`, not while paused.
+    """
+
+    i: Any
+    start: Signal
+    resume: Signal
+    stop_after: Signal
+    ended: Signal
+    failed: Signal
+    registers: Any
+    begin: Signal
+    layer_done: Signal
+    idle: Signal
+    state: Signal
+    layers_done: Signal
+    cycles: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "i": In(stream.Signature(WORD_BITS)),
+                "start": In(1),
+                "resume": In(1),
+                "stop_after": In(16),
+                "ended": In(1),
+                "failed": In(1),
+                "registers": Out(LayerRegisters),
+                "begin": Out(1),
+                "layer_done": In(1),
+                "idle": Out(1),
+                "state": Out(3),
+                "layers_done": Out(16),
+                "cycles": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        waiting = Signal(WORD_BITS * LAYER_WORDS, reset_less=True)
+        count = Signal(range(LAYER_WORDS + 1))
+        complete = count == LAYER_WORDS
+        in_layer = Signal()
+        running = self.state == State.RUNNING
+        begins = running & ~in_layer & complete & (self.layers_done != self.stop_after)
+        m.d.comb += [self.i.ready.eq(~complete), self.idle.eq(~in_layer & (count == 0))]
+        with m.If(self.i.valid & ~complete):
+            m.d.sync += [
+                waiting.word_select(count, WORD_BITS).eq(self.i.payload),
+                count.eq(count + 1),
+            ]
+        m.d.sync += self.begin.eq(begins)
+        with m.If(begins):
+            m.d.sync += [self.registers.eq(waiting), count.eq(0), in_layer.eq(1)]
+        with m.If(self.layer_done):
+            m.d.sync += [in_layer.eq(0), self.layers_done.eq(self.layers_done + 1)]
+        with m.If(running):
+            m.d.sync += self.cycles.eq(self.cycles + 1)
+            with m.If(~in_layer):
+                with m.If(self.ended & (count == 0)):
+                    m.d.sync += self.state.eq(State.DONE)
+                with m.Elif(self.layers_done == self.stop_after):
+                    m.d.sync += self.state.eq(State.PAUSED)
+        with m.If(self.resume):
+            m.d.sync += self.state.eq(State.RUNNING)
+        with m.If(self.start):
+            m.d.sync += [self.state.eq(State.RUNNING), self.cycles.eq(0), self.layers_done.eq(0)]
+        with m.If(self.failed):
+            m.d.sync += self.state.eq(State.ERROR)
+        return m

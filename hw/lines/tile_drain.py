@@ -1,0 +1,244 @@
+"""The drain of an array of lines: captured tiles through the lanes, finished words to memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.drain import STEP_GROUP, STEP_LAYER, STEP_POSITION, STEP_ROW
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.registers import LayerRegisters
+from qcompile.hw.loop_counter import LoopCounter
+from qcompile.hw.program import COUNT_BITS
+
+
+def slot_cycles(config: LinesConfig) -> int:
+    """Cycles of a row of all lines: the lanes' steps, or the writes, one a line and cycle."""
+    return max(config.columns // config.lanes, config.lines)
+
+
+def slot_layout(config: LinesConfig) -> data.StructLayout:
+    """What follows a row through the lanes: the lines that are written, the step behind them."""
+    return data.StructLayout({"ends": 1, "lines": config.lines, "first": 1, "moves": 1, "step": 2})
+
+
+class TileDrain(wiring.Component):
+    """Walks captured tiles row by row; says which sums, constants and lines each cycle is for.
+
+    A row of all lines is a *slot* of `slot_cycles` cycles, of which the first V/L have steps of the
+    lanes. Where lines have channels of their own a slot is row 0 of one line, V/L cycles long. The
+    first step of a tile is in the cycle of `captured`. No backpressure: the feeder leaves
+    `tile_cycles` between two tiles, and waits for constants and residual words itself.
+
+    Attributes
+    ----------
+    registers : LayerRegisters, in
+    begin : 1, in
+        Pulse: the layer starts.
+    captured : 1, in
+        The tile is a new one since this cycle.
+    active : 1, out; row : 2, out; step : log2(V/L), out
+        A step of the lanes, for all lines in `lines`.
+    lines : P, out
+    group_done : 1, out
+        With a step: the last of the constants' oldest group.
+    row_done : 1, out
+        With a row's last step.
+    tile_done : 1, out
+        With a tile's last step.
+    slot : slot_layout, out
+        With a row's last step.
+    tile_cycles : 8, out
+        Cycles that a tile takes here; constant while a layer runs.
+    """
+
+    registers: Any
+    begin: Signal
+    captured: Signal
+    active: Signal
+    row: Signal
+    step: Signal
+    lines: Signal
+    group_done: Signal
+    row_done: Signal
+    tile_done: Signal
+    slot: Any
+    tile_cycles: Signal
+
+    def __init__(self, config: LinesConfig) -> None:
+        self.config = config
+        self.steps = config.columns // config.lanes
+        super().__init__(
+            {
+                "registers": In(LayerRegisters),
+                "begin": In(1),
+                "captured": In(1),
+                "active": Out(1),
+                "row": Out(2),
+                "step": Out(max(1, (self.steps - 1).bit_length())),
+                "lines": Out(config.lines),
+                "group_done": Out(1),
+                "row_done": Out(1),
+                "tile_done": Out(1),
+                "slot": Out(slot_layout(config)),
+                "tile_cycles": Out(8),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, registers = self.config, self.registers
+        own, flat = registers.flags.own, registers.flags.flat
+        busy = Signal()
+        cycle = Signal(range(slot_cycles(config)))
+        number = Signal(range(max(config.lines, config.rows)))  # of the slot within the tile
+        slot_last = Signal()
+        works = self.captured | busy
+        m.d.comb += [
+            self.active.eq(works & (cycle < self.steps)),
+            self.step.eq(cycle),
+            self.row.eq(Mux(own, 0, number)),
+            self.row_done.eq(works & (cycle == self.steps - 1)),
+            slot_last.eq(works & (cycle == Mux(own, self.steps, slot_cycles(config)) - 1)),
+        ]
+        with m.If(works):
+            m.d.sync += cycle.eq(Mux(slot_last, 0, cycle + 1))
+
+        loops = self._loops(m)
+        tile_last, position_last, group_last = (loop.last for loop in loops)
+        slots = Mux(
+            own,
+            Mux(group_last, registers.lines_last, config.lines - 1),
+            Mux(tile_last, registers.rows_last, config.rows - 1),
+        )
+        ends = number == slots
+        tile_end = slot_last & ends
+        with m.If(slot_last):
+            m.d.sync += [number.eq(Mux(ends, 0, number + 1)), busy.eq(~ends)]
+        with m.Elif(self.captured):
+            m.d.sync += busy.eq(1)
+        for loop, end in zip(
+            loops,
+            (tile_end, tile_end & tile_last, tile_end & tile_last & position_last),
+            strict=True,
+        ):
+            m.d.comb += loop.step.eq(end)
+
+        few = Mux(flat, row_ends, position_last)
+        used = Array(Const((2 << line) - 1, config.lines) for line in range(config.lines))
+        one = Array(Const(1 << line, config.lines) for line in range(config.lines))
+        everyone = Const((1 << config.lines) - 1, config.lines)
+        group_ends = row_ends & position_last
+        m.d.comb += [
+            self.lines.eq(Mux(own, one[number], Mux(few, used[registers.lines_last], everyone))),
+            self.group_done.eq(self.row_done & (own | group_ends)),
+            self.tile_done.eq(self.row_done & ends),
+            self.slot.ends.eq(self.row_done),
+            self.slot.lines.eq(self.lines),
+            self.slot.first.eq(~own | (number == 0)),
+            self.slot.moves.eq(~own | ends),
+            self.slot.step.eq(
+                Mux(
+                    row_ends,
+                    Mux(position_last, Mux(group_last, STEP_LAYER, STEP_GROUP), STEP_POSITION),
+                    STEP_ROW,
+                )
+            ),
+        ]
+        rows = Mux(registers.n4 == 0, registers.rows_last, config.rows - 1)
+        times = Array(Const((n + 1) * slot_cycles(config), 8) for n in range(config.rows))
+        m.d.sync += self.tile_cycles.eq(Mux(own, config.lines * self.steps, times[rows]))
+        return m
+
+    def _loops(self, m: Module) -> list[LoopCounter]:
+        """Tiles, line groups, channel groups."""
+        loops = []
+        for level in (4, 5, 6):
+            loop = LoopCounter(COUNT_BITS[level])
+            m.submodules[f"loop{level}"] = loop
+            m.d.comb += [loop.trips.eq(self.registers[f"n{level}"]), loop.begin.eq(self.begin)]
+            loops.append(loop)
+        return loops
+
+
+class LinesWriter(wiring.Component):
+    """Writes the finished words of a row, one a line and cycle.
+
+    Attributes
+    ----------
+    registers : LayerRegisters, in
+    begin : 1, in
+    slot : slot_layout, in
+        With `ends`: the words of a row are at `words`, in this cycle only.
+    words : 8V x P, in
+    write : 1, out; address : 16, out; word : 8V, out
+    layer_done : 1, out
+        Pulse, behind the layer's last write.
+    """
+
+    registers: Any
+    begin: Signal
+    slot: Any
+    words: Signal
+    write: Signal
+    address: Signal
+    word: Signal
+    layer_done: Signal
+
+    def __init__(self, config: LinesConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "registers": In(LayerRegisters),
+                "begin": In(1),
+                "slot": In(slot_layout(config)),
+                "words": In(config.word_bits * config.lines),
+                "write": Out(1),
+                "address": Out(16),
+                "word": Out(config.word_bits),
+                "layer_done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        registers, bits = self.registers, self.config.word_bits
+        held = Signal(bits * self.config.lines, reset_less=True)
+        pending = Signal(self.config.lines)
+        base = Signal(16, reset_less=True)
+        ending = Signal()
+        line = Signal(range(self.config.lines))
+        for j in reversed(range(self.config.lines)):
+            with m.If(pending[j]):
+                m.d.comb += line.eq(j)
+        lowest = pending & ~(pending - 1)
+        m.d.comb += [
+            self.write.eq(pending.any()),
+            self.word.eq(held.word_select(line, bits)),
+            self.layer_done.eq(ending & ~pending.any()),
+        ]
+        steps = Array(
+            (registers.write_row, registers.write_position, registers.write_group, Const(0, 16))
+        )
+        with m.If(self.begin):
+            m.d.sync += base.eq(registers.write_start)
+        with m.Elif(self.slot.ends & self.slot.moves):
+            m.d.sync += base.eq(base + steps[self.slot.step])
+        with m.If(self.slot.ends):
+            m.d.sync += [held.eq(self.words), pending.eq(self.slot.lines)]
+            with m.If(self.slot.first):
+                m.d.sync += self.address.eq(base)
+            with m.Else():
+                m.d.sync += self.address.eq(self.address + registers.write_line)
+        with m.Elif(self.write):
+            m.d.sync += pending.eq(pending & ~lowest)
+            with m.If((pending & ~lowest).any()):
+                m.d.sync += self.address.eq(self.address + registers.write_line)
+        with m.If(self.slot.ends):
+            m.d.sync += ending.eq(self.slot.moves & (self.slot.step == STEP_LAYER))
+        with m.Elif(self.layer_done):
+            m.d.sync += ending.eq(0)
+        return m

@@ -1,0 +1,117 @@
+"""The unpacker of 64-bit programs: hands packets to the sequencer, constants and tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.lines.lanes import TableWrites
+from qcompile.hw.lines.program import PacketKind
+from qcompile.hw.program import ADD_ENTRY_BITS
+
+ERROR_PACKET = 2
+CODES_A_WORD = 4
+"""Writes of two codes that a word of a table takes."""
+
+
+class LinesUnpacker(wiring.Component):
+    """Reads header words and routes payload words; backpressure is that of the packet's target.
+
+    Words of a layer and of constants take a cycle each, words of the residual adder's tables too,
+    words of a code table four. Tables wait until no layer runs or waits.
+
+    Attributes
+    ----------
+    i : stream of 64 bits, in
+    idle : 1, in
+        No layer runs or waits.
+    layers, constants : streams of 64 bits, out
+    writes : TableWrites, out
+    ended : 1, out
+        The end packet has come.
+    error : 2, out
+        ERROR_PACKET: a packet of no known kind; the stream stands still then.
+    """
+
+    i: Any
+    idle: Signal
+    layers: Any
+    constants: Any
+    writes: Any
+    ended: Signal
+    error: Signal
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "i": In(stream.Signature(64)),
+                "idle": In(1),
+                "layers": Out(stream.Signature(64)),
+                "constants": Out(stream.Signature(64)),
+                "writes": Out(TableWrites),
+                "ended": Out(1),
+                "error": Out(2),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        in_packet = Signal()
+        kind = Signal(4)
+        left = Signal(16)
+        index = Signal(8)
+        part = Signal(range(CODES_A_WORD))
+        ready = Signal()
+        takes = self.i.valid & self.i.ready
+        m.d.comb += [
+            self.i.ready.eq(ready & ~self.ended & (self.error == 0)),
+            self.layers.payload.eq(self.i.payload),
+            self.constants.payload.eq(self.i.payload),
+        ]
+        with m.If(~in_packet):
+            m.d.comb += ready.eq(1)
+        with m.Elif(kind == PacketKind.LAYER):
+            m.d.comb += [self.layers.valid.eq(self.i.valid), ready.eq(self.layers.ready)]
+        with m.Elif(kind == PacketKind.CONSTANTS):
+            m.d.comb += [self.constants.valid.eq(self.i.valid), ready.eq(self.constants.ready)]
+        with m.Elif(kind == PacketKind.TABLE):
+            m.d.comb += ready.eq(self.idle & (part == CODES_A_WORD - 1))
+        with m.Elif(kind == PacketKind.ADD_TABLES):
+            m.d.comb += ready.eq(self.idle)
+        with m.Elif(kind == PacketKind.END):
+            m.d.comb += ready.eq(1)
+        with m.Else():
+            m.d.sync += self.error.eq(ERROR_PACKET)
+        writing = in_packet & self.i.valid & self.idle
+        entry = self.i.payload
+        m.d.sync += [
+            self.writes.table.eq(writing & (kind == PacketKind.TABLE)),
+            self.writes.table_index.eq(index * CODES_A_WORD + part),
+            self.writes.table_data.eq(entry.word_select(part, 16)),
+            self.writes.add.eq(writing & (kind == PacketKind.ADD_TABLES)),
+            self.writes.add_index.eq(index),
+            self.writes.add_data[:ADD_ENTRY_BITS].eq(entry[:ADD_ENTRY_BITS]),
+            self.writes.add_data[ADD_ENTRY_BITS:].eq(entry[32 : 32 + ADD_ENTRY_BITS]),
+        ]
+        with m.If(writing & (kind == PacketKind.TABLE)):
+            m.d.sync += part.eq(part + 1)
+        with m.If(takes):
+            with m.If(~in_packet):
+                m.d.sync += [
+                    in_packet.eq(1),
+                    kind.eq(self.i.payload[60:]),
+                    left.eq(self.i.payload[:16]),
+                    index.eq(0),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    in_packet.eq(left != 0),
+                    left.eq(left - 1),
+                    index.eq(index + 1),
+                ]
+                with m.If(kind == PacketKind.END):
+                    m.d.sync += self.ended.eq(1)
+        return m
