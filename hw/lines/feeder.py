@@ -56,6 +56,8 @@ class LinesFeeder(wiring.Component):
     take : 1, out; tags : FeedTags, out
     tile_issued : 1, out
         Pulse: a tile's last pass starts.
+    group_ends, last_group : 1, out
+        With `tile_issued`: the tile ends its channel group; the group is the layer's last.
     last_tile : 1, out
         With `take`: the tile is the last that uses its group's weights.
     active : 1, out
@@ -76,6 +78,8 @@ class LinesFeeder(wiring.Component):
     take: Signal
     tags: Any
     tile_issued: Signal
+    group_ends: Signal
+    last_group: Signal
     last_tile: Signal
     active: Signal
 
@@ -95,6 +99,8 @@ class LinesFeeder(wiring.Component):
                 "take": Out(1),
                 "tags": Out(FeedTags),
                 "tile_issued": Out(1),
+                "group_ends": Out(1),
+                "last_group": Out(1),
                 "last_tile": Out(1),
                 "active": Out(1),
             }
@@ -132,6 +138,8 @@ class LinesFeeder(wiring.Component):
             turns.step.eq(self.feed),
             read_done.eq(self.feed & turns.last),
             self.tile_issued.eq(starts & pass_last),
+            self.group_ends.eq(last[4] & last[5]),
+            self.last_group.eq(last[6]),
         ]
         ended = Signal()
         with m.If(self.begin):

@@ -120,11 +120,9 @@ class TileDrain(wiring.Component):
             m.d.sync += [number.eq(Mux(ends, 0, number + 1)), busy.eq(~ends)]
         with m.Elif(self.captured):
             m.d.sync += busy.eq(1)
-        for loop, end in zip(
-            loops,
-            (tile_end, tile_end & tile_last, tile_end & tile_last & position_last),
-            strict=True,
-        ):
+        row_ends = ends & tile_last  # the last row of a line group
+        steps = (tile_end, slot_last & row_ends, slot_last & row_ends & position_last)
+        for loop, end in zip(loops, steps, strict=True):
             m.d.comb += loop.step.eq(end)
 
         few = Mux(flat, row_ends, position_last)

@@ -1,0 +1,57 @@
+"""A compilation for an array of lines: integer graph in, memories' contents out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qcompile.compiler import ir
+from qcompile.compiler.backend import outputs_of
+from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.lines.emit import LinesProgram, emit_program
+from qcompile.compiler.lines.machine import LinesMachine, best_plan
+from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.passes.allocate import Placement, allocate
+from qcompile.compiler.passes.lower import lower
+from qcompile.hw.lines.config import LinesConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinesCompiled:
+    """A graph as an array of lines runs it."""
+
+    graph: ir.Graph
+    config: LinesConfig
+    layers: tuple[Layer, ...]
+    plans: tuple[LinePlan, ...]
+    places: Mapping[str, Placement]
+    program: LinesProgram
+
+
+def compile_graph(graph: ir.Graph, config: LinesConfig) -> LinesCompiled:
+    """Lower, plan, allocate, emit; UnsupportedError or CapacityError name the layer."""
+    machine = LinesMachine(config)
+    layers = lower(graph, "exact", machine)
+    plans = tuple(_plan(layer, config) for layer in layers)
+    room = config.banks * config.bank_words
+    places = allocate(layers, graph.inputs, outputs_of(graph), room, machine)
+    return LinesCompiled(
+        graph=graph,
+        config=config,
+        layers=layers,
+        plans=plans,
+        places=places,
+        program=emit_program(layers, plans, places, config),
+    )
+
+
+def _plan(layer: Layer, config: LinesConfig) -> LinePlan:
+    plan = best_plan(layer, config)
+    if plan is None:
+        raise CapacityError(
+            f"'{layer.name}': its loops are longer than the array counts",
+            context=[f"input {list(layer.input_shape)}, output {list(layer.output_shape)}"],
+            help="use a smaller picture, kernel or number of channels in this layer",
+        )
+    return plan

@@ -1,0 +1,143 @@
+"""The array of lines with its memories: program, weights and activations in, tensors out."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.engine import LinesEngine
+from qcompile.hw.lines.memory import LinesMemory
+from qcompile.hw.lines.weights import ProgramMemory, WeightMemory
+from qcompile.hw.sequencer import State
+
+
+class LinesAccelerator(wiring.Component):
+    """Everything between the host link and the clock.
+
+    The host reads and writes activation words (`host_*`, as `LinesMemory` has them), and writes
+    words of the weight and the program memory, all while nothing runs. Memories keep their contents
+    over an abort; everything else is reset by `start` and `abort`.
+
+    Attributes
+    ----------
+    weight_write : 1, in; weight_address : in; weight_data : 8V, in
+    program_write : 1, in; program_address : in; program_data : 64, in
+    start, resume, abort : 1, in; stop_after : 16, in
+        Pulses; how many layers of the program to run in all.
+    state : 3, out; error : 8, out; layers_done : 16, out; cycles : 32, out
+    """
+
+    host_valid: Signal
+    host_ready: Signal
+    host_write: Signal
+    host_set: Signal
+    host_address: Signal
+    host_data: Signal
+    host_word: Signal
+    host_word_valid: Signal
+    weight_write: Signal
+    weight_address: Signal
+    weight_data: Signal
+    program_write: Signal
+    program_address: Signal
+    program_data: Signal
+    start: Signal
+    stop_after: Signal
+    resume: Signal
+    abort: Signal
+    state: Signal
+    error: Signal
+    layers_done: Signal
+    cycles: Signal
+
+    def __init__(self, config: LinesConfig, program_words: int) -> None:
+        self.config = config
+        self.program_words = program_words
+        super().__init__(
+            {
+                "host_valid": In(1),
+                "host_ready": Out(1),
+                "host_write": In(1),
+                "host_set": In(1),
+                "host_address": In(config.address_bits),
+                "host_data": In(config.word_bits),
+                "host_word": Out(config.word_bits),
+                "host_word_valid": Out(1),
+                "weight_write": In(1),
+                "weight_address": In(20),
+                "weight_data": In(config.word_bits),
+                "program_write": In(1),
+                "program_address": In(16),
+                "program_data": In(64),
+                "start": In(1),
+                "stop_after": In(16),
+                "resume": In(1),
+                "abort": In(1),
+                "state": Out(3),
+                "error": Out(8),
+                "layers_done": Out(16),
+                "cycles": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.memory = memory = LinesMemory(self.config)
+        m.submodules.weights = weights = WeightMemory(self.config)
+        m.submodules.program = program = ProgramMemory(self.program_words)
+        restart = Signal()
+        engine = LinesEngine(self.config)
+        m.submodules.engine = ResetInserter(restart)(engine)
+        starting = Signal()
+        started = Signal()
+        # Cycle 0: start or abort comes. Cycle 1: the engine is reset. Cycle 2: after a start,
+        # engine and program start.
+        m.d.sync += [
+            restart.eq(self.start | self.abort),
+            starting.eq(self.start),
+            started.eq(starting),
+            engine.resume.eq(self.resume),
+        ]
+        m.d.comb += [
+            program.start.eq(started),
+            engine.start.eq(started),
+            engine.stop_after.eq(self.stop_after),
+            engine.program.payload.eq(program.o.payload),
+            engine.program.valid.eq(program.o.valid & ~(restart | starting | started)),
+            program.o.ready.eq(engine.program.ready & ~(restart | starting | started)),
+            self.state.eq(Mux(starting | started, State.RUNNING, engine.state)),
+            self.error.eq(engine.error),
+            self.layers_done.eq(engine.layers_done),
+            self.cycles.eq(engine.cycles),
+            memory.feed.eq(engine.feed),
+            memory.feed_set.eq(engine.feed_set),
+            memory.feed_address.eq(engine.feed_address),
+            memory.feed_step.eq(engine.feed_step),
+            memory.feed_lines.eq(engine.feed_lines),
+            engine.words.eq(memory.words),
+            engine.words_valid.eq(memory.words_valid),
+            memory.write.eq(engine.write),
+            memory.write_set.eq(engine.write_set),
+            memory.write_address.eq(engine.write_address),
+            memory.write_word.eq(engine.write_word),
+            memory.host_valid.eq(self.host_valid),
+            self.host_ready.eq(memory.host_ready),
+            memory.host_write.eq(self.host_write),
+            memory.host_set.eq(self.host_set),
+            memory.host_address.eq(self.host_address),
+            memory.host_data.eq(self.host_data),
+            self.host_word.eq(memory.host_word),
+            self.host_word_valid.eq(memory.host_word_valid),
+            weights.address.eq(engine.weight_address),
+            weights.own.eq(engine.own),
+            engine.weights.eq(weights.words),
+            weights.host_write.eq(self.weight_write),
+            weights.host_address.eq(self.weight_address),
+            weights.host_data.eq(self.weight_data),
+            program.host_write.eq(self.program_write),
+            program.host_address.eq(self.program_address),
+            program.host_data.eq(self.program_data),
+        ]
+        return m

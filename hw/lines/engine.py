@@ -1,0 +1,295 @@
+"""The array of lines without its memories: what an abort resets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.lines.array import LineArray, dsp_pairs_of_line
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.constants import LinesConstants
+from qcompile.hw.lines.feeder import LinesFeeder
+from qcompile.hw.lines.lanes import LineLanes
+from qcompile.hw.lines.program import ADDRESS_BITS, WEIGHT_ADDRESS_BITS
+from qcompile.hw.lines.sequencer import LinesSequencer
+from qcompile.hw.lines.tile_drain import LinesWriter, TileDrain
+from qcompile.hw.lines.tile_reader import TileReader
+from qcompile.hw.lines.unpacker import LinesUnpacker
+from qcompile.hw.lines.weights import WeightReader
+
+
+def delayed(m: Module, signal: Any, cycles: int, name: str, *, reset: bool = True) -> Any:
+    """A signal, so many cycles later."""
+    for cycle in range(cycles):
+        later = Signal.like(signal, name=f"{name}_{cycle}", reset_less=not reset)
+        m.d.sync += later.eq(signal)
+        signal = later
+    return signal
+
+
+class LinesEngine(wiring.Component):
+    """Program and words in, finished words out; docs/lines.md.
+
+    Attributes
+    ----------
+    program : stream of 64 bits, in
+    start, resume : 1, in; stop_after : 16, in
+    state, error, layers_done, cycles : out
+        As `hw.accelerator.Accelerator` has them.
+    feed, feed_set, feed_address, feed_step, feed_lines : out; words, words_valid : in
+        The feeder's port of `LinesMemory`.
+    weight_address : out; own : 1, out; weights : 8V x P, in
+        The weight memory's port; `own` is constant while a layer runs.
+    write, write_set, write_address, write_word : out
+    """
+
+    program: Any
+    start: Signal
+    resume: Signal
+    stop_after: Signal
+    state: Signal
+    error: Signal
+    layers_done: Signal
+    cycles: Signal
+    feed: Signal
+    feed_set: Signal
+    feed_address: Signal
+    feed_step: Signal
+    feed_lines: Signal
+    words: Signal
+    words_valid: Signal
+    weight_address: Signal
+    own: Signal
+    weights: Signal
+    write: Signal
+    write_set: Signal
+    write_address: Signal
+    write_word: Signal
+
+    def __init__(self, config: LinesConfig) -> None:
+        self.config = config
+        words = config.word_bits * config.lines
+        super().__init__(
+            {
+                "program": In(stream.Signature(64)),
+                "start": In(1),
+                "resume": In(1),
+                "stop_after": In(16),
+                "state": Out(3),
+                "error": Out(8),
+                "layers_done": Out(16),
+                "cycles": Out(32),
+                "feed": Out(1),
+                "feed_set": Out(1),
+                "feed_address": Out(ADDRESS_BITS),
+                "feed_step": Out(ADDRESS_BITS),
+                "feed_lines": Out(config.lines),
+                "words": In(words),
+                "words_valid": In(config.lines),
+                "weight_address": Out(WEIGHT_ADDRESS_BITS),
+                "own": Out(1),
+                "weights": In(words),
+                "write": Out(1),
+                "write_set": Out(1),
+                "write_address": Out(ADDRESS_BITS),
+                "write_word": Out(config.word_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.unpacker = unpacker = LinesUnpacker()
+        m.submodules.sequencer = sequencer = LinesSequencer()
+        m.submodules.feeder = feeder = LinesFeeder(self.config)
+        m.submodules.reader = reader = WeightReader(self.config)
+        m.submodules.constants = constants = LinesConstants(self.config)
+        m.submodules.drain = drain = TileDrain(self.config)
+        m.submodules.writer = writer = LinesWriter(self.config)
+        arrays = [
+            LineArray(self.config, pairs_in_dsp=dsp_pairs_of_line(self.config, line))
+            for line in range(self.config.lines)
+        ]
+        for line, array in enumerate(arrays):
+            m.submodules[f"array_{line}"] = array
+        self._control(m, unpacker, sequencer, constants, writer)
+        self._feed(m, sequencer, feeder, reader, arrays)
+        self._pace(m, sequencer, feeder, drain, constants)
+        self._drain(m, unpacker, sequencer, drain, writer, constants, arrays)
+        return m
+
+    def _control(
+        self,
+        m: Module,
+        unpacker: LinesUnpacker,
+        sequencer: LinesSequencer,
+        constants: LinesConstants,
+        writer: LinesWriter,
+    ) -> None:
+        wiring.connect(m, wiring.flipped(self.program), unpacker.i)
+        wiring.connect(m, unpacker.layers, sequencer.i)
+        wiring.connect(m, unpacker.constants, constants.i)
+        m.d.comb += [
+            unpacker.idle.eq(sequencer.idle),
+            sequencer.start.eq(self.start),
+            sequencer.resume.eq(self.resume),
+            sequencer.stop_after.eq(self.stop_after),
+            sequencer.ended.eq(unpacker.ended),
+            sequencer.failed.eq(unpacker.error != 0),
+            sequencer.layer_done.eq(writer.layer_done),
+            self.state.eq(sequencer.state),
+            self.error.eq(unpacker.error),
+            self.layers_done.eq(sequencer.layers_done),
+            self.cycles.eq(sequencer.cycles),
+        ]
+
+    def _feed(
+        self,
+        m: Module,
+        sequencer: LinesSequencer,
+        feeder: LinesFeeder,
+        reader: WeightReader,
+        arrays: list[LineArray],
+    ) -> None:
+        """Reads out, words and weights into the arrays."""
+        registers, flags = sequencer.registers, sequencer.registers.flags
+        bits = self.config.word_bits
+        # A cycle for registers that follow the descriptor's.
+        begin = delayed(m, sequencer.begin, 1, "begin")
+        m.d.comb += [
+            feeder.registers.eq(registers),
+            feeder.begin.eq(begin),
+            self.feed.eq(feeder.feed),
+            self.feed_set.eq(flags.read_set),
+            self.feed_address.eq(feeder.address),
+            self.feed_step.eq(registers.line_address),
+            self.feed_lines.eq(feeder.feed_lines),
+            reader.load.eq(begin),
+            reader.base.eq(registers.weights),
+            reader.own.eq(flags.own),
+            reader.take.eq(feeder.take),
+            reader.tile_end.eq(feeder.tags.last),
+            reader.last_tile.eq(feeder.last_tile),
+            self.weight_address.eq(reader.address),
+            self.own.eq(flags.own),
+        ]
+        inside = delayed(m, feeder.inside, 2, "inside")
+        tags = delayed(m, feeder.tags.as_value(), feeder.TAKE_DELAY, "tags")
+        pad = registers.pad_code.replicate(self.config.columns)
+        for line, array in enumerate(arrays):
+            word = Signal(bits, name=f"word_{line}", reset_less=True)
+            shift = Signal(name=f"shift_{line}")
+            m.d.sync += [
+                word.eq(Mux(inside[line], self.words.word_select(line, bits), pad)),
+                shift.eq(self.words_valid[line]),
+            ]
+            m.d.comb += [
+                array.word.eq(word),
+                array.shift.eq(shift),
+                array.load.eq(feeder.load),
+                array.apart.eq(flags.apart),
+                array.weights.eq(self.weights.word_select(line, bits)),
+                array.tags.as_value().eq(tags),
+            ]
+
+    def _pace(
+        self,
+        m: Module,
+        sequencer: LinesSequencer,
+        feeder: LinesFeeder,
+        drain: TileDrain,
+        constants: LinesConstants,
+    ) -> None:
+        """When a tile's last pass may start: the drain is done in time, and constants are there."""
+        registers = sequencer.registers
+        own = registers.flags.own
+        left = Signal(8)
+        claimed = Signal(7)
+        first = Signal()  # the next tile is the first of its group
+        enough = Signal()
+        wants = Signal(4)
+        used = Mux(feeder.last_group, registers.lines_last + 1, self.config.lines)
+        claims = Signal()
+        m.d.comb += [
+            feeder.ready.eq(1),
+            feeder.tile_ready.eq((left == 0) & enough),
+            wants.eq(Mux(own, used, 1)),
+            claims.eq(feeder.tile_issued & first),
+        ]
+        m.d.sync += [
+            claimed.eq(claimed + Mux(claims, wants, 0) - constants.group_done),
+            enough.eq(~first | (constants.groups >= claimed + wants)),
+        ]
+        with m.If(feeder.tile_issued):
+            m.d.sync += [left.eq(drain.tile_cycles - 1), first.eq(feeder.group_ends | own)]
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+        with m.If(sequencer.begin):
+            m.d.sync += [first.eq(1), left.eq(0)]
+        with m.If(sequencer.begin | feeder.begin | feeder.tile_issued):
+            m.d.sync += enough.eq(0)
+
+    def _drain(
+        self,
+        m: Module,
+        unpacker: LinesUnpacker,
+        sequencer: LinesSequencer,
+        drain: TileDrain,
+        writer: LinesWriter,
+        constants: LinesConstants,
+        arrays: list[LineArray],
+    ) -> None:
+        """Captured tiles through readers and lanes to the writer."""
+        config, registers, flags = self.config, sequencer.registers, sequencer.registers.flags
+        steps = config.columns // config.lanes
+        step_bits = (steps - 1).bit_length()
+        ahead = TileReader.LATENCY
+        step = delayed(m, drain.step, ahead, "step")
+        valid = delayed(m, Mux(drain.active, drain.lines, 0), ahead, "valid")
+        wait = ahead - constants.LATENCY
+        m.d.comb += [
+            drain.registers.eq(registers),
+            drain.begin.eq(sequencer.begin),
+            drain.captured.eq(arrays[0].captured),
+            constants.step.eq(delayed(m, drain.step, wait, "constants_step")),
+            constants.group_done.eq(delayed(m, drain.group_done, wait, "group_done")),
+        ]
+        words = []
+        for line, array in enumerate(arrays):
+            reader = TileReader(config, pairs_in_dsp=dsp_pairs_of_line(config, line))
+            lanes = LineLanes(config)
+            m.submodules[f"tile_reader_{line}"] = reader
+            m.submodules[f"lanes_{line}"] = lanes
+            m.d.comb += [
+                reader.tile.eq(array.tile),
+                reader.uppers.eq(array.uppers),
+                reader.index.eq(Cat(drain.step[:step_bits], drain.row)),
+                lanes.valid.eq(valid[line]),
+                lanes.step.eq(step),
+                lanes.sums.eq(reader.sums),
+                lanes.bias.eq(constants.bias),
+                lanes.shift.eq(constants.shift),
+                lanes.mantissa.eq(constants.mantissa),
+                lanes.settings.zero_point.eq(registers.zero_point.as_signed()),
+                lanes.settings.low.eq(registers.low.as_signed()),
+                lanes.settings.high.eq(registers.high.as_signed()),
+                lanes.settings.zero_point_inside.eq(flags.zero_point_inside),
+                lanes.settings.fraction.eq(flags.fraction),
+                lanes.settings.residual.eq(flags.residual),
+                lanes.settings.table.eq(flags.table),
+                lanes.writes.eq(unpacker.writes),
+            ]
+            words.append(lanes.word)
+        slot = delayed(m, drain.slot.as_value(), ahead + lanes.LATENCY, "slot")
+        m.d.comb += [
+            writer.registers.eq(registers),
+            writer.begin.eq(sequencer.begin),
+            writer.slot.as_value().eq(slot),
+            writer.words.eq(Cat(words)),
+            self.write.eq(writer.write),
+            self.write_set.eq(flags.write_set),
+            self.write_address.eq(writer.address),
+            self.write_word.eq(writer.word),
+        ]

@@ -1,0 +1,107 @@
+"""Compiles integer graphs for arrays of lines and runs them in the real Verilog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qcompile.compiler import ir
+from qcompile.compiler.backend import outputs_of
+from qcompile.compiler.golden.interpreter import run_graph
+from qcompile.compiler.lines.backend import LinesCompiled
+from qcompile.hw.lines.accelerator import LinesAccelerator
+from qcompile.hw.lines.config import LinesConfig
+from sim_tests.compiler.lines_walker import memory_words
+from sim_tests.hw import cosim
+
+
+@dataclass(frozen=True, slots=True)
+class LinesRun:
+    """What a run of the whole program took."""
+
+    cycles: int
+    layer_cycles: tuple[int, ...]
+
+
+def unpacked(words: np.ndarray, shape: tuple[int, int, int], word: int) -> np.ndarray:
+    """Memory words [n * word] -> codes [channels, height, width]."""
+    channels, height, width = shape
+    pitch = width + 1 - width % 2
+    by_group = words.reshape(-1, height, pitch, word).transpose(0, 3, 1, 2)
+    return by_group.reshape(-1, height, pitch)[:channels, :, :width]
+
+
+class LinesRuns:
+    """The accelerator of a configuration, compiled; runs subjects one after the other."""
+
+    def __init__(self, config: LinesConfig, folder: Path, program_words: int = 4096) -> None:
+        self.config = config
+        self.folder = folder
+        text = cosim.to_verilog(LinesAccelerator(config, program_words))
+        self.simulation = cosim.build(cosim.with_random_memories(text), "dut")
+
+    def check(
+        self,
+        subjects: Sequence[tuple[LinesCompiled, dict[str, ir.Int8Array]]],
+        *,
+        seed: int,
+        layers: bool = True,
+    ) -> list[LinesRun]:
+        """Every subject's tensors, after each layer or only the outputs, are golden's."""
+        job: dict[str, object] = {"subjects": len(subjects), "whole": int(not layers)}
+        for number, (compiled, codes) in enumerate(subjects):
+            job |= {f"s{number}_{k}": v for k, v in self._job(compiled, codes, layers).items()}
+        np.savez(self.folder / "job.npz", **job)  # type: ignore[arg-type]  # stubs know arrays only
+        cosim.run_module(
+            self.simulation,
+            "sim_tests.cosim.lines_bench",
+            self.folder,
+            seed=seed,
+            environment={"QCOMPILE_JOB": str(self.folder)},
+        )
+        result = np.load(self.folder / "result.npz")
+        runs = []
+        for number, (compiled, codes) in enumerate(subjects):
+            expected = run_graph(compiled.graph, codes)
+            for index, name in enumerate(self._tensors(compiled, layers)):
+                place = compiled.places[name]
+                words = result[f"s{number}_layer{index}"]
+                np.testing.assert_array_equal(
+                    unpacked(words, place.shape, self.config.columns),
+                    expected[name][0].reshape(place.shape),
+                    err_msg=f"subject {number}: {name}",
+                )
+            if not layers:
+                ends = result[f"s{number}_ends"].tolist()
+                spans = tuple(b - a for a, b in zip([0, *ends], ends, strict=False))
+                runs.append(LinesRun(int(result[f"s{number}_cycles"]), spans))
+        return runs
+
+    def _tensors(self, compiled: LinesCompiled, layers: bool) -> list[str]:
+        if layers:
+            return [layer.output for layer in compiled.layers if not layer.inner]
+        return list(dict.fromkeys(outputs_of(compiled.graph)))
+
+    def _job(
+        self, compiled: LinesCompiled, codes: dict[str, ir.Int8Array], layers: bool
+    ) -> dict[str, object]:
+        done = {layer.output: number for number, layer in enumerate(compiled.layers, 1)}
+        reads = []
+        for name in self._tensors(compiled, layers):
+            place = compiled.places[name]
+            reads.append((done.get(name, 0), place.bank, place.offset, place.words))
+        job: dict[str, object] = {
+            "program": np.array(compiled.program.words, np.uint64),
+            "weights": compiled.program.weights,
+            "layers": np.array(reads),
+            "inputs": len(codes),
+        }
+        for index, (name, tensor) in enumerate(codes.items()):
+            place = compiled.places[name]
+            job[f"place{index}"] = np.array([place.bank, place.offset])
+            words = memory_words(tensor[0].reshape(place.shape), self.config.columns)
+            job[f"words{index}"] = words.astype(np.int8)
+        return job

@@ -1,0 +1,31 @@
+"""Graphs of every kind of layer through the array of lines' Verilog, against golden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcompile.compiler.lines.backend import compile_graph
+from qcompile.hw.lines.config import LinesConfig
+from sim_tests.compiler.integer_graphs import IntegerGraph
+from sim_tests.cosim.lines_runs import LinesRuns
+from sim_tests.cosim.test_accelerator import dense, depthwise, fractions, pointwise
+
+pytestmark = pytest.mark.cosim
+
+SMALL = LinesConfig(
+    lines=2, columns=4, lanes=2, acc_width=28, bank_words=1024, weight_rows=2048, adder=False
+)
+GRAPHS: list[Callable[[IntegerGraph], tuple[str, ...]]] = [dense, depthwise, pointwise, fractions]
+
+
+def test_every_layer_is_golden(tmp_path: Path, rng: np.random.Generator, seed: int) -> None:
+    subjects = []
+    for make in GRAPHS:
+        g = IntegerGraph(rng)
+        graph = g.graph(*make(g))
+        subjects.append((compile_graph(graph, SMALL), g.codes()))
+    LinesRuns(SMALL, tmp_path).check(subjects, seed=seed)
