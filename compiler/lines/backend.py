@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qcompile.compiler import ir
 from qcompile.compiler.backend import outputs_of
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.layers import Layer
+from qcompile.compiler.layers import Layer, stored_tensors
 from qcompile.compiler.lines.emit import LinesProgram, emit_program
 from qcompile.compiler.lines.machine import LinesMachine, best_plan
 from qcompile.compiler.lines.plan import LinePlan
@@ -19,7 +19,8 @@ from qcompile.hw.lines.config import LinesConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinesCompiled:
-    """A graph as an array of lines runs it."""
+    """A graph as an array of lines runs it; `stored` are constant tensors that stand in the
+    activation memory before each run."""
 
     graph: ir.Graph
     config: LinesConfig
@@ -27,6 +28,7 @@ class LinesCompiled:
     plans: tuple[LinePlan, ...]
     places: Mapping[str, Placement]
     program: LinesProgram
+    stored: Mapping[str, ir.Int8Array]
 
 
 def compile_graph(graph: ir.Graph, config: LinesConfig) -> LinesCompiled:
@@ -43,6 +45,7 @@ def compile_graph(graph: ir.Graph, config: LinesConfig) -> LinesCompiled:
         plans=plans,
         places=places,
         program=emit_program(layers, plans, places, config),
+        stored=stored_tensors(layers),
     )
 
 

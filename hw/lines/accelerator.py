@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.engine import LinesEngine
 from qcompile.hw.lines.memory import LinesMemory
-from qcompile.hw.lines.weights import ProgramMemory, WeightMemory
+from qcompile.hw.lines.program_memory import ProgramMemory
+from qcompile.hw.lines.weights import WeightMemory
 from qcompile.hw.sequencer import State
 
 
@@ -66,10 +67,10 @@ class LinesAccelerator(wiring.Component):
                 "host_word": Out(config.word_bits),
                 "host_word_valid": Out(1),
                 "weight_write": In(1),
-                "weight_address": In(20),
+                "weight_address": In(config.weight_address_bits),
                 "weight_data": In(config.word_bits),
                 "program_write": In(1),
-                "program_address": In(16),
+                "program_address": In((program_words - 1).bit_length()),
                 "program_data": In(64),
                 "start": In(1),
                 "stop_after": In(16),
@@ -102,6 +103,8 @@ class LinesAccelerator(wiring.Component):
         ]
         m.d.comb += [
             program.start.eq(started),
+            program.start_address.eq(0),
+            program.stop.eq(restart),
             engine.start.eq(started),
             engine.stop_after.eq(self.stop_after),
             engine.program.payload.eq(program.o.payload),
@@ -122,6 +125,11 @@ class LinesAccelerator(wiring.Component):
             memory.write_set.eq(engine.write_set),
             memory.write_address.eq(engine.write_address),
             memory.write_word.eq(engine.write_word),
+            memory.residual.eq(engine.residual),
+            memory.residual_set.eq(engine.residual_set),
+            memory.residual_address.eq(engine.residual_address),
+            engine.residual_grant.eq(memory.residual_grant),
+            engine.residual_word.eq(memory.residual_word),
             memory.host_valid.eq(self.host_valid),
             self.host_ready.eq(memory.host_ready),
             memory.host_write.eq(self.host_write),
@@ -132,12 +140,13 @@ class LinesAccelerator(wiring.Component):
             self.host_word_valid.eq(memory.host_word_valid),
             weights.address.eq(engine.weight_address),
             weights.own.eq(engine.own),
-            engine.weights.eq(weights.words),
-            weights.host_write.eq(self.weight_write),
-            weights.host_address.eq(self.weight_address),
-            weights.host_data.eq(self.weight_data),
-            program.host_write.eq(self.program_write),
-            program.host_address.eq(self.program_address),
-            program.host_data.eq(self.program_data),
+            weights.enable.eq(engine.weight_enable),
+            engine.weights.eq(weights.o),
+            weights.write.eq(self.weight_write),
+            weights.write_address.eq(self.weight_address),
+            weights.write_word.eq(self.weight_data),
+            program.write.eq(self.program_write),
+            program.write_address.eq(self.program_address),
+            program.write_word.eq(self.program_data),
         ]
         return m

@@ -13,12 +13,16 @@ from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.constants import LinesConstants
 from qcompile.hw.lines.feeder import LinesFeeder
 from qcompile.hw.lines.lanes import LineLanes
-from qcompile.hw.lines.program import ADDRESS_BITS, WEIGHT_ADDRESS_BITS
+from qcompile.hw.lines.memory import LinesMemory
+from qcompile.hw.lines.program import ADDRESS_BITS
+from qcompile.hw.lines.residual import LinesResidual
 from qcompile.hw.lines.sequencer import LinesSequencer
 from qcompile.hw.lines.tile_drain import LinesWriter, TileDrain
 from qcompile.hw.lines.tile_reader import TileReader
 from qcompile.hw.lines.unpacker import LinesUnpacker
-from qcompile.hw.lines.weights import WeightReader
+from qcompile.hw.lines.weights import WeightMemory, WeightReader
+
+ROW_FLAGS = ("own", "flat", "residual")
 
 
 def delayed(m: Module, signal: Any, cycles: int, name: str, *, reset: bool = True) -> Any:
@@ -41,8 +45,11 @@ class LinesEngine(wiring.Component):
         As `hw.accelerator.Accelerator` has them.
     feed, feed_set, feed_address, feed_step, feed_lines : out; words, words_valid : in
         The feeder's port of `LinesMemory`.
-    weight_address : out; own : 1, out; weights : 8V x P, in
+    weight_enable : 1, out; weight_address : out; own : 1, out; weights : 8V x P, in
         The weight memory's port; `own` is constant while a layer runs.
+    residual : 1, out; residual_set : 1, out; residual_address : out
+    residual_grant : 1, in; residual_word : 8V, in
+        The residual port of `LinesMemory`.
     write, write_set, write_address, write_word : out
     """
 
@@ -61,9 +68,15 @@ class LinesEngine(wiring.Component):
     feed_lines: Signal
     words: Signal
     words_valid: Signal
+    weight_enable: Signal
     weight_address: Signal
     own: Signal
     weights: Signal
+    residual: Signal
+    residual_set: Signal
+    residual_address: Signal
+    residual_grant: Signal
+    residual_word: Signal
     write: Signal
     write_set: Signal
     write_address: Signal
@@ -89,9 +102,15 @@ class LinesEngine(wiring.Component):
                 "feed_lines": Out(config.lines),
                 "words": In(words),
                 "words_valid": In(config.lines),
-                "weight_address": Out(WEIGHT_ADDRESS_BITS),
+                "weight_enable": Out(1),
+                "weight_address": Out(config.weight_address_bits),
                 "own": Out(1),
                 "weights": In(words),
+                "residual": Out(1),
+                "residual_set": Out(1),
+                "residual_address": Out(ADDRESS_BITS),
+                "residual_grant": In(1),
+                "residual_word": In(config.word_bits),
                 "write": Out(1),
                 "write_set": Out(1),
                 "write_address": Out(ADDRESS_BITS),
@@ -108,6 +127,9 @@ class LinesEngine(wiring.Component):
         m.submodules.constants = constants = LinesConstants(self.config)
         m.submodules.drain = drain = TileDrain(self.config)
         m.submodules.writer = writer = LinesWriter(self.config)
+        residual = LinesResidual(self.config, read_latency=LinesMemory.LATENCY)
+        if self.config.adder:
+            m.submodules.residual = residual
         arrays = [
             LineArray(self.config, pairs_in_dsp=dsp_pairs_of_line(self.config, line))
             for line in range(self.config.lines)
@@ -116,9 +138,42 @@ class LinesEngine(wiring.Component):
             m.submodules[f"array_{line}"] = array
         self._control(m, unpacker, sequencer, constants, writer)
         self._feed(m, sequencer, feeder, reader, arrays)
-        self._pace(m, sequencer, feeder, drain, constants)
-        self._drain(m, unpacker, sequencer, drain, writer, constants, arrays)
+        self._pace(m, sequencer, feeder, drain, constants, residual)
+        self._drain(m, unpacker, sequencer, drain, writer, constants, arrays, residual)
+        if self.config.adder:
+            self._residual(m, sequencer, feeder, drain, residual)
         return m
+
+    def _residual(
+        self,
+        m: Module,
+        sequencer: LinesSequencer,
+        feeder: LinesFeeder,
+        drain: TileDrain,
+        residual: LinesResidual,
+    ) -> None:
+        """Residual words come ahead of the tiles whose rows need them."""
+        registers, flags = sequencer.registers, sequencer.registers.flags
+        plain = [name for name in residual.registers.shape().members if name not in ROW_FLAGS]
+        m.d.comb += [
+            *(residual.registers[name].eq(registers[name]) for name in plain),
+            *(residual.registers[name].eq(flags[name]) for name in ROW_FLAGS),
+            residual.begin.eq(sequencer.begin),
+            residual.grant.eq(self.residual_grant),
+            residual.word.eq(self.residual_word),
+            residual.tile_issued.eq(feeder.tile_issued),
+            residual.take.eq(
+                delayed(
+                    m,
+                    Mux(flags.own, drain.tile_done, drain.row_done),
+                    TileReader.LATENCY,
+                    "residual_take",
+                )
+            ),
+            self.residual.eq(residual.request),
+            self.residual_set.eq(flags.residual_set),
+            self.residual_address.eq(residual.address),
+        ]
 
     def _control(
         self,
@@ -158,6 +213,7 @@ class LinesEngine(wiring.Component):
         bits = self.config.word_bits
         # A cycle for registers that follow the descriptor's.
         begin = delayed(m, sequencer.begin, 1, "begin")
+        wait = feeder.TAKE_DELAY - WeightMemory.LATENCY
         m.d.comb += [
             feeder.registers.eq(registers),
             feeder.begin.eq(begin),
@@ -172,7 +228,8 @@ class LinesEngine(wiring.Component):
             reader.take.eq(feeder.take),
             reader.tile_end.eq(feeder.tags.last),
             reader.last_tile.eq(feeder.last_tile),
-            self.weight_address.eq(reader.address),
+            self.weight_enable.eq(delayed(m, feeder.take, wait, "weight_enable")),
+            self.weight_address.eq(delayed(m, reader.address, wait, "weight_address", reset=False)),
             self.own.eq(flags.own),
         ]
         inside = delayed(m, feeder.inside, 2, "inside")
@@ -201,6 +258,7 @@ class LinesEngine(wiring.Component):
         feeder: LinesFeeder,
         drain: TileDrain,
         constants: LinesConstants,
+        residual: LinesResidual,
     ) -> None:
         """When a tile's last pass may start: the drain is done in time, and constants are there."""
         registers = sequencer.registers
@@ -214,7 +272,9 @@ class LinesEngine(wiring.Component):
         claims = Signal()
         m.d.comb += [
             feeder.ready.eq(1),
-            feeder.tile_ready.eq((left == 0) & enough),
+            feeder.tile_ready.eq(
+                (left == 0) & enough & (residual.tile_ready if self.config.adder else 1)
+            ),
             wants.eq(Mux(own, used, 1)),
             claims.eq(feeder.tile_issued & first),
         ]
@@ -240,6 +300,7 @@ class LinesEngine(wiring.Component):
         writer: LinesWriter,
         constants: LinesConstants,
         arrays: list[LineArray],
+        residual: LinesResidual,
     ) -> None:
         """Captured tiles through readers and lanes to the writer."""
         config, registers, flags = self.config, sequencer.registers, sequencer.registers.flags
@@ -281,6 +342,8 @@ class LinesEngine(wiring.Component):
                 lanes.settings.table.eq(flags.table),
                 lanes.writes.eq(unpacker.writes),
             ]
+            if config.adder:
+                m.d.comb += lanes.residual.eq(residual.words.word_select(line, config.word_bits))
             words.append(lanes.word)
         slot = delayed(m, drain.slot.as_value(), ahead + lanes.LATENCY, "slot")
         m.d.comb += [

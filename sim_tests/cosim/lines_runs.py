@@ -37,7 +37,7 @@ def unpacked(words: np.ndarray, shape: tuple[int, int, int], word: int) -> np.nd
 class LinesRuns:
     """The accelerator of a configuration, compiled; runs subjects one after the other."""
 
-    def __init__(self, config: LinesConfig, folder: Path, program_words: int = 4096) -> None:
+    def __init__(self, config: LinesConfig, folder: Path, program_words: int = 16384) -> None:
         self.config = config
         self.folder = folder
         text = cosim.to_verilog(LinesAccelerator(config, program_words))
@@ -97,9 +97,10 @@ class LinesRuns:
             "program": np.array(compiled.program.words, np.uint64),
             "weights": compiled.program.weights,
             "layers": np.array(reads),
-            "inputs": len(codes),
+            "inputs": len(codes) + len(compiled.stored),
         }
-        for index, (name, tensor) in enumerate(codes.items()):
+        stored = {name: tensor[np.newaxis] for name, tensor in compiled.stored.items()}
+        for index, (name, tensor) in enumerate({**codes, **stored}.items()):
             place = compiled.places[name]
             job[f"place{index}"] = np.array([place.bank, place.offset])
             words = memory_words(tensor[0].reshape(place.shape), self.config.columns)

@@ -12,14 +12,37 @@ from qcompile.compiler.lines.backend import compile_graph
 from qcompile.hw.lines.config import LinesConfig
 from sim_tests.compiler.integer_graphs import IntegerGraph
 from sim_tests.cosim.lines_runs import LinesRuns
-from sim_tests.cosim.test_accelerator import dense, depthwise, fractions, pointwise
+from sim_tests.cosim.test_accelerator import (
+    constants,
+    dense,
+    depthwise,
+    fractions,
+    maxima,
+    moves,
+    operands,
+    phases,
+    pointwise,
+    pools,
+    products,
+)
 
 pytestmark = pytest.mark.cosim
 
-SMALL = LinesConfig(
-    lines=2, columns=4, lanes=2, acc_width=28, bank_words=1024, weight_rows=2048, adder=False
-)
-GRAPHS: list[Callable[[IntegerGraph], tuple[str, ...]]] = [dense, depthwise, pointwise, fractions]
+SMALL = LinesConfig(lines=2, columns=4, lanes=2, acc_width=28, bank_words=4096, weight_rows=4096)
+
+
+def vectors(g: IntegerGraph) -> tuple[str, ...]:
+    """One pixel: lines have weights of their own; sums of two tensors behind them."""
+    x = g.input(37)
+    a = g.conv(g.conv(x, 19), 3)
+    b = g.conv(g.lookup(g.conv(x, 70)), 3)
+    return (g.add(a, b),)
+
+
+GRAPHS: list[Callable[[IntegerGraph], tuple[str, ...]]] = [
+    *(dense, depthwise, pointwise, fractions, vectors, pools, maxima),
+    *(moves, phases, operands, constants, products),
+]
 
 
 def test_every_layer_is_golden(tmp_path: Path, rng: np.random.Generator, seed: int) -> None:
