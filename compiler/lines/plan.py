@@ -12,7 +12,7 @@ from qcompile.hw.program import Step
 
 PassKind = Literal["rotate", "window"]
 
-WRITES_PER_CYCLE = 2
+WRITES_PER_CYCLE = 1
 """Finished words that enter the activation memory in a cycle."""
 
 
