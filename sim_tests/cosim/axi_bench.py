@@ -23,6 +23,8 @@ from sim_tests.hw.clocked import dice
 LIMIT_CYCLES = 400_000
 """A run that takes longer hangs."""
 POLL_CYCLES = 50
+LIMIT_MS = 100
+"""Of simulated time, for the whole script."""
 
 
 class Script(AxiBench):
@@ -86,7 +88,7 @@ class Script(AxiBench):
         return result == Status.BUSY
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def do_script(dut: Any) -> None:
     """Every step in order."""
     folder = Path(os.environ["QCOMPILE_SCRIPT"])

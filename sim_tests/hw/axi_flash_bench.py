@@ -15,9 +15,11 @@ from sim_tests.hw.axi_bus import AxiBench
 from sim_tests.hw.clocked import dice
 
 STALLS = (0.0, 0.3, 0.8)
+LIMIT_MS = 5
+"""Of simulated time; what takes longer hangs."""
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def flash_bytes_are_read(dut: Any) -> None:
     contents = Path(os.environ["QCOMPILE_FLASH"]).read_bytes()
     bench, rng = AxiBench(dut), dice("flash")

@@ -22,6 +22,8 @@ UNKNOWN = (0x2C, 0x44, 0x48, 0x60, 0x100, 0x7FC, 0x800, 0xFFC)
 PLAIN = {0x20: 24, 0x24: 16, 0x30: 15, 0x38: 15, 0x3C: 15}
 """Registers that keep what is written, and their bits (docs/architecture.md section 6)."""
 STALLS = (0.0, 0.3, 0.8)
+LIMIT_MS = 5
+"""Of simulated time; what takes longer hangs."""
 
 
 def words_of(rng: Random, count: int) -> list[int]:
@@ -46,7 +48,7 @@ async def begin(dut: Any, name: str) -> tuple[AxiBench, Random]:
     return bench, dice(name)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def registers_tell_who_it_is_and_keep_what_is_written(dut: Any) -> None:
     bench, rng = await begin(dut, "registers")
     info = [await bench.read(offset) for offset in range(0, 16, 4)]
@@ -67,7 +69,7 @@ async def registers_tell_who_it_is_and_keep_what_is_written(dut: Any) -> None:
     assert await bench.read(Register.RESULT) == Status.OK
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def what_does_not_exist_answers_slverr_and_does_nothing(dut: Any) -> None:
     bench, rng = await begin(dut, "errors")
     await bench.write(Register.MEMORY_ADDRESS, 77)
@@ -85,7 +87,7 @@ async def what_does_not_exist_answers_slverr_and_does_nothing(dut: Any) -> None:
     assert await bench.read(Register.RESULT) == Status.OK
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def address_and_data_of_a_write_come_in_any_order(dut: Any) -> None:
     bench, rng = await begin(dut, "order")
     write = bench.master.write_if
@@ -107,7 +109,7 @@ async def address_and_data_of_a_write_come_in_any_order(dut: Any) -> None:
         assert await bench.read(Register.MEMORY_ADDRESS) == value
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def responses_stand_in_the_stated_cycle(dut: Any) -> None:
     bench, _ = await begin(dut, "cycles")
 
@@ -134,7 +136,7 @@ async def responses_stand_in_the_stated_cycle(dut: Any) -> None:
         assert await cycles("axi_arvalid", "axi_rvalid", bench.master.read(offset, 4)) == read
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def reads_and_writes_do_not_keep_each_other_out(dut: Any) -> None:
     bench, rng = await begin(dut, "both")
     for blocked, free in (("b", "read"), ("r", "write")):
@@ -173,7 +175,7 @@ async def reads_and_writes_do_not_keep_each_other_out(dut: Any) -> None:
         assert max(gaps) <= 3, order
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def no_path_leads_from_an_input_to_an_output(dut: Any) -> None:
     bench, rng = await begin(dut, "paths")
     ports = {each._name for each in dut if each._name.startswith(("axi_", "words_"))}
@@ -206,7 +208,7 @@ async def no_path_leads_from_an_input_to_an_output(dut: Any) -> None:
     assert seen >= {"axi_bvalid", "axi_rvalid", "words_o_tvalid", "words_i_tready"}
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def memory_behind_the_window_keeps_its_words(dut: Any) -> None:
     bench, rng = await begin(dut, "window")
     for stall in STALLS:
@@ -221,7 +223,7 @@ async def memory_behind_the_window_keeps_its_words(dut: Any) -> None:
     assert await bench.read(Register.RESULT) == Status.OK
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def streams_carry_packets_while_the_window_is_used(dut: Any) -> None:
     bench, rng = await begin(dut, "streams")
     for number in range(12):
@@ -254,7 +256,7 @@ async def streams_carry_packets_while_the_window_is_used(dut: Any) -> None:
     assert await bench.read(Register.RESULT) == Status.OK
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def stream_that_is_sent_is_not_disturbed(dut: Any) -> None:
     bench, rng = await begin(dut, "busy stream")
     words = words_of(rng, 30)

@@ -22,6 +22,8 @@ from sim_tests.hw.clocked import dice
 BYTES = int(os.environ["QCOMPILE_WORD_BYTES"])
 BEATS = BYTES // 4
 WORDS = 1 << int(os.environ["QCOMPILE_ADDRESS_BITS"])
+LIMIT_MS = 5
+"""Of simulated time; what takes longer hangs."""
 SINK_CYCLES = max(3, BEATS)
 SOURCE_CYCLES = max(4, BEATS)
 """For a word, where memory is ready at once and a read takes a cycle; so the docstrings say."""
@@ -92,7 +94,7 @@ def words_in(received: Any) -> list[int]:
     ]
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def words_pass_in_beats_through_window_and_streams(dut: Any) -> None:
     bench, memory, rng = await begin(dut, "words", ready=0.6, latency=4)
     bench.stall(rng, 0.3)
@@ -117,7 +119,7 @@ async def words_pass_in_beats_through_window_and_streams(dut: Any) -> None:
     assert await bench.read(Register.RESULT) == Status.OK
 
 
-@cocotb.test(skip=BEATS == 1)
+@cocotb.test(skip=BEATS == 1, timeout_time=LIMIT_MS, timeout_unit="ms")
 async def incomplete_words_are_dropped(dut: Any) -> None:
     bench, memory, rng = await begin(dut, "incomplete", ready=0.6)
     words = [rng.getrandbits(8 * BYTES) for _ in range(4)]
@@ -140,7 +142,7 @@ async def incomplete_words_are_dropped(dut: Any) -> None:
     assert memory.words == dict(enumerate([*words, words[0]], 9))
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def streams_keep_their_pace(dut: Any) -> None:
     bench, _, rng = await begin(dut, "pace")
     words = [rng.getrandbits(8 * BYTES) for _ in range(50)]
@@ -167,7 +169,7 @@ async def streams_keep_their_pace(dut: Any) -> None:
         assert cycles[-1] - cycles[BEATS - 1] == pace * (len(words) - 1)
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def streams_wait_while_the_accelerator_runs(dut: Any) -> None:
     bench, memory, rng = await begin(dut, "wait", ready=0.0)
     words = [rng.getrandbits(8 * BYTES) for _ in range(3)]
@@ -218,7 +220,7 @@ class BusRegisters:
         raise AssertionError("the bench ends the simulation")
 
 
-@cocotb.test()
+@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
 async def runtime_knows_how_many_beats_a_word_has(dut: Any) -> None:
     bench, memory, rng = await begin(dut, "runtime", ready=0.6, latency=2)
     words = [rng.getrandbits(8 * BYTES) for _ in range(9)]

@@ -14,12 +14,14 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import RisingEdge, Timer
+from cocotb.triggers import RisingEdge, Timer, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
 from sim_tests.hw.axi_bus import AWAKE_US, CLOCK_NS
 
 ACCESS = "<BHI"
+ACCESS_US = 100
+"""An access that takes longer hangs."""
 
 
 async def serve(master: Any, connection: socket.socket) -> None:
@@ -29,7 +31,7 @@ async def serve(master: Any, connection: socket.socket) -> None:
         kind, offset, count = struct.unpack(ACCESS, file.read(struct.calcsize(ACCESS)))
         if kind == ord("R"):
             tasks = [cocotb.start_soon(master.read(offset, 4)) for _ in range(count)]
-            answers = [await task for task in tasks]
+            answers = [await with_timeout(task, ACCESS_US, "us") for task in tasks]
             file.write(b"".join(answer.data for answer in answers))
         elif kind == ord("W"):
             values = file.read(4 * count)
@@ -37,7 +39,7 @@ async def serve(master: Any, connection: socket.socket) -> None:
                 cocotb.start_soon(master.write(offset, values[begin : begin + 4]))
                 for begin in range(0, 4 * count, 4)
             ]
-            answers = [await task for task in tasks]
+            answers = [await with_timeout(task, ACCESS_US, "us") for task in tasks]
             file.write(b"W")
         elif kind == ord("P"):
             answers = []
