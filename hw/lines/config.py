@@ -35,7 +35,7 @@ class LinesConfig:
     bank_words : int
         Words of each bank of each of the two activation memories, a power of two.
     weight_rows : int
-        Rows of the weight memory, each of `lines` words, a power of two.
+        Rows of the weight memory, each of `lines` words.
     adder : bool
         Residual operands are fetched and added.
     dsp : "instance", "inferred" or "none"
@@ -67,10 +67,12 @@ class LinesConfig:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, not {getattr(self, name)}")
-        for name in ("bank_words", "weight_rows"):
-            value = getattr(self, name)
-            if value < 16 or value & (value - 1):
-                raise ValueError(f"{name} must be a power of two of 16 or more, not {value}")
+        if self.bank_words < 16 or self.bank_words & (self.bank_words - 1):
+            raise ValueError(
+                f"bank_words must be a power of two of 16 or more, not {self.bank_words}"
+            )
+        if self.weight_rows < 16:
+            raise ValueError(f"weight_rows must be 16 or more, not {self.weight_rows}")
 
     @property
     def banks(self) -> int:

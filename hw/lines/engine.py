@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,7 @@ from qcompile.hw.lines.constants import LinesConstants
 from qcompile.hw.lines.feeder import LinesFeeder
 from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.memory import LinesMemory
+from qcompile.hw.lines.pace import TilePace
 from qcompile.hw.lines.program import ADDRESS_BITS
 from qcompile.hw.lines.residual import LinesResidual
 from qcompile.hw.lines.sequencer import LinesSequencer
@@ -23,6 +24,8 @@ from qcompile.hw.lines.unpacker import LinesUnpacker
 from qcompile.hw.lines.weights import WeightMemory, WeightReader
 
 ROW_FLAGS = ("own", "flat", "residual")
+SIGNED_SETTINGS = ("zero_point", "low", "high")
+FLAG_SETTINGS = ("zero_point_inside", "fraction", "residual", "table")
 
 
 def delayed(m: Module, signal: Any, cycles: int, name: str, *, reset: bool = True) -> Any:
@@ -260,36 +263,21 @@ class LinesEngine(wiring.Component):
         constants: LinesConstants,
         residual: LinesResidual,
     ) -> None:
-        """When a tile's last pass may start: the drain is done in time, and constants are there."""
-        registers = sequencer.registers
-        own = registers.flags.own
-        left = Signal(8)
-        claimed = Signal(7)
-        first = Signal()  # the next tile is the first of its group
-        enough = Signal()
-        wants = Signal(4)
-        used = Mux(feeder.last_group, registers.lines_last + 1, self.config.lines)
-        claims = Signal()
+        """When a tile's last pass may start."""
+        m.submodules.pace = pace = TilePace(self.config)
+        fetched = residual.tile_ready if self.config.adder else Const(1)
         m.d.comb += [
+            pace.registers.eq(sequencer.registers),
+            pace.begin.eq(sequencer.begin),
+            pace.tile_issued.eq(feeder.tile_issued),
+            pace.group_ends.eq(feeder.group_ends),
+            pace.last_group.eq(feeder.last_group),
+            pace.tile_cycles.eq(drain.tile_cycles),
+            pace.groups.eq(constants.groups),
+            pace.group_done.eq(constants.group_done),
             feeder.ready.eq(1),
-            feeder.tile_ready.eq(
-                (left == 0) & enough & (residual.tile_ready if self.config.adder else 1)
-            ),
-            wants.eq(Mux(own, used, 1)),
-            claims.eq(feeder.tile_issued & first),
+            feeder.tile_ready.eq(pace.tile_ready & fetched),
         ]
-        m.d.sync += [
-            claimed.eq(claimed + Mux(claims, wants, 0) - constants.group_done),
-            enough.eq(~first | (constants.groups >= claimed + wants)),
-        ]
-        with m.If(feeder.tile_issued):
-            m.d.sync += [left.eq(drain.tile_cycles - 1), first.eq(feeder.group_ends | own)]
-        with m.Elif(left != 0):
-            m.d.sync += left.eq(left - 1)
-        with m.If(sequencer.begin):
-            m.d.sync += [first.eq(1), left.eq(0)]
-        with m.If(sequencer.begin | feeder.begin | feeder.tile_issued):
-            m.d.sync += enough.eq(0)
 
     def _drain(
         self,
@@ -304,8 +292,6 @@ class LinesEngine(wiring.Component):
     ) -> None:
         """Captured tiles through readers and lanes to the writer."""
         config, registers, flags = self.config, sequencer.registers, sequencer.registers.flags
-        steps = config.columns // config.lanes
-        step_bits = (steps - 1).bit_length()
         ahead = TileReader.LATENCY
         step = delayed(m, drain.step, ahead, "step")
         valid = delayed(m, Mux(drain.active, drain.lines, 0), ahead, "valid")
@@ -317,42 +303,54 @@ class LinesEngine(wiring.Component):
             constants.step.eq(delayed(m, drain.step, wait, "constants_step")),
             constants.group_done.eq(delayed(m, drain.group_done, wait, "group_done")),
         ]
-        words = []
+        units = []
         for line, array in enumerate(arrays):
-            reader = TileReader(config, pairs_in_dsp=dsp_pairs_of_line(config, line))
-            lanes = LineLanes(config)
-            m.submodules[f"tile_reader_{line}"] = reader
-            m.submodules[f"lanes_{line}"] = lanes
+            lanes = self._lanes(m, line, array, drain, sequencer, constants)
             m.d.comb += [
-                reader.tile.eq(array.tile),
-                reader.uppers.eq(array.uppers),
-                reader.index.eq(Cat(drain.step[:step_bits], drain.row)),
                 lanes.valid.eq(valid[line]),
                 lanes.step.eq(step),
-                lanes.sums.eq(reader.sums),
-                lanes.bias.eq(constants.bias),
-                lanes.shift.eq(constants.shift),
-                lanes.mantissa.eq(constants.mantissa),
-                lanes.settings.zero_point.eq(registers.zero_point.as_signed()),
-                lanes.settings.low.eq(registers.low.as_signed()),
-                lanes.settings.high.eq(registers.high.as_signed()),
-                lanes.settings.zero_point_inside.eq(flags.zero_point_inside),
-                lanes.settings.fraction.eq(flags.fraction),
-                lanes.settings.residual.eq(flags.residual),
-                lanes.settings.table.eq(flags.table),
                 lanes.writes.eq(unpacker.writes),
+                lanes.residual.eq(residual.words.word_select(line, config.word_bits)),
             ]
-            if config.adder:
-                m.d.comb += lanes.residual.eq(residual.words.word_select(line, config.word_bits))
-            words.append(lanes.word)
-        slot = delayed(m, drain.slot.as_value(), ahead + lanes.LATENCY, "slot")
+            units.append(lanes)
+        slot = delayed(m, drain.slot.as_value(), ahead + units[0].LATENCY, "slot")
         m.d.comb += [
             writer.registers.eq(registers),
             writer.begin.eq(sequencer.begin),
             writer.slot.as_value().eq(slot),
-            writer.words.eq(Cat(words)),
+            writer.words.eq(Cat(lanes.word for lanes in units)),
             self.write.eq(writer.write),
             self.write_set.eq(flags.write_set),
             self.write_address.eq(writer.address),
             self.write_word.eq(writer.word),
         ]
+
+    def _lanes(
+        self,
+        m: Module,
+        line: int,
+        array: LineArray,
+        drain: TileDrain,
+        sequencer: LinesSequencer,
+        constants: LinesConstants,
+    ) -> LineLanes:
+        """A line's lanes behind the reader of its tile."""
+        config, registers, flags = self.config, sequencer.registers, sequencer.registers.flags
+        step_bits = (config.columns // config.lanes - 1).bit_length()
+        reader = TileReader(config, pairs_in_dsp=dsp_pairs_of_line(config, line))
+        lanes = LineLanes(config)
+        m.submodules[f"tile_reader_{line}"] = reader
+        m.submodules[f"lanes_{line}"] = lanes
+        settings = lanes.settings
+        m.d.comb += [
+            reader.tile.eq(array.tile),
+            reader.uppers.eq(array.uppers),
+            reader.index.eq(Cat(drain.step[:step_bits], drain.row)),
+            lanes.sums.eq(reader.sums),
+            lanes.bias.eq(constants.bias),
+            lanes.shift.eq(constants.shift),
+            lanes.mantissa.eq(constants.mantissa),
+            *(settings[name].eq(registers[name].as_signed()) for name in SIGNED_SETTINGS),
+            *(settings[name].eq(flags[name]) for name in FLAG_SETTINGS),
+        ]
+        return lanes
