@@ -72,7 +72,9 @@ def test_interrupted_read_ends_the_simulated_board_and_is_no_fault_of_it(tmp_pat
     transport = SimTransport(program, None, clock_hz=24_000_000)
     pid = int((tmp_path / "pid").read_text())
     assert os.getpgid(pid) != os.getpgid(0), "Ctrl-C in the terminal must not reach it"
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    # To this thread: the kernel may hand a process's signal to the timer's, and a read goes on.
+    reader = threading.get_ident()
+    threading.Timer(0.2, signal.pthread_kill, (reader, signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         transport.read(1, 1.0)
     with pytest.raises(ProcessLookupError):
