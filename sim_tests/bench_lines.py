@@ -90,7 +90,8 @@ def show(rows: Sequence[Row], config: LinesConfig) -> None:
     title = f"{config.lines} lines, {config.macs_per_cycle} MACs a cycle, {config.lanes} lanes each"
     table = Table(title=title, box=box.SIMPLE)
     for heading in ("network", "MACs", "planned cycles", "measured", "utilisation", "depthwise"):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
+        left = heading == "network"
+        table.add_column(heading, justify="left" if left else "right", no_wrap=left)
     for row in rows:
         table.add_row(
             row.network,
