@@ -138,7 +138,7 @@ def descriptor(
         pass_cycles=plan.pass_cycles,
         rows_last=plan.rows_last,
         lines_last=plan.lines_last,
-        weights=weights,
+        weights=config.weight_address(weights),
         write_start=target.offset + plan.write_start,
         write_line=plan.write_line,
         write_row=plan.write_row,

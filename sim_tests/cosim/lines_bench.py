@@ -50,10 +50,10 @@ class LinesBench:
         await RisingEdge(self.dut.clk)
         await Timer(1, "ns")
 
-    async def fill(self, memory: str, first: int, words: np.ndarray) -> None:
+    async def fill(self, memory: str, addresses: np.ndarray, words: np.ndarray) -> None:
         """Words [n, bytes] into the weight or program memory."""
         getattr(self.dut, f"{memory}_write").value = 1
-        for at, word in enumerate(words, first):
+        for at, word in zip(addresses.tolist(), words, strict=True):
             getattr(self.dut, f"{memory}_address").value = at
             getattr(self.dut, f"{memory}_data").value = number(word.tobytes())
             await self.edge()
@@ -129,8 +129,9 @@ async def run_subjects(dut: Any) -> None:
     results: dict[str, Any] = {}
     for subject in range(int(job["subjects"])):
         key = f"s{subject}"
-        await bench.fill("program", 0, job[f"{key}_program"][:, np.newaxis])
-        await bench.fill("weight", 0, job[f"{key}_weights"])
+        program = job[f"{key}_program"]
+        await bench.fill("program", np.arange(len(program)), program[:, np.newaxis])
+        await bench.fill("weight", job[f"{key}_weights_at"], job[f"{key}_weights"])
         layered = job[f"{key}_layers"]
         for index in range(int(job[f"{key}_inputs"])):
             place = tuple(job[f"{key}_place{index}"].tolist())

@@ -96,6 +96,9 @@ class LinesRuns:
         job: dict[str, object] = {
             "program": np.array(compiled.program.words, np.uint64),
             "weights": compiled.program.weights,
+            "weights_at": np.array(
+                [self.config.weight_address(i) for i in range(len(compiled.program.weights))]
+            ),
             "layers": np.array(reads),
             "inputs": len(codes) + len(compiled.stored),
         }

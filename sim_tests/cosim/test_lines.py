@@ -28,7 +28,10 @@ from sim_tests.cosim.test_accelerator import (
 
 pytestmark = pytest.mark.cosim
 
-SMALL = LinesConfig(lines=2, columns=4, lanes=2, acc_width=28, bank_words=4096, weight_rows=4096)
+SIZES = [
+    LinesConfig(lines=2, columns=4, lanes=2, acc_width=28, bank_words=4096, weight_rows=4096),
+    LinesConfig(lines=3, columns=4, lanes=4, acc_width=28, bank_words=2048, weight_rows=4096),
+]
 
 
 def vectors(g: IntegerGraph) -> tuple[str, ...]:
@@ -45,10 +48,13 @@ GRAPHS: list[Callable[[IntegerGraph], tuple[str, ...]]] = [
 ]
 
 
-def test_every_layer_is_golden(tmp_path: Path, rng: np.random.Generator, seed: int) -> None:
+@pytest.mark.parametrize("config", SIZES, ids=lambda config: f"{config.lines} lines")
+def test_every_layer_is_golden(
+    config: LinesConfig, tmp_path: Path, rng: np.random.Generator, seed: int
+) -> None:
     subjects = []
     for make in GRAPHS:
         g = IntegerGraph(rng)
         graph = g.graph(*make(g))
-        subjects.append((compile_graph(graph, SMALL), g.codes()))
-    LinesRuns(SMALL, tmp_path).check(subjects, seed=seed)
+        subjects.append((compile_graph(graph, config), g.codes()))
+    LinesRuns(config, tmp_path).check(subjects, seed=seed)
