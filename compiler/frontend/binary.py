@@ -23,13 +23,19 @@ NEUTRAL: dict[type[Op], float] = {
 """The second operand, or either one of Add and Mul, that changes nothing."""
 
 
+def _quotient(a: Any, b: Any) -> npt.NDArray[Any]:
+    """The quotient of whole numbers, none of them real in between, rounded towards 0."""
+    down = np.floor_divide(a, b)
+    return np.asarray(down + ((np.remainder(a, b) != 0) & (down < 0)), dtype=down.dtype)
+
+
 WHOLE: dict[type[Op], Callable[[Any, Any], npt.NDArray[Any]]] = {
     ir_float.FloatAdd: np.add,
     ir_float.FloatSub: np.subtract,
     ir_float.FloatMul: np.multiply,
-    ir_float.FloatDiv: lambda a, b: np.trunc(np.divide(a, b)).astype(np.int64),
+    ir_float.FloatDiv: _quotient,
 }
-"""Of whole numbers, as they are computed of shapes; a division rounds towards 0."""
+"""Of whole numbers, as they are computed of shapes."""
 
 
 def _elementwise(node: NodeReader, kind: type[Op]) -> Imported:
@@ -42,9 +48,7 @@ def _elementwise(node: NodeReader, kind: type[Op]) -> Imported:
     try:
         shape = np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
-        raise Refusal(
-            f"shapes {list(a.shape)} and {list(b.shape)} do not broadcast", broken=True
-        ) from None
+        raise _no_broadcast(a.shape, b.shape) from None
     value = Value(name=node.output, shape=tuple(shape), dtype="float32")
     for position, operand in ((1, a), (0, b)):
         if (
@@ -64,18 +68,26 @@ def _elementwise(node: NodeReader, kind: type[Op]) -> Imported:
 
 
 def _of_shapes(node: NodeReader, kind: type[Op]) -> Imported | None:
-    """The result for two constants of int64 that broadcast, which shapes are; else None."""
+    """The result for two constants of int64 or of int32, as shapes are; else None."""
     a, b = node.known(0), node.known(1)
-    if a is None or b is None or a.dtype != np.int64 or b.dtype != np.int64:
+    if a is None or b is None or not {a.dtype.name, b.dtype.name} <= {"int32", "int64"}:
         return None
+    if a.dtype != b.dtype:
+        raise Refusal(f"computes {a.dtype.name} with {b.dtype.name}", help="Cast one", broken=True)
     if kind is ir_float.FloatDiv and not b.all():
         raise Refusal("divides by 0", broken=True)
     try:
-        data = np.asarray(WHOLE[kind](a, b))
+        np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
-        return None
+        raise _no_broadcast(a.shape, b.shape) from None
+    with np.errstate(over="ignore"):
+        data = np.asarray(WHOLE[kind](a, b), dtype=a.dtype)
     op = ir_float.Constant(inputs=(), outputs=(node.output,), data=data)
-    return op, Value(name=node.output, shape=tuple(data.shape), dtype="int64")
+    return op, Value(name=node.output, shape=tuple(data.shape), dtype=data.dtype.name)
+
+
+def _no_broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> Refusal:
+    return Refusal(f"shapes {list(a)} and {list(b)} do not broadcast", broken=True)
 
 
 def _changes_nothing(node: NodeReader, position: int, neutral: float) -> bool:

@@ -67,9 +67,10 @@ def reshape(node: NodeReader) -> Imported:
 
 
 def flatten(node: NodeReader) -> Imported:
-    """Flatten to a matrix."""
+    """Flatten to a matrix: the axis is one of the input's, or their number."""
     x = node.value(0)
-    axis = resolved_axis(int(node.attribute("axis", 1)), len(x.shape) + 1)
+    stated, rank = int(node.attribute("axis", 1)), len(x.shape)
+    axis = rank if stated == rank else resolved_axis(stated, rank)
     return _reshaped(node, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
 

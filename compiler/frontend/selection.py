@@ -105,9 +105,11 @@ def slice_(node: NodeReader) -> Imported:
     steps = (1,) * len(starts) if steps is None else steps
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         raise Refusal("starts, ends, axes and steps do not fit", broken=True)
+    resolved = [resolved_axis(axis, len(x.shape)) for axis in axes]
+    if len(set(resolved)) != len(resolved):
+        raise Refusal(f"axes={list(axes)} repeat", broken=True)
     index = numbered(x)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        axis = resolved_axis(axis, len(x.shape))
+    for start, end, axis, step in zip(starts, ends, resolved, steps, strict=True):
         places = np.asarray(_range(start, end, step, x.shape[axis]), dtype=np.int64)
         index = np.take(index, places, axis=axis)
     return selected(node, index)

@@ -55,10 +55,11 @@ def _refusal(
     context = [f"'{layer.output}': {shapes}, kernel {list(layer.kernel)}"]
     if countable:
         words = min(plan.weights.shape[1] for plan in countable)
+        fewer = "fewer input channels or " if layer.kind == "dense" else ""
         return CapacityError(
             f"'{layer.name}': {words:,} weight words of a channel group do not fit the weight FIFO",
             context=[*context, f"available: {_room(config):,} words"],
-            help="use fewer input channels or a smaller kernel in this layer",
+            help=f"use {fewer}a smaller kernel in this layer",
         )
     if plans:
         return CapacityError(

@@ -15,6 +15,7 @@ TYPES = {
     "int8": TensorProto.INT8,
     "uint8": TensorProto.UINT8,
     "float32": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
 }
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
+from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.errors import ModelError, UnsupportedError
+from qcompile.compiler.frontend.loader import load_model_file
+from qcompile.compiler.frontend.reader import read_graph
 from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.ir import Model
+from qcompile.compiler.ir_float import Constant
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
-from sim_tests.compiler.networks import Network, random_codes, random_conv
+from sim_tests.compiler.networks import TYPES, Network, random_codes, random_conv
 
 FIRST = (0.0631, -11, "int8")
 SECOND = (0.0417, 5, "int8")
@@ -105,6 +111,68 @@ def test_pad_with_a_quantized_value(tmp_path: Path, rng: np.random.Generator) ->
     pads = network.constant([0, 0, 1, 0, 0, 0, 0, 2], "int64")
     network.output(network.quantize(network.node("Pad", x, pads, value), SECOND), "int8")
     check(network.save(tmp_path / "m.onnx"), rng)
+
+
+def test_flatten_counts_a_negative_axis_from_behind_the_last(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = Network()
+    flat = network.node("Flatten", layer(network, rng), axis=-3)
+    network.output(network.quantize(flat, SECOND), "int8")
+    check(network.save(tmp_path / "m.onnx"), rng)
+
+
+@pytest.mark.parametrize(
+    ("operator", "divisor", "dtype"),
+    [("Div", -5, "int64"), ("Div", 2, "int32"), ("Mul", 1 << 40, "int64"), ("Sub", 9, "int32")],
+)
+def test_numbers_of_shapes_are_whole(
+    tmp_path: Path, rng: np.random.Generator, operator: str, divisor: int, dtype: str
+) -> None:
+    """Each number as ONNX Runtime computes it, also those that no float64 holds."""
+    network = Network()
+    x = network.input("x", "float32", ["batch", 3, 6, 5])
+    large = network.constant([2**62 + 1, -(2**62) - 3, -7, 0], "int64")
+    sizes = network.node("Add", network.node("Shape", x), large)
+    cast = network.node("Cast", sizes, to=TYPES[dtype])
+    made = network.node(operator, cast, network.constant(divisor, dtype))
+    network.outputs.append(onnx.helper.make_empty_tensor_value_info(made))
+    path = network.save(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    expected = np.asarray(session.run(None, {"x": np.zeros((1, 3, 6, 5), np.float32)})[0])
+    graph = read_graph(load_model_file(path), {}, Problems("m.onnx"))
+    (found,) = (op.data for op in graph.ops if isinstance(op, Constant) and made in op.outputs)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("operand", "dtype", "message"),
+    [
+        (2, "int32", r"Mul 'm' .*computes int64 with int32"),
+        ([1, 2, 3], "int64", r"Mul 'm' .*shapes \[4\] and \[3\] do not broadcast"),
+    ],
+)
+def test_numbers_of_shapes_that_do_not_fit(
+    tmp_path: Path, rng: np.random.Generator, operand: int | list[int], dtype: str, message: str
+) -> None:
+    network = Network()
+    x = layer(network, rng)
+    sizes = network.node(
+        "Mul", network.node("Shape", x), network.constant(operand, dtype), name="m"
+    )
+    network.output(network.quantize(network.node("Reshape", x, sizes), SECOND), "int8")
+    with pytest.raises(ModelError, match=message):
+        load_model(network.save(tmp_path / "m.onnx"))
+
+
+def test_a_slice_names_each_axis_once(tmp_path: Path, rng: np.random.Generator) -> None:
+    network = Network()
+    x = layer(network, rng)
+    bounds = (network.constant(numbers, "int64") for numbers in ([1, 2], [3, 6], [2, -2]))
+    network.output(network.quantize(network.node("Slice", x, *bounds, name="s"), SECOND), "int8")
+    with pytest.raises(ModelError, match=r"Slice 's' .*axes=\[2, -2\] repeat"):
+        load_model(network.save(tmp_path / "m.onnx"))
 
 
 def test_division_of_a_shape_by_0(tmp_path: Path, rng: np.random.Generator) -> None:

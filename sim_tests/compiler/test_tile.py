@@ -152,6 +152,10 @@ def test_weights_beyond_the_fifo_are_refused_where_several_tiles_use_them() -> N
         CapacityError, match=r"^'layer': 1,032 weight words of a channel group do not fit"
     ):
         plan_layer(layer, CONFIG)
+    deep = make_layer(kind="depthwise", channels=4, out=4, size=(70, 60), kernel=(66, 40))
+    with pytest.raises(CapacityError) as caught:
+        plan_layer(deep, CONFIG)
+    assert "help: use a smaller kernel in this layer" in caught.value.render()
     single = make_layer(kind="dense", channels=1028, out=4, size=(1, 1))
     assert plan_layer(single, CONFIG).weights.shape[1] >= 1028
     assert check_all_plans(single, 3) == 1
