@@ -239,4 +239,7 @@ def test_pools_of_lines_and_of_parts_are_islands(
     )
     (output,) = run.record["onnxruntime"]["outputs"]
     assert output["differing"], "ties should differ here"
+    (island,) = run.record["onnxruntime"]["float_islands"]
+    assert (island["elements"], island["differing"]) == (output["elements"], output["differing"])
+    assert island["max_steps"] == 1
     assert run.failures == ()
