@@ -40,7 +40,8 @@ def fold_constant(op: Op, constants: Mapping[str, npt.NDArray[Any]]) -> npt.NDAr
     if isinstance(op, ir_float.Concat):
         return np.concatenate([constants[name] for name in op.inputs], axis=op.axis)
     if isinstance(op, ir_float.Cast):
-        return x.astype(op.dtype)
+        with np.errstate(invalid="ignore"):
+            return x.astype(op.dtype)
     if isinstance(op, ir_float.QuantizeLinear):
         return quantize_constant(x, op)
     if isinstance(op, ir_float.Clip | ir_float.Unary):

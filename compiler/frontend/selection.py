@@ -54,10 +54,11 @@ def concat(node: NodeReader) -> Imported:
     """Concat along one axis."""
     values = [node.value(i) for i in range(len(node.node.input))]
     first = values[0]
-    axis = resolved_axis(int(node.attribute("axis", 0)), len(first.shape))
+    axis, rank = resolved_axis(int(node.attribute("axis", 0)), len(first.shape)), len(first.shape)
+    others = (rank, first.shape[:axis], first.shape[axis + 1 :], first.dtype)
     for value in values:
-        others = (value.shape[:axis], value.shape[axis + 1 :])
-        if others != (first.shape[:axis], first.shape[axis + 1 :]) or value.dtype != first.dtype:
+        x = value.shape
+        if (len(x), x[:axis], x[axis + 1 :], value.dtype) != others:
             raise Refusal(
                 f"'{value.name}' {value.dtype}{list(value.shape)} does not fit "
                 f"'{first.name}' {first.dtype}{list(first.shape)}",

@@ -175,6 +175,29 @@ def test_a_slice_names_each_axis_once(tmp_path: Path, rng: np.random.Generator) 
         load_model(network.save(tmp_path / "m.onnx"))
 
 
+def test_a_number_is_no_list_to_concat(tmp_path: Path, rng: np.random.Generator) -> None:
+    network = Network()
+    x = layer(network, rng)
+    rows = network.node("Unsqueeze", network.node("Shape", x), network.constant([1], "int64"))
+    both = network.node("Concat", rows, network.node("Shape", x), axis=1, name="c")
+    network.output(network.quantize(network.node("Reshape", x, both), SECOND), "int8")
+    with pytest.raises(ModelError, match=r"Concat 'c' .*int64\[4\] does not fit .*int64\[4, 1\]"):
+        load_model(network.save(tmp_path / "m.onnx"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_size_that_is_no_number(tmp_path: Path, rng: np.random.Generator) -> None:
+    network = Network()
+    x = layer(network, rng)
+    real = network.node("Cast", network.node("Shape", x), to=TYPES["float32"])
+    infinite = network.node("Div", real, network.constant(0, "float32"))
+    sizes = network.node("Cast", infinite, to=TYPES["int64"])
+    made = network.node("Reshape", x, sizes, name="r")
+    network.output(network.quantize(made, SECOND), "int8")
+    with pytest.raises(ModelError, match=r"Reshape 'r' .*is not valid"):
+        load_model(network.save(tmp_path / "m.onnx"))
+
+
 def test_division_of_a_shape_by_0(tmp_path: Path, rng: np.random.Generator) -> None:
     network = Network()
     x = layer(network, rng)
