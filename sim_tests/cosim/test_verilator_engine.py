@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from amaranth.back import verilog
+from cocotb_tools import config
 
 from qcompile.compiler import artifact
 from qcompile.compiler.errors import VerifyError
@@ -90,3 +92,22 @@ def test_a_damaged_program_ends_in_one_message(
         engine.run({"x": np.zeros((1, 5, 2, 3), np.int8)}, layers=False)
     assert str(raised.value).startswith(f"{tmp_path}/m: the simulation failed\n")
     assert "the core stops with error 1" in str(raised.value)
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_cached_simulation_runs_when_the_environment_that_made_it_is_gone(
+    tmp_path: Path, project: Path, rng: np.random.Generator, seed: int
+) -> None:
+    program = rng.integers(0, 0xEFFF, PROGRAM_WORDS).tolist()
+    build = write_build(tmp_path / "m", program)
+    engine = VerilatorEngine(build, cache=project / "build" / ".cache" / "engine", seed=seed)
+    moved = tmp_path / "simulator"
+    shutil.copytree(engine.simulator, moved)
+    binary = moved / "core_bench"
+    libraries = str(config.libs_dir).encode()
+    code = binary.read_bytes()
+    assert libraries in code, "where the simulation's linker found cocotb"
+    binary.write_bytes(code.replace(libraries, b"/gone".ljust(len(libraries), b"/")))
+    engine.simulator = moved
+    x = rng.integers(-128, 128, (1, 5, 2, 3)).astype(np.int8)
+    np.testing.assert_array_equal(engine.run({"x": x}, layers=False).tensors["x"], x)
