@@ -162,7 +162,8 @@ OPERATORS: dict[str, Operator] = {
         attributes={"narrow": "", "rounding_mode": "ROUND, CEIL, FLOOR", "signed": ""},
         remark="of five inputs (keeps the scale) or six (states the result's), to 8 bits or fewer; "
         "as a chain of functions with QuantizeLinear and DequantizeLinear behind, in ONNX Runtime "
-        "too. With five inputs to 8 bits, or a zero point that is no whole number behind it, "
-        "another quantizer must follow; with five inputs codes saturate as int8",
+        "too; behind a layer, or an AveragePool times its area, it truncates the sums. With five "
+        "inputs to 8 bits, or a zero point that is no whole number behind it, another quantizer "
+        "must follow; with five inputs codes saturate as int8",
     )
 }

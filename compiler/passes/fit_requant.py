@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,9 @@ class FloatSteps:
         points = np.broadcast_to(np.asarray([0.0, 1.0]), (len(self.acc_scale), 2))
         real = points * self.acc_scale.astype(np.float64)[:, np.newaxis]
         for step in self.steps:
-            if not (isinstance(step, ir_float.Clip) or _is_bipolar(step)):
+            if _is_truncation(step):
+                real = _untruncated(step, real)
+            elif not (isinstance(step, ir_float.Clip) or _is_bipolar(step)):
                 function: Callable[[Any], Any] = unary_function(_as_columns(step, np.float64))
                 real = function(real)
         codes = real / np.float64(np.float32(self.quantization.scale))
@@ -87,6 +89,17 @@ class FloatSteps:
 
 def _is_bipolar(step: UnaryOp) -> bool:
     return isinstance(step, ir_float.Unary) and step.function == "Bipolar"
+
+
+def _is_truncation(step: UnaryOp) -> TypeGuard[ir_float.Unary]:
+    return isinstance(step, ir_float.Unary) and step.function.startswith("Trunc")
+
+
+def _untruncated(step: ir_float.Unary, real: Float64Array) -> Float64Array:
+    """What a Trunc would give if it kept all bits: the line through its steps."""
+    given = dict(step.parameters)
+    whole = (real / given["scale"] + given["zero_point"]) * given["factor"]
+    return np.asarray((whole - given["out_zero"]) * given["out_scale"])
 
 
 def _as_columns(step: UnaryOp, dtype: npt.DTypeLike = np.float32) -> UnaryOp:

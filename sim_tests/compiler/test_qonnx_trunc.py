@@ -108,6 +108,28 @@ def test_trunc_with_a_quantizer_behind_is_one_table(
         np.testing.assert_array_equal(found[name], expected[name])
 
 
+@pytest.mark.parametrize("area", [(2, 2), (3, 2), (8, 8)])
+@pytest.mark.parametrize("rounding", ["FLOOR", "ROUND"])
+def test_trunc_behind_an_average_pool_truncates_its_sums(
+    tmp_path: Path, rng: np.random.Generator, area: tuple[int, int], rounding: str
+) -> None:
+    """As Brevitas exports TruncAvgPool2d: AveragePool, times the area, Trunc."""
+    network = QonnxNetwork(DOMAINS[0])
+    x = network.quant(network.input("x", "float32", (1, 2, 8, 8)), 0.25, 6)
+    y = network.node("AveragePool", x, kernel_shape=list(area), strides=list(area))
+    y = network.node("Mul", y, network.constant(np.float32(area[0] * area[1]), "float32"))
+    before = 6 + int(np.ceil(np.log2(area[0] * area[1])))
+    z = trunc(network, y, 0.25, 0, before, 6, rounding_mode=rounding)
+    weight = network.quant(network.constant(np.full((1, 2, 1, 1), 3), "float32"), 1.0, 4)
+    network.output(z, "float32")
+    network.output(network.quant(network.node("Conv", z, weight), 0.5, 8), "float32")
+    path = network.save(tmp_path / "m.onnx")
+    inputs = {"x": (rng.normal(size=(50, 2, 8, 8)) * 4).astype(np.float32)}
+    found, expected = run_model(load_model(path), inputs), Reference(path, []).run(inputs).outputs
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
 REFUSED: list[tuple[tuple[float, ...], dict[str, Any], str]] = [
     ((0.25, 0, 8), {}, "has 4 inputs, not 5 or 6"),
     ((0.25, 0, 24, 9), {}, "truncates 24 bits to 9"),

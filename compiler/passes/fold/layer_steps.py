@@ -10,6 +10,9 @@ from qcompile.compiler import ir_float
 from qcompile.compiler.golden.unary import UnaryOp, unary_function
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending
 
+MONOTONIC = ("Bipolar", "Neg", "TruncCeil", "TruncFloor", "TruncRound")
+"""Functions without a straight line whose codes rise, or fall, with the sum all the same."""
+
 
 def split_steps(
     pending: Pending, shape: tuple[int, ...], channel: int
@@ -76,7 +79,7 @@ def _by_channel(step: UnaryOp, shape: tuple[int, ...], channel: int) -> UnaryOp:
     """A function that rises or falls with its value, its constants [] or [channels]."""
     if isinstance(step, ir_float.Clip):
         return step
-    linear = isinstance(step, ir_float.Unary) and step.function in ("Bipolar", "Neg")
+    linear = isinstance(step, ir_float.Unary) and step.function in MONOTONIC
     if isinstance(step, ir_float.Arithmetic):
         linear = step.function != "Prelu" and (step.function != "Div" or not step.constant_first)
     if not linear:
