@@ -25,12 +25,17 @@ from amaranth.lib import wiring
 from qcompile.compiler import toolchain
 from qcompile.hw.config import ACC_WIDTHS
 from qcompile.hw.lines.config import DspStyle, LinesConfig
+from qcompile.hw.lines.constants import LinesConstants
+from qcompile.hw.lines.feeder import LinesFeeder
 from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.memory import LinesMemory
 from qcompile.hw.lines.program_memory import ProgramMemory
 from qcompile.hw.lines.requant import RequantDsp
 from qcompile.hw.lines.residual import LinesResidual
+from qcompile.hw.lines.sequencer import LinesSequencer
 from qcompile.hw.lines.tables import CodeTable, SharedAdd
+from qcompile.hw.lines.tile_drain import LinesWriter, TileDrain
+from qcompile.hw.lines.unpacker import LinesUnpacker
 from qcompile.hw.lines.weights import WeightMemory, WeightReader
 from qcompile.hw.vendor import dual_mac
 from sim_tests.hw import cosim
@@ -210,6 +215,12 @@ def components() -> dict[str, Factory]:
         "weights-2": partial(WeightMemory, LinesConfig(lines=2)),
         "weight-reader": partial(WeightReader, LinesConfig()),
         "program-memory": partial(ProgramMemory, 512),
+        "control-feeder": partial(LinesFeeder, LinesConfig()),
+        "control-sequencer": LinesSequencer,
+        "control-unpacker": LinesUnpacker,
+        "control-constants": partial(LinesConstants, LinesConfig()),
+        "control-drain": partial(TileDrain, LinesConfig()),
+        "control-writer": partial(LinesWriter, LinesConfig()),
         "lanes-4-no-adder": partial(LineLanes, LinesConfig(lanes=4, adder=False)),
         **{
             f"dual-mac-{style}-{acc_width}{suffix}": partial(_dual_mac, style, acc_width, unused)
