@@ -42,13 +42,13 @@ def _limit(plan: LinePlan, config: LinesConfig) -> str:
     return "compute" if plan.pass_cycles == plan.products else "activation reads"
 
 
-def size_for(graph: ir.Graph, device: LinesDevice) -> Candidate:
+def size_for(model: ir.Model, device: LinesDevice) -> Candidate:
     """The array with the fewest cycles, then LUTs; CapacityError says what does not fit."""
-    found = candidates(graph, device)
+    found = candidates(model, device)
     fitting = [c for c in found if fits(c.resources, device)]
     if fitting:
         return min(fitting, key=lambda c: (c.cycles, c.resources.luts))
-    raise _too_large(graph, found, device)
+    raise _too_large(model, found, device)
 
 
 def fits(need: LinesResources, device: LinesDevice) -> bool:
@@ -60,20 +60,20 @@ def fits(need: LinesResources, device: LinesDevice) -> bool:
     )
 
 
-def candidates(graph: ir.Graph, device: LinesDevice) -> list[Candidate]:
+def candidates(model: ir.Model, device: LinesDevice) -> list[Candidate]:
     """An array for each number of lines and lanes, with as many pairs in DSPs as the device has."""
     found = (
-        _candidate(graph, lines, lanes, device)
+        _candidate(model, lines, lanes, device)
         for lines in range(1, MAX_LINES + 1)
         for lanes in LANE_CHOICES
     )
     return [c for c in found if c is not None]
 
 
-def _candidate(graph: ir.Graph, lines: int, lanes: int, device: LinesDevice) -> Candidate | None:
+def _candidate(model: ir.Model, lines: int, lanes: int, device: LinesDevice) -> Candidate | None:
     config = LinesConfig(lines=lines, lanes=lanes, weight_rows=1 << 15)
     config = replace(config, bank_words=ROOM // config.banks)
-    graph = for_accelerator(graph, LinesMachine(config)).graph
+    graph = for_accelerator(model, LinesMachine(config)).graph
     compiled = compile_graph(graph, config)
     bound = max(layer.acc_bound for layer in compiled.layers)
     width = next((w for w in ACC_WIDTHS if bound < 1 << (w - 1)), None)
@@ -107,7 +107,7 @@ def _smallest_banks(compiled: LinesCompiled, config: LinesConfig) -> LinesConfig
     return replace(config, bank_words=words)
 
 
-def _too_large(graph: ir.Graph, found: list[Candidate], device: LinesDevice) -> CapacityError:
+def _too_large(model: ir.Model, found: list[Candidate], device: LinesDevice) -> CapacityError:
     context: list[str] = []
     if found:
         least = min(found, key=lambda c: (c.resources.block_rams, c.resources.luts)).resources
@@ -120,7 +120,7 @@ def _too_large(graph: ir.Graph, found: list[Candidate], device: LinesDevice) -> 
     larger = [
         d.name
         for d in DEVICES.values()
-        if d.luts > device.luts and any(fits(c.resources, d) for c in candidates(graph, d))
+        if d.luts > device.luts and any(fits(c.resources, d) for c in candidates(model, d))
     ]
     way = f"use {larger[0]}" if larger else "use a smaller model: no device of the list holds it"
     return CapacityError(f"no array of lines fits {device.name}", context=context, help=way)
