@@ -83,6 +83,8 @@ def _whole(group: Expansion, position: int, zero_at: int) -> Value:
 def _weight(group: Expansion, position: int, zero_at: int, channels: int) -> Value:
     """The weight, dequantized with the scale 1."""
     w = _codes(group, position)
+    if not w.shape:
+        raise Refusal(f"weight '{w.name}' is a single number", broken=True)
     zero = _zero_point(group, w, zero_at).reshape(-1)
     if zero.size not in (1, w.shape[channels]):
         raise Refusal(

@@ -66,10 +66,11 @@ class FloatSteps:
     high: int
 
     def codes(self, acc: Int64Array) -> Int64Array:
-        """Codes of sums [channels, n]."""
+        """Codes of sums [channels, n]; what float32 does not hold saturates."""
         real = acc.astype(np.float32) * self.acc_scale[:, np.newaxis]
-        for step in self.steps:
-            real = np.asarray(unary_function(_as_columns(step))(real), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            for step in self.steps:
+                real = np.asarray(unary_function(_as_columns(step))(real), dtype=np.float32)
         codes = quantize_linear(real, self.quantization, self.dtype)
         return np.clip(codes, self.low, self.high)
 
@@ -210,8 +211,12 @@ class _Search:
             below = np.where(reached, below, middle)
         return targets, above, valid
 
+    @np.errstate(over="ignore")
     def try_factor(self, factor: int, largest: Int64Array) -> None:
-        """Try biases near the exact one with this factor, where the weights allow it."""
+        """Try biases near the exact one with this factor, where the weights allow it.
+
+        A scale that float32 does not hold is none that `_keep_best` takes.
+        """
         open_ = ~self.solved & (factor <= largest)
         slope = np.where(open_, self.slope, 1.0)
         unit = factor << self.fraction

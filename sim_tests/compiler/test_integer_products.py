@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from qcompile.compiler.compare import compare_layer
-from qcompile.compiler.errors import UnsupportedError
+from qcompile.compiler.errors import QcompileError, UnsupportedError
 from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
@@ -158,3 +158,14 @@ def test_zero_point_that_is_computed_is_refused(tmp_path: Path) -> None:
         "  input 'x' uint8[1,4]; constant 'w' int8[4,4]; input 'z' uint8[1]",
         "  help: export the model with a constant zero point",
     )
+
+
+@pytest.mark.parametrize("operator", ["MatMulInteger", "ConvInteger"])
+def test_a_weight_of_one_number_is_refused(tmp_path: Path, operator: str) -> None:
+    network = Network()
+    x = network.input("x", "uint8", (1, 4, 4, 4))
+    w = network.constant(3, "int8")
+    network.outputs.append(helper.make_tensor_value_info("y", TensorProto.INT32, None))
+    network.node(operator, x, w, name="p", output="y")
+    with pytest.raises(QcompileError, match=r"weight '\w+' is a single number"):
+        load_model(network.save(tmp_path / "m.onnx"))
