@@ -13,17 +13,33 @@ VALUES_PER_ROW = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How the array walks one layer; addresses are relative to the tensors' first words.
+class LoopNest:
+    """What every array's way to walk a layer has; addresses are relative to the tensors' first
+    words, the output's in the whole tensor of `Layer.tensor_shape`.
 
-    The output's are in the whole tensor of `Layer.tensor_shape`.
-
-    `weights` is int8 [groups, words, 4] in the order in which the array takes them. With
-    `shared_weights` all groups are alike and the first one's words serve them all.
+    Attributes
+    ----------
+    counts : 7 ints
+        Trips of the loops, inner to outer: reads of a pass, channel words, taps, taps, tiles along
+        the rows, positions across them, output channel groups.
+    deltas : 7 Steps
+        Added to the read position after a read, by the outermost loop that steps on.
+    start : Step
+    p_bound, o_bound : int
+        Largest coordinates inside the tensor.
+    rows_last : int
+        Rows in use in the last tile.
+    write_start : int
+        First word written.
+    write_row, write_position, write_group : int
+        What is added after each row, after the last row of a position, after the last one of a
+        channel group.
+    weights : int8 [groups, words, ...]
+        In the order in which the array takes them.
+    shared_weights : bool
+        All groups are alike and the first one's words serve them all.
     """
 
-    broadcast: bool
-    row_axis: str
     counts: tuple[int, ...]
     deltas: tuple[Step, ...]
     start: Step
@@ -38,6 +54,28 @@ class Plan:
     shared_weights: bool
 
     @property
+    def tiles(self) -> int:
+        """Tiles of one channel group."""
+        return self.counts[4] * self.counts[5]
+
+    @property
+    def groups(self) -> int:
+        """Output channel groups."""
+        return self.counts[6]
+
+    def rows_used(self, rows: int) -> int:
+        """Rows that one channel group makes use of, of so many a tile."""
+        return ((self.counts[4] - 1) * rows + self.rows_last) * self.counts[5]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(LoopNest):
+    """How the small array walks one layer; `weights` are int8 [groups, words, 4]."""
+
+    broadcast: bool
+    row_axis: str
+
+    @property
     def tile_reads(self) -> int:
         """Reads (cycles) of one tile."""
         return prod(self.counts[:4])
@@ -48,19 +86,9 @@ class Plan:
         return int(self.weights.shape[1]) * (1 if self.shared_weights else self.groups)
 
     @property
-    def tiles(self) -> int:
-        """Tiles of one channel group."""
-        return self.counts[4] * self.counts[5]
-
-    @property
-    def groups(self) -> int:
-        """Output channel groups."""
-        return self.counts[6]
-
-    @property
     def rows_written(self) -> int:
         """Words that one channel group writes."""
-        return ((self.counts[4] - 1) * ROWS + self.rows_last) * self.counts[5]
+        return self.rows_used(ROWS)
 
     @property
     def cycles_estimate(self) -> int:

@@ -10,12 +10,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
 
-import numpy as np
-
 from qcompile.compiler.ir import Int8Array
-from qcompile.compiler.layers import Layer, Region
+from qcompile.compiler.layers import Layer
 from qcompile.compiler.lines.plan import LinePlan, PassKind
-from qcompile.compiler.passes.loop_nests import NO_BOUND, Axis
+from qcompile.compiler.passes.nest_parts import (
+    NO_BOUND,
+    Axis,
+    deltas,
+    group_writes,
+    is_flat,
+    line_of_pixels,
+    pad_axis,
+    rotated,
+    step,
+    vertical_and_horizontal,
+    walk_copies,
+)
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.program import Step
 
@@ -66,29 +76,8 @@ def candidates(layer: Layer, config: LinesConfig) -> Iterator[LinePlan]:
 
 def _pictures(layer: Layer) -> list[_Axes]:
     """Rows along W, and along H."""
-    _, height, width = layer.input_shape
-    _, out_height, out_width = layer.output_shape
-    steps = layer.region.steps if layer.region else (1, 1)
-    vertical = Axis(
-        size=height,
-        out=out_height,
-        kernel=layer.kernel[0],
-        stride=layer.strides[0] if out_height > 1 else 1,
-        dilation=layer.dilations[0],
-        pad=layer.pads[0],
-        address=pitch(width),
-        out_address=steps[0] * pitch(layer.tensor_shape[2]),
-    )
-    horizontal = Axis(
-        size=width,
-        out=out_width,
-        kernel=layer.kernel[1],
-        stride=layer.strides[1] if out_width > 1 else 1,
-        dilation=layer.dilations[1],
-        pad=layer.pads[1],
-        address=1,
-        out_address=steps[1],
-    )
+    pitches = pitch(layer.input_shape[2]), pitch(layer.tensor_shape[2])
+    vertical, horizontal = vertical_and_horizontal(layer, *pitches)
     return [
         _Axes(p=horizontal, o=vertical),
         _Axes(p=vertical, o=horizontal, swapped=True),
@@ -97,70 +86,46 @@ def _pictures(layer: Layer) -> list[_Axes]:
 
 def _flat(layer: Layer, config: LinesConfig) -> list[_Axes]:
     """All pixels of a layer that maps whole rows to whole rows, the gaps of the pitch included."""
-    _, height, width = layer.input_shape
-    top, left = layer.pads[:2]
-    inside = top <= 0 and layer.output_shape[1] - top <= height
-    rows = layer.output_shape[2] == width == layer.tensor_shape[2] and left == 0
-    apart = layer.region is not None and (layer.region.steps != (1, 1) or layer.region.start[1])
-    if layer.kernel != (1, 1) or layer.strides != (1, 1) or not (inside and rows) or apart:
+    if not is_flat(layer):
         return []
+    _, height, width = layer.input_shape
     pixels = (layer.output_shape[1] - 1) * pitch(width) + width
-    p = Axis(
+    p = line_of_pixels(
         size=height * pitch(width),
         out=-(-pixels // config.lines),
-        kernel=1,
-        stride=1,
-        dilation=1,
         pad=0,
         address=config.lines,
-        out_address=config.lines,
     )
-    o = Axis(
+    o = line_of_pixels(
         size=1,
         out=1 + (pixels - 1) % config.lines,
-        kernel=1,
-        stride=1,
-        dilation=1,
-        pad=top * pitch(width),
+        pad=layer.pads[0] * pitch(width),
         address=1,
-        out_address=1,
     )
     return [_Axes(p=p, o=o, flat=True)]
-
-
-def _pad(weight: Int8Array, axis: int, multiple: int) -> Int8Array:
-    widths = [(0, 0)] * weight.ndim
-    widths[axis] = (0, -weight.shape[axis] % multiple)
-    return np.pad(weight, widths)
 
 
 def _dense(layer: Layer, axes: _Axes, config: LinesConfig, *, own: bool) -> Iterator[LinePlan]:
     """Rotate passes: at step j column c meets channel (c + j) mod V of a word."""
     v, lines = config.columns, config.lines if own else 1
     weight = layer.weight.swapaxes(-1, -2) if axes.swapped else layer.weight
-    weight = _pad(_pad(weight, 1, v * lines), 2, v)
-    copies, out, in_, o_taps, p_taps = weight.shape
-    # [copies, groups, line, column, channel word, byte, O tap, P tap]
-    split = weight.reshape(copies, out // (v * lines), lines, v, in_ // v, v, o_taps, p_taps)
-    turned = np.stack(
-        [np.stack([split[:, :, :, c, :, (c + j) % v] for c in range(v)], -1) for j in range(v)], -2
-    )
-    # [copies, groups, line, channel word, O tap, P tap, j, column] -> loops outer to inner
-    loops = turned.transpose(1, 4, 5, 3, 0, 6, 2, 7)
+    weight = pad_axis(pad_axis(weight, 1, v * lines), 2, v)
+    copies, out, in_ = weight.shape[:3]
+    turned = rotated(weight, v)
+    by_line = turned.reshape(copies, out // (v * lines), lines, *turned.shape[2:])
+    # [groups, O tap, P tap, channel word, copies, j, line, column]: copies innermost of the loops
+    loops = by_line.transpose(1, 4, 5, 3, 0, 6, 2, 7)
     trips = [in_ // v, axes.p.kernel, axes.o.kernel]
     pixels = layer.input_shape[1] * pitch(layer.input_shape[2])
     steps = [
-        _step(pixels, 0, 0),
-        _step(axes.p.dilation * axes.p.address, axes.p.dilation, 0),
-        _step(axes.o.dilation * axes.o.address, 0, axes.o.dilation),
+        step(pixels, 0, 0),
+        step(axes.p.dilation * axes.p.address, axes.p.dilation, 0),
+        step(axes.o.dilation * axes.o.address, 0, axes.o.dilation),
     ]
-    if copies > 1:
-        if 1 not in trips:
-            return  # no loop is free to walk the copies
-        slot = trips.index(1)
-        trips[slot], steps[slot] = copies, _step(0, 0, 0)
-        loops = np.moveaxis(loops, 4, (4, 2, 1)[slot])
-    order = loops.reshape(loops.shape[0], -1, lines, v)
+    walked = walk_copies(copies, trips, steps, loops)
+    if walked is None:
+        return
+    order = walked.reshape(len(walked), -1, lines, v)
     yield _plan(
         layer,
         axes,
@@ -169,7 +134,7 @@ def _dense(layer: Layer, axes: _Axes, config: LinesConfig, *, own: bool) -> Iter
         own=own,
         products=v,
         inner=(config.rows, *trips),
-        steps=[_step(axes.p.stride * axes.p.address, axes.p.stride, 0), *steps],
+        steps=[step(axes.p.stride * axes.p.address, axes.p.stride, 0), *steps],
         group_step=layer.input_channel_step // v * pixels,
         weights=order if own else order[:, :, 0],
     )
@@ -179,13 +144,13 @@ def _depthwise(layer: Layer, axes: _Axes, config: LinesConfig) -> Iterator[LineP
     """One product a tap: window passes along the rows' axis, or a rotate pass for each tap."""
     v = config.columns
     weight = layer.weight.swapaxes(-1, -2) if axes.swapped else layer.weight
-    weight = _pad(weight, 1, v)
+    weight = pad_axis(weight, 1, v)
     copies, channels, o_taps, p_taps = weight.shape
     # [groups, O tap, copy, P tap, column]
     by_tap = weight.reshape(copies, channels // v, v, o_taps, p_taps).transpose(1, 3, 0, 4, 2)
     group_step = layer.input_shape[1] * pitch(layer.input_shape[2])
-    across = _step(axes.o.dilation * axes.o.address, 0, axes.o.dilation)
-    stay = _step(0, 0, 0)
+    across = step(axes.o.dilation * axes.o.address, 0, axes.o.dilation)
+    stay = step(0, 0, 0)
     yield _plan(
         layer,
         axes,
@@ -195,9 +160,9 @@ def _depthwise(layer: Layer, axes: _Axes, config: LinesConfig) -> Iterator[LineP
         products=1,
         inner=(config.rows, copies, p_taps, o_taps),
         steps=[
-            _step(axes.p.stride * axes.p.address, axes.p.stride, 0),
+            step(axes.p.stride * axes.p.address, axes.p.stride, 0),
             stay,
-            _step(axes.p.dilation * axes.p.address, axes.p.dilation, 0),
+            step(axes.p.dilation * axes.p.address, axes.p.dilation, 0),
             across,
         ],
         group_step=group_step,
@@ -212,14 +177,10 @@ def _depthwise(layer: Layer, axes: _Axes, config: LinesConfig) -> Iterator[LineP
             own=False,
             products=p_taps,
             inner=(p_taps + CHAIN_FILL[axes.p.stride], copies, 1, o_taps),
-            steps=[_step(axes.p.address, 1, 0), stay, stay, across],
+            steps=[step(axes.p.address, 1, 0), stay, stay, across],
             group_step=group_step,
             weights=by_tap.reshape(channels // v, -1, v),
         )
-
-
-def _step(address: int, p: int, o: int) -> Step:
-    return Step(address=address, p=p, o=o)
 
 
 def _plan(
@@ -242,11 +203,11 @@ def _plan(
     counts = (*inner, tiles, across, weights.shape[0])
     loops = [
         *steps,
-        _step(config.rows * p.stride * p.address, config.rows * p.stride, 0),
-        _step(config.lines * o.stride * o.address, 0, config.lines * o.stride),
-        _step(group_step, 0, 0),
+        step(config.rows * p.stride * p.address, config.rows * p.stride, 0),
+        step(config.lines * o.stride * o.address, 0, config.lines * o.stride),
+        step(group_step, 0, 0),
     ]
-    first, group = _group_writes(layer, config)
+    first, group = group_writes(layer, config.columns, pitch(layer.tensor_shape[2]))
     whole = layer.input_shape[1] * pitch(layer.input_shape[2])
     begin = layer.input_channel // config.columns * whole - p.pad * p.address - o.pad * o.address
     used = -(-layer.output_shape[0] // config.columns) if own else o.out
@@ -259,8 +220,8 @@ def _plan(
         turns=turns(line_step, config),
         products=products,
         counts=counts,
-        deltas=_deltas(counts, loops),
-        start=_step(begin, -p.pad, -o.pad),
+        deltas=deltas(counts, loops),
+        start=step(begin, -p.pad, -o.pad),
         line_address=line_step,
         line_o=0 if own or axes.flat else o.stride,
         p_bound=NO_BOUND if axes.flat else p.size - 1,
@@ -276,28 +237,3 @@ def _plan(
         weights=weights,
         shared_weights=bool((weights == weights[:1]).all()) and weights.shape[0] > 1,
     )
-
-
-def _group_writes(layer: Layer, config: LinesConfig) -> tuple[int, int]:
-    """First word of the output tensor that is written, and words from a group to the next."""
-    _, height, width = layer.tensor_shape
-    region = layer.region or Region(shape=layer.tensor_shape)
-    first = region.start[0] * pitch(width) + region.start[1]
-    size = height * pitch(width)
-    return (
-        region.channel // config.columns * size + first,
-        (region.channel_step or config.columns) // config.columns * size,
-    )
-
-
-def _deltas(counts: tuple[int, ...], steps: list[Step]) -> tuple[Step, ...]:
-    """What is added when a loop steps on: its step, less what the loops inside have added."""
-    deltas = []
-    back = _step(0, 0, 0)
-    for count, step in zip(counts, steps, strict=True):
-        deltas.append(_step(step.address - back.address, step.p - back.p, step.o - back.o))
-        trips = count - 1
-        back = _step(
-            back.address + trips * step.address, back.p + trips * step.p, back.o + trips * step.o
-        )
-    return tuple(deltas)
