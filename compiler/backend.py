@@ -24,6 +24,7 @@ from qcompile.compiler.passes.join_tables import join_tables
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
+from qcompile.compiler.passes.lowering.layer import shape3
 from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.reshape_words import reshape_words
 from qcompile.compiler.passes.sink_moves import sink_moves
@@ -32,13 +33,11 @@ from qcompile.compiler.plan import Plan
 from qcompile.hw.boards import Board
 from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
 from qcompile.hw.layouts import (
-    BANK_ADDRESS_BITS,
     IMAGE_HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_OFFSET,
     IMAGE_VERSION,
     WORD_CHANNELS,
-    tensor_words,
 )
 from qcompile.hw.program import program_bytes
 
@@ -70,8 +69,7 @@ def for_accelerator(model: ir.Model, machine: Machine = SMALL_MACHINE) -> ir.Mod
     """
 
     def cycles(graph: ir.Graph, conv: ir.Conv) -> int | None:
-        _, channels, height, width = graph.values[conv.inputs[0]].shape
-        if tensor_words(channels, height, width) > 1 << BANK_ADDRESS_BITS:
+        if not machine.holds(shape3(graph, conv.inputs[0])):
             return None
         return machine.estimate(convolution(machine, graph, conv, conv.inputs[0]))
 

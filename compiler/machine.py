@@ -34,6 +34,10 @@ class Machine(Protocol):
         """Memory words of a tensor."""
         ...
 
+    def holds(self, shape: Shape3) -> bool:
+        """Whether an input of a shape has room in the memory at all."""
+        ...
+
     def estimate(self, layers: Sequence[Layer]) -> int | None:
         """Cycles of layers, roughly; None where one fits no loop nest."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -16,6 +17,12 @@ MIN_WORDS = 256
 """Of a bank, or of the weight FIFO."""
 SHIFT_RANGE = 32
 """Right shifts below and including the largest that one unit does."""
+
+
+def configuration_id(fields: Mapping[str, object], without: Set[str]) -> int:
+    """CRC-32 of the canonical JSON of a configuration's fields, some of them left out."""
+    kept = {name: value for name, value in fields.items() if name not in without}
+    return zlib.crc32(json.dumps(kept, sort_keys=True).encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,5 +88,4 @@ class AcceleratorConfig:
     @property
     def id(self) -> int:
         """CRC-32 of the canonical JSON of everything that the program depends on."""
-        fields = {name: value for name, value in asdict(self).items() if name != "vendor"}
-        return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+        return configuration_id(asdict(self), {"vendor"})

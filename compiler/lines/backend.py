@@ -36,8 +36,7 @@ def compile_graph(graph: ir.Graph, config: LinesConfig) -> LinesCompiled:
     machine = LinesMachine(config)
     layers = lower(graph, "exact", machine)
     plans = tuple(_plan(layer, config) for layer in layers)
-    room = config.banks * config.bank_words
-    places = allocate(layers, graph.inputs, outputs_of(graph), room, machine)
+    places = allocate(layers, graph.inputs, outputs_of(graph), config.set_words, machine)
     return LinesCompiled(
         graph=graph,
         config=config,

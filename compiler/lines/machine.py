@@ -58,6 +58,10 @@ class LinesMachine:
         """Memory words of a tensor."""
         return words(shape, self.config.columns)
 
+    def holds(self, shape: Shape3) -> bool:
+        """Whether a set of the activation memory holds a tensor."""
+        return self.words(shape) <= self.config.set_words
+
     def estimate(self, layers: Sequence[Layer]) -> int | None:
         """Cycles of all layers, roughly; None where one fits no loop nest."""
         total = 0

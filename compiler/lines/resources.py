@@ -59,7 +59,7 @@ def weight_luts(config: LinesConfig) -> int:
 
 def line_luts(config: LinesConfig) -> float:
     """All lines, `dsp_pairs` of their pairs in DSPs; `dual-mac` has what a bit more takes."""
-    in_dsp = 0 if config.dsp == "none" else min(config.dsp_pairs, config.pairs)
+    in_dsp = config.pairs_in_dsp
     in_logic = config.pairs - in_dsp
     pair = (LINE_IN_LOGIC - LINE) / LINE_PAIRS
     width = (config.acc_width - 24) * (in_dsp + 2 * in_logic)
@@ -74,12 +74,11 @@ def resources(config: LinesConfig, program_words: int) -> LinesResources:
     luts = line_luts(config) + config.lines * LANE_BASE + lanes * LANE + CONTROL
     luts += activation_luts(config) + weight_luts(config) + PROGRAM + WEIGHT_READER
     luts += RESIDUAL * config.lines / 8 if config.adder else 0
-    in_dsp = 0 if config.dsp == "none" else min(config.dsp_pairs, config.pairs)
     blocks = 2 * config.banks * memory_blocks(config.word_bits, config.bank_words)
     blocks += config.lines * memory_blocks(config.word_bits, config.weight_rows)
     blocks += memory_blocks(64, program_words)
     return LinesResources(
         luts=round(luts),
-        dsps=in_dsp + 2 * lanes + CONTROL_DSPS,
+        dsps=config.pairs_in_dsp + 2 * lanes + CONTROL_DSPS,
         block_rams=blocks + lanes + CONTROL_BLOCKS,
     )

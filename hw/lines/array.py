@@ -17,10 +17,7 @@ from qcompile.hw.vendor.xilinx_dsp import sum_of_upper
 
 def dsp_pairs_of_line(config: LinesConfig, line: int) -> int:
     """Pairs of a line that are in DSPs: pair p of the machine belongs to line p mod lines."""
-    if config.dsp == "none":
-        return 0
-    pairs_in_dsp = min(config.dsp_pairs, config.pairs)
-    return (pairs_in_dsp + config.lines - 1 - line) // config.lines
+    return (config.pairs_in_dsp + config.lines - 1 - line) // config.lines
 
 
 class LineArray(wiring.Component):

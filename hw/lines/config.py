@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from qcompile.hw.config import ACC_WIDTHS
+from qcompile.hw.config import ACC_WIDTHS, configuration_id
 
 COLUMN_CHOICES = (4, 8, 16)
 MAX_LINES = 8
@@ -80,6 +78,11 @@ class LinesConfig:
         return 1 << (self.lines - 1).bit_length()
 
     @property
+    def set_words(self) -> int:
+        """Words of each activation memory."""
+        return self.banks * self.bank_words
+
+    @property
     def bank_bits(self) -> int:
         """Lowest bits of a word's address: its bank, or its word in a row of the weight memory."""
         return (self.banks - 1).bit_length()
@@ -87,7 +90,7 @@ class LinesConfig:
     @property
     def address_bits(self) -> int:
         """Bits of a word's address within a set of the activation memory."""
-        return (self.banks * self.bank_words - 1).bit_length()
+        return (self.set_words - 1).bit_length()
 
     @property
     def weight_address_bits(self) -> int:
@@ -98,6 +101,11 @@ class LinesConfig:
     def pairs(self) -> int:
         """Pairs of multiply-accumulators: two rows that share a weight."""
         return self.lines * self.rows // 2 * self.columns
+
+    @property
+    def pairs_in_dsp(self) -> int:
+        """Those that take a DSP."""
+        return 0 if self.dsp == "none" else min(self.dsp_pairs, self.pairs)
 
     @property
     def macs_per_cycle(self) -> int:
@@ -120,5 +128,4 @@ class LinesConfig:
     @property
     def id(self) -> int:
         """CRC-32 of the canonical JSON of everything that the program depends on."""
-        fields = {name: value for name, value in asdict(self).items() if not name.startswith("dsp")}
-        return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+        return configuration_id(asdict(self), {"dsp", "dsp_pairs"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer, Shape3
 from qcompile.compiler.passes.tile import plan_layer
-from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.config import MAX_BANK_WORDS, AcceleratorConfig
 from qcompile.hw.layouts import WORD_CHANNELS, tensor_words
 from qcompile.hw.program import COUNT_BITS
 
@@ -37,6 +37,10 @@ class SmallMachine:
     def words(self, shape: Shape3) -> int:
         """Memory words of a tensor."""
         return tensor_words(*shape)
+
+    def holds(self, shape: Shape3) -> bool:
+        """Whether a bank's addresses reach the whole tensor."""
+        return tensor_words(*shape) <= MAX_BANK_WORDS
 
     def estimate(self, layers: Sequence[Layer]) -> int | None:
         """Cycles of all layers, roughly; None where one fits no loop nest."""
