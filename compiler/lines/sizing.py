@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qcompile.compiler import ir
@@ -18,6 +19,18 @@ from qcompile.hw.lines.devices import DEVICES, LinesDevice
 
 ROOM = 1 << 15
 """Words of an activation memory at most: 512 KB, more than any device has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """A model compiled for a number of lines and lanes, in the memories that it needs.
+
+    The device decides only which pairs take a DSP: one trial serves all devices.
+    """
+
+    config: LinesConfig
+    compiled: LinesCompiled
+    cycles: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +57,12 @@ def _limit(plan: LinePlan, config: LinesConfig) -> str:
 
 def size_for(model: ir.Model, device: LinesDevice) -> Candidate:
     """The array with the fewest cycles, then LUTs; CapacityError says what does not fit."""
-    found = candidates(model, device)
+    trials = _trials(model)
+    found = _candidates(trials, device)
     fitting = [c for c in found if fits(c.resources, device)]
     if fitting:
         return min(fitting, key=lambda c: (c.cycles, c.resources.luts))
-    raise _too_large(model, found, device)
+    raise _too_large(trials, found, device)
 
 
 def fits(need: LinesResources, device: LinesDevice) -> bool:
@@ -62,15 +76,15 @@ def fits(need: LinesResources, device: LinesDevice) -> bool:
 
 def candidates(model: ir.Model, device: LinesDevice) -> list[Candidate]:
     """An array for each number of lines and lanes, with as many pairs in DSPs as the device has."""
-    found = (
-        _candidate(model, lines, lanes, device)
-        for lines in range(1, MAX_LINES + 1)
-        for lanes in LANE_CHOICES
-    )
-    return [c for c in found if c is not None]
+    return _candidates(_trials(model), device)
 
 
-def _candidate(model: ir.Model, lines: int, lanes: int, device: LinesDevice) -> Candidate | None:
+def _trials(model: ir.Model) -> list[_Trial]:
+    found = (_trial(model, n, lanes) for n in range(1, MAX_LINES + 1) for lanes in LANE_CHOICES)
+    return [trial for trial in found if trial is not None]
+
+
+def _trial(model: ir.Model, lines: int, lanes: int) -> _Trial | None:
     config = LinesConfig(lines=lines, lanes=lanes, weight_rows=1 << 15)
     config = replace(config, bank_words=ROOM // config.banks)
     graph = for_accelerator(model, LinesMachine(config)).graph
@@ -78,28 +92,41 @@ def _candidate(model: ir.Model, lines: int, lanes: int, device: LinesDevice) -> 
     bound = max(layer.acc_bound for layer in compiled.layers)
     width = next((w for w in ACC_WIDTHS if bound < 1 << (w - 1)), None)
     cycles = LinesMachine(config).estimate(compiled.layers)
-    dsps = device.dsp_budget - 2 * lines * lanes - CONTROL_DSPS
-    if width is None or cycles is None or dsps < 0:
+    if width is None or cycles is None:
         return None
     config = replace(
         config,
         acc_width=width,
         adder=any(layer.residual is not None for layer in compiled.layers),
         weight_rows=max(16, -(-len(compiled.program.weights) // lines)),
-        dsp_pairs=min(config.pairs, dsps),
     )
     config = _smallest_banks(compiled, config)
-    need = resources(config, len(compiled.program.words))
-    return Candidate(config=config, compiled=compiled, resources=need, cycles=cycles)
+    return _Trial(config=config, compiled=compiled, cycles=cycles)
+
+
+def _candidates(trials: Sequence[_Trial], device: LinesDevice) -> list[Candidate]:
+    found = (_candidate(trial, device) for trial in trials)
+    return [c for c in found if c is not None]
+
+
+def _candidate(trial: _Trial, device: LinesDevice) -> Candidate | None:
+    config = trial.config
+    dsps = device.dsp_budget - 2 * config.lines * config.lanes - CONTROL_DSPS
+    if dsps < 0:
+        return None
+    config = replace(config, dsp_pairs=min(config.pairs, dsps))
+    need = resources(config, len(trial.compiled.program.words))
+    return Candidate(config=config, compiled=trial.compiled, resources=need, cycles=trial.cycles)
 
 
 def _smallest_banks(compiled: LinesCompiled, config: LinesConfig) -> LinesConfig:
     """With the smallest activation memory that holds the model's tensors."""
     graph, machine, words = compiled.graph, LinesMachine(config), 16
     while words < config.bank_words:
-        room = config.banks * words
         try:
-            allocate(compiled.layers, graph.inputs, outputs_of(graph), room, machine)
+            allocate(
+                compiled.layers, graph.inputs, outputs_of(graph), config.banks * words, machine
+            )
         except CapacityError:
             words *= 2
         else:
@@ -107,7 +134,9 @@ def _smallest_banks(compiled: LinesCompiled, config: LinesConfig) -> LinesConfig
     return replace(config, bank_words=words)
 
 
-def _too_large(model: ir.Model, found: list[Candidate], device: LinesDevice) -> CapacityError:
+def _too_large(
+    trials: Sequence[_Trial], found: Sequence[Candidate], device: LinesDevice
+) -> CapacityError:
     context: list[str] = []
     if found:
         least = min(found, key=lambda c: (c.resources.block_rams, c.resources.luts)).resources
@@ -120,7 +149,7 @@ def _too_large(model: ir.Model, found: list[Candidate], device: LinesDevice) -> 
     larger = [
         d.name
         for d in DEVICES.values()
-        if d.luts > device.luts and any(fits(c.resources, d) for c in candidates(model, d))
+        if d.luts > device.luts and any(fits(c.resources, d) for c in _candidates(trials, d))
     ]
     way = f"use {larger[0]}" if larger else "use a smaller model: no device of the list holds it"
     return CapacityError(f"no array of lines fits {device.name}", context=context, help=way)
