@@ -15,7 +15,7 @@ from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.hw.config import AcceleratorConfig
-from sim_tests.compiler.test_tile import make_layer
+from sim_tests.compiler.made_layers import make_layer
 
 SMALL = AcceleratorConfig(bank_words=256)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from qcompile.compiler.lines.nests import candidates
 from qcompile.hw.lines.config import LinesConfig
 from sim_tests.compiler.layer_runs import convolve, written
 from sim_tests.compiler.lines_walker import UNWRITTEN, Walker
-from sim_tests.compiler.test_tile import make_layer
+from sim_tests.compiler.made_layers import layer_shapes, make_layer
 
 SIZES = [
     LinesConfig(lines=1, columns=4),
@@ -41,46 +42,12 @@ def check_line_plans(layer: Layer, config: LinesConfig, seed: int) -> int:
     return len(plans)
 
 
-@given(
-    config=st.sampled_from(SIZES),
-    kind=st.sampled_from(["dense", "depthwise"]),
-    channels=st.integers(1, 20),
-    out=st.integers(1, 20),
-    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 4)),
-    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
-    seed=st.integers(0, 2**32 - 1),
-)
+@given(config=st.sampled_from(SIZES), shape=layer_shapes(channels=20, size=12))
 @settings(max_examples=60, deadline=None)
 def test_every_line_plan_computes_the_convolution(
-    config: LinesConfig,
-    kind: str,
-    channels: int,
-    out: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    dilations: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    seed: int,
+    config: LinesConfig, shape: dict[str, Any]
 ) -> None:
-    spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    if size[0] + pads[0] + pads[2] < spans[0] or size[1] + pads[1] + pads[3] < spans[1]:
-        return
-    layer = make_layer(
-        kind=kind,
-        channels=channels,
-        out=out,
-        size=size,
-        kernel=kernel,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        seed=seed,
-    )
-    assert check_line_plans(layer, config, seed) >= 1
+    assert check_line_plans(make_layer(**shape), config, shape["seed"]) >= 1
 
 
 @pytest.mark.parametrize("channels", [4, 100, 640])

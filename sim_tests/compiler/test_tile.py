@@ -3,108 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.tile import plan_layer
 from qcompile.hw.config import AcceleratorConfig
 from sim_tests.compiler.layer_runs import check_all_plans
+from sim_tests.compiler.made_layers import layer_shapes, make_layer
 
 CONFIG = AcceleratorConfig()
 
 
-def make_layer(
-    *,
-    kind: str,
-    channels: int,
-    out: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int] = (1, 1),
-    strides: tuple[int, int] = (1, 1),
-    dilations: tuple[int, int] = (1, 1),
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
-    copies: int = 1,
-    seed: int = 0,
-) -> Layer:
-    """A layer of random weights; `out` is ignored where depthwise."""
-    random = np.random.default_rng(seed)
-    out = out if kind == "dense" else channels
-    inner = (out, channels) if kind == "dense" else (channels,)
-    spans = [dilation * (taps - 1) + 1 for dilation, taps in zip(dilations, kernel, strict=True)]
-    height = (size[0] + pads[0] + pads[2] - spans[0]) // strides[0] + 1
-    width = (size[1] + pads[1] + pads[3] - spans[1]) // strides[1] + 1
-    zeros = np.zeros(out, np.int64)
-    return Layer(
-        kind="dense" if kind == "dense" else "depthwise",
-        operator="Conv",
-        name="layer",
-        origins=(),
-        input="x",
-        output="layer",
-        residual=None,
-        input_shape=(channels, *size),
-        output_shape=(out, height, width),
-        weight=random.integers(-128, 128, (copies, *inner, *kernel)).astype(np.int8),
-        bias=zeros,
-        mantissa=zeros,
-        shift=zeros,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        pad_code=int(random.integers(-128, 128)),
-        zero_point=0,
-        low=-128,
-        high=127,
-        zero_point_inside=False,
-        table=None,
-        add_tables=None,
-        macs=0,
-    )
-
-
-@given(
-    kind=st.sampled_from(["dense", "depthwise"]),
-    channels=st.integers(1, 9),
-    out=st.integers(1, 9),
-    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 4)),
-    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
-    seed=st.integers(0, 2**32 - 1),
-)
+@given(shape=layer_shapes(channels=9, size=7))
 @settings(max_examples=60, deadline=None)
-def test_every_plan_computes_the_convolution(
-    kind: str,
-    channels: int,
-    out: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    strides: tuple[int, int],
-    dilations: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    seed: int,
-) -> None:
-    spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    if size[0] + pads[0] + pads[2] < spans[0] or size[1] + pads[1] + pads[3] < spans[1]:
-        return
-    layer = make_layer(
-        kind=kind,
-        channels=channels,
-        out=out,
-        size=size,
-        kernel=kernel,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        seed=seed,
-    )
-    assert check_all_plans(layer, seed) >= 1
+def test_every_plan_computes_the_convolution(shape: dict[str, Any]) -> None:
+    assert check_all_plans(make_layer(**shape), shape["seed"]) >= 1
 
 
 @pytest.mark.parametrize(
