@@ -21,6 +21,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.delay import delay
 from qcompile.hw.program import FRACTION_BITS
 from qcompile.hw.requantizer import INTEGER_BITS, MANTISSA_BITS, RequantConfig, Requantizer
 
@@ -50,8 +51,8 @@ class RequantExact(Requantizer):
         # Cycle 0: bias.
         total = Signal(signed(32), reset_less=True)
         m.d.sync += total.eq(Mux(self.fraction, self.acc << FRACTION_BITS, self.acc) + self.bias)
-        left_shift = self.delay(m, self._left_shift(), 1, "left_shift")
-        mantissa = self.delay(m, self.mantissa, 1, "mantissa_early")
+        left_shift = delay(m, self._left_shift(), 1, "left_shift")
+        mantissa = delay(m, self.mantissa, 1, "mantissa_early")
         # Cycle 1: align, row 0 of the multiplication.
         sign = total[-1]
         magnitude, lost = self._align(m, total, left_shift)
@@ -63,14 +64,14 @@ class RequantExact(Requantizer):
             )
         )
         live = mantissa[-1]  # a mantissa of 0 gives 0 whatever the accumulator
-        overflow = self.delay(m, lost & live, 1 + self.config.row_stages, "overflow")
-        sign = self.delay(m, sign, 1 + self.config.row_stages, "sign")
+        overflow = delay(m, lost & live, 1 + self.config.row_stages, "overflow")
+        sign = delay(m, sign, 1 + self.config.row_stages, "sign")
         # Cycles 2 and on: the other rows.
         product, sticky = self._multiply(
             m,
-            self.delay(m, partial, 1, "partial"),
-            self.delay(m, magnitude[1:], 1, "magnitude"),
-            self.delay(m, mantissa, 1, "mantissa"),
+            delay(m, partial, 1, "partial"),
+            delay(m, magnitude[1:], 1, "magnitude"),
+            delay(m, mantissa, 1, "mantissa"),
         )
         # Last three cycles: round, add the zero point, clamp.
         integer = product[self.config.fraction_bits :]
@@ -127,12 +128,12 @@ class RequantExact(Requantizer):
             low[:dropped] = [Const(0)] * len(low[:dropped])
             # End of a stage's cycle: everything into registers.
             name = f"stage_{stage}"
-            partial = self.delay(m, partial, 1, f"{name}_partial")
-            sticky = self.delay(m, sticky, 1, f"{name}_sticky")
+            partial = delay(m, partial, 1, f"{name}_partial")
+            sticky = delay(m, sticky, 1, f"{name}_sticky")
             if kept := low[dropped:]:
-                low[dropped:] = list(self.delay(m, Cat(*kept), 1, f"{name}_low"))
-            magnitude = self.delay(m, magnitude[rows:], 1, f"{name}_magnitude")
-            mantissa = self.delay(m, mantissa, 1, f"{name}_mantissa")
+                low[dropped:] = list(delay(m, Cat(*kept), 1, f"{name}_low"))
+            magnitude = delay(m, magnitude[rows:], 1, f"{name}_magnitude")
+            mantissa = delay(m, mantissa, 1, f"{name}_mantissa")
         return Cat(*low, partial), sticky
 
     def _row(self, m: Module, high: Value, mantissa: Value, bit: Value) -> Value:
@@ -183,12 +184,12 @@ class RequantShift(Requantizer):
         # Cycle 0: bias.
         total = Signal(signed(32), reset_less=True)
         m.d.sync += total.eq(self.acc + self.bias)
-        shift = self.delay(m, self.shift, 1, "shift_early")
+        shift = delay(m, self.shift, 1, "shift_early")
         # Cycle 1: right shift. floor = integer, what was lost is a half and a sticky bit.
         shifted, sticky = self._shift_right(m, total, shift)
-        integer = self.delay(m, shifted[1:], 1, "integer")
-        half = self.delay(m, shifted[0], 1, "half")
-        sticky = self.delay(m, sticky, 1, "sticky")
+        integer = delay(m, shifted[1:], 1, "integer")
+        half = delay(m, shifted[0], 1, "half")
+        sticky = delay(m, sticky, 1, "sticky")
         # Last three cycles: round, add the zero point, clamp.
         sign = integer[-1]
         too_large = (integer[INTEGER_BITS:-1] ^ sign.replicate(32 - 1 - INTEGER_BITS)).any()

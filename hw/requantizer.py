@@ -127,14 +127,6 @@ class Requantizer(wiring.Component):
             }
         )
 
-    def delay(self, m: Module, value: Value, cycles: int, name: str) -> Value:
-        """`value` as it was `cycles` ago; registers without reset."""
-        for cycle in range(cycles):
-            later = Signal(len(value), name=f"{name}_{cycle}", reset_less=True)
-            m.d.sync += later.eq(value)
-            value = later
-        return value
-
     def follow_valid(self, m: Module) -> None:
         """`code_valid` is `valid`, `LATENCY` cycles later; cleared by a reset."""
         travelling = Signal(self.LATENCY)

@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from qcompile.hw.delay import delay
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.lanes import BIAS_BITS, LineLanes
 from qcompile.hw.requantizer import MANTISSA_BITS, SHIFT_BITS
@@ -65,7 +66,7 @@ class LinesConstants(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, delay = self.config, LineLanes.MANTISSA_DELAY
+        config = self.config
         column = Signal(range(config.columns))
         newest = Signal(range(SLOTS))
         oldest = Signal(range(SLOTS))
@@ -73,7 +74,7 @@ class LinesConstants(wiring.Component):
         takes = self.i.valid & self.i.ready
         completes = takes & (column == config.columns - 1)
         # A slot is written again when the mantissas, which are read last, are read.
-        releases = Signal(delay + 1)
+        releases = Signal(LineLanes.MANTISSA_DELAY + 1)
         m.d.sync += releases.eq(Cat(self.group_done, releases[:-1]))
         m.d.sync += [
             taken.eq(taken + completes - releases[-1]),
@@ -88,11 +89,7 @@ class LinesConstants(wiring.Component):
             m.d.sync += oldest.eq(oldest + 1)
 
         address = self._address(oldest, self.step)
-        later = address
-        for cycle in range(delay):
-            held = Signal(len(address), name=f"address_{cycle}", reset_less=True)
-            m.d.sync += held.eq(later)
-            later = held
+        later = delay(m, address, LineLanes.MANTISSA_DELAY, "address")
         step_bits = (self.steps - 1).bit_length()
         for lane in range(config.lanes):
             writes = takes & (column[step_bits:] == lane)

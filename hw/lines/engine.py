@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from qcompile.hw.delay import delay
 from qcompile.hw.lines.array import LineArray, dsp_pairs_of_line
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.constants import LinesConstants
@@ -23,18 +24,8 @@ from qcompile.hw.lines.tile_reader import TileReader
 from qcompile.hw.lines.unpacker import LinesUnpacker
 from qcompile.hw.lines.weights import WeightMemory, WeightReader
 
-ROW_FLAGS = ("own", "flat", "residual")
 SIGNED_SETTINGS = ("zero_point", "low", "high")
 FLAG_SETTINGS = ("zero_point_inside", "fraction", "residual", "table")
-
-
-def delayed(m: Module, signal: Any, cycles: int, name: str, *, reset: bool = True) -> Any:
-    """A signal, so many cycles later."""
-    for cycle in range(cycles):
-        later = Signal.like(signal, name=f"{name}_{cycle}", reset_less=not reset)
-        m.d.sync += later.eq(signal)
-        signal = later
-    return signal
 
 
 class LinesEngine(wiring.Component):
@@ -130,8 +121,9 @@ class LinesEngine(wiring.Component):
         m.submodules.constants = constants = LinesConstants(self.config)
         m.submodules.drain = drain = TileDrain(self.config)
         m.submodules.writer = writer = LinesWriter(self.config)
-        residual = LinesResidual(self.config, read_latency=LinesMemory.LATENCY)
+        residual = None
         if self.config.adder:
+            residual = LinesResidual(self.config, read_latency=LinesMemory.LATENCY)
             m.submodules.residual = residual
         arrays = [
             LineArray(self.config, pairs_in_dsp=dsp_pairs_of_line(self.config, line))
@@ -143,7 +135,7 @@ class LinesEngine(wiring.Component):
         self._feed(m, sequencer, feeder, reader, arrays)
         self._pace(m, sequencer, feeder, drain, constants, residual)
         self._drain(m, unpacker, sequencer, drain, writer, constants, arrays, residual)
-        if self.config.adder:
+        if residual is not None:
             self._residual(m, sequencer, feeder, drain, residual)
         return m
 
@@ -157,20 +149,19 @@ class LinesEngine(wiring.Component):
     ) -> None:
         """Residual words come ahead of the tiles whose rows need them."""
         registers, flags = sequencer.registers, sequencer.registers.flags
-        plain = [name for name in residual.registers.shape().members if name not in ROW_FLAGS]
         m.d.comb += [
-            *(residual.registers[name].eq(registers[name]) for name in plain),
-            *(residual.registers[name].eq(flags[name]) for name in ROW_FLAGS),
+            residual.registers.eq(registers),
             residual.begin.eq(sequencer.begin),
             residual.grant.eq(self.residual_grant),
             residual.word.eq(self.residual_word),
             residual.tile_issued.eq(feeder.tile_issued),
             residual.take.eq(
-                delayed(
+                delay(
                     m,
                     Mux(flags.own, drain.tile_done, drain.row_done),
                     TileReader.LATENCY,
                     "residual_take",
+                    reset=True,
                 )
             ),
             self.residual.eq(residual.request),
@@ -215,7 +206,7 @@ class LinesEngine(wiring.Component):
         registers, flags = sequencer.registers, sequencer.registers.flags
         bits = self.config.word_bits
         # A cycle for registers that follow the descriptor's.
-        begin = delayed(m, sequencer.begin, 1, "begin")
+        begin = delay(m, sequencer.begin, 1, "begin", reset=True)
         wait = feeder.TAKE_DELAY - WeightMemory.LATENCY
         m.d.comb += [
             feeder.registers.eq(registers),
@@ -231,12 +222,12 @@ class LinesEngine(wiring.Component):
             reader.take.eq(feeder.take),
             reader.tile_end.eq(feeder.tags.last),
             reader.last_tile.eq(feeder.last_tile),
-            self.weight_enable.eq(delayed(m, feeder.take, wait, "weight_enable")),
-            self.weight_address.eq(delayed(m, reader.address, wait, "weight_address", reset=False)),
+            self.weight_enable.eq(delay(m, feeder.take, wait, "weight_enable", reset=True)),
+            self.weight_address.eq(delay(m, reader.address, wait, "weight_address")),
             self.own.eq(flags.own),
         ]
-        inside = delayed(m, feeder.inside, 2, "inside")
-        tags = delayed(m, feeder.tags.as_value(), feeder.TAKE_DELAY, "tags")
+        inside = delay(m, feeder.inside, 2, "inside", reset=True)
+        tags = delay(m, feeder.tags.as_value(), feeder.TAKE_DELAY, "tags", reset=True)
         pad = registers.pad_code.replicate(self.config.columns)
         for line, array in enumerate(arrays):
             word = Signal(bits, name=f"word_{line}", reset_less=True)
@@ -261,11 +252,11 @@ class LinesEngine(wiring.Component):
         feeder: LinesFeeder,
         drain: TileDrain,
         constants: LinesConstants,
-        residual: LinesResidual,
+        residual: LinesResidual | None,
     ) -> None:
         """When a tile's last pass may start."""
         m.submodules.pace = pace = TilePace(self.config)
-        fetched = residual.tile_ready if self.config.adder else Const(1)
+        fetched = Const(1) if residual is None else residual.tile_ready
         m.d.comb += [
             pace.registers.eq(sequencer.registers),
             pace.begin.eq(sequencer.begin),
@@ -288,20 +279,20 @@ class LinesEngine(wiring.Component):
         writer: LinesWriter,
         constants: LinesConstants,
         arrays: list[LineArray],
-        residual: LinesResidual,
+        residual: LinesResidual | None,
     ) -> None:
         """Captured tiles through readers and lanes to the writer."""
         config, registers, flags = self.config, sequencer.registers, sequencer.registers.flags
         ahead = TileReader.LATENCY
-        step = delayed(m, drain.step, ahead, "step")
-        valid = delayed(m, Mux(drain.active, drain.lines, 0), ahead, "valid")
+        step = delay(m, drain.step, ahead, "step", reset=True)
+        valid = delay(m, Mux(drain.active, drain.lines, 0), ahead, "valid", reset=True)
         wait = ahead - constants.LATENCY
         m.d.comb += [
             drain.registers.eq(registers),
             drain.begin.eq(sequencer.begin),
             drain.captured.eq(arrays[0].captured),
-            constants.step.eq(delayed(m, drain.step, wait, "constants_step")),
-            constants.group_done.eq(delayed(m, drain.group_done, wait, "group_done")),
+            constants.step.eq(delay(m, drain.step, wait, "constants_step", reset=True)),
+            constants.group_done.eq(delay(m, drain.group_done, wait, "group_done", reset=True)),
         ]
         units = []
         for line, array in enumerate(arrays):
@@ -310,10 +301,11 @@ class LinesEngine(wiring.Component):
                 lanes.valid.eq(valid[line]),
                 lanes.step.eq(step),
                 lanes.writes.eq(unpacker.writes),
-                lanes.residual.eq(residual.words.word_select(line, config.word_bits)),
             ]
+            if residual is not None:
+                m.d.comb += lanes.residual.eq(residual.words.word_select(line, config.word_bits))
             units.append(lanes)
-        slot = delayed(m, drain.slot.as_value(), ahead + units[0].LATENCY, "slot")
+        slot = delay(m, drain.slot.as_value(), ahead + units[0].LATENCY, "slot", reset=True)
         m.d.comb += [
             writer.registers.eq(registers),
             writer.begin.eq(sequencer.begin),

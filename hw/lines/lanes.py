@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from qcompile.hw.delay import delay
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.requant import RequantDsp
 from qcompile.hw.lines.tables import MAX_SHARING, CodeTable, SharedAdd
@@ -160,10 +161,7 @@ class LineLanes(wiring.Component):
             else self.residual.word_select(lane, 8)
             for lane in range(self.config.lanes)
         )
-        for cycle in range(RequantDsp.LATENCY):
-            waiting = Signal(len(others), name=f"waiting_{cycle}", reset_less=True)
-            m.d.sync += waiting.eq(others)
-            others = waiting
+        others = delay(m, others, RequantDsp.LATENCY, "waiting")
         results = []
         for name, lanes in self._sharing():
             adder = SharedAdd(len(lanes))

@@ -19,6 +19,7 @@ from itertools import pairwise
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 
+from qcompile.hw.delay import delay
 from qcompile.hw.program import FRACTION_BITS
 from qcompile.hw.requantizer import INTEGER_BITS, MANTISSA_BITS, RequantConfig, Requantizer
 
@@ -64,7 +65,6 @@ class RequantDsp(Requantizer):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self.follow_valid(m)
-        delay = self.delay
         # Cycles 0 to 2: bias, first rounding.
         rounded = self._round_sum(m)
         # Cycles 3 and 4: shift.
@@ -120,16 +120,16 @@ class RequantDsp(Requantizer):
         drops = [extra[bit:].any() & ~self.fraction for bit in range(ROUNDED_BITS)]
         ends = [*drops[1:], Const(0)]
         lowest = Cat(total[bit + 1] & drops[bit] & ~ends[bit] for bit in range(ROUNDED_BITS)).any()
-        carry = self.delay(m, lowest, 1, "carry")
-        dropped = self.delay(m, Cat(*drops), 1, "dropped")
-        held = self.delay(m, total, 1, "held")
+        carry = delay(m, lowest, 1, "carry")
+        dropped = delay(m, Cat(*drops), 1, "dropped")
+        held = delay(m, total, 1, "held")
         # Cycle 2: add half a step, less one if what stays is even.
         almost_half = dropped[1:]
         sum_ = Signal(signed(33), reset_less=True)
         left = Cat(carry, held).as_signed()
         right = Cat(carry, almost_half, Const(0, 1)).as_signed()
         m.d.sync += sum_.eq((left + right) >> 1)
-        dropped = self.delay(m, dropped, 1, "dropped_held")
+        dropped = delay(m, dropped, 1, "dropped_held")
         return Cat(sum_[:ROUNDED_BITS] & ~dropped, sum_[ROUNDED_BITS:])
 
     def _split_shift(self, m: Module) -> tuple[Value, Value]:
@@ -137,7 +137,7 @@ class RequantDsp(Requantizer):
 
         Shifts below 16 saturate whatever is not 0; they count as 32.
         """
-        shift = self.delay(m, self.shift, 2, "shift")
+        shift = delay(m, self.shift, 2, "shift")
         left, further = Signal(6), Signal(range(POINTS))
         with m.Switch(shift):
             for value in range(LARGEST_SHIFT + 1):
@@ -145,7 +145,7 @@ class RequantDsp(Requantizer):
                 steps = min(POINT + POINT_STEP * moves - value, 32)
                 with m.Case(value):
                     m.d.comb += [left.eq(steps), further.eq(moves)]
-        return self.delay(m, left, 1, "left"), self.delay(m, further, 1, "moves")
+        return delay(m, left, 1, "left"), delay(m, further, 1, "moves")
 
     def _shift_left(self, m: Module, rounded: Value, left: Value) -> tuple[Value, Value, Value]:
         """The sum shifted, and whether it is too low or too high for that; two cycles."""
@@ -160,10 +160,10 @@ class RequantDsp(Requantizer):
                     top = value[-1 - step : -1]
                     lost = lost | (left[level] & (top ^ sign.replicate(step)).any())
                 value = Mux(left[level], Cat(Const(0, step), value[:-step]), value)[:SUM_BITS]
-            left = self.delay(m, left[:3], 1, f"left_{levels[0]}")
-            value = self.delay(m, value, 1, f"shifted_{levels[0]}")
-            sign = self.delay(m, sign, 1, f"sum_sign_{levels[0]}")
-            lost = self.delay(m, lost, 1, f"lost_{levels[0]}")
+            left = delay(m, left[:3], 1, f"left_{levels[0]}")
+            value = delay(m, value, 1, f"shifted_{levels[0]}")
+            sign = delay(m, sign, 1, f"sum_sign_{levels[0]}")
+            lost = delay(m, lost, 1, f"lost_{levels[0]}")
         return value, lost & sign, lost & ~sign
 
     def _loses(self, value: Value, left: Value) -> Value:
@@ -192,7 +192,7 @@ class RequantDsp(Requantizer):
         """The product's bits from `SPLIT` on, and whether a lower one is set; three cycles."""
         factor = Cat(mantissa, Const(0, 1)).as_signed()
         lower = Cat(value[:SPLIT], Const(0, 1)).as_signed()
-        upper = self.delay(m, value[SPLIT:], 1, "upper").as_signed()
+        upper = delay(m, value[SPLIT:], 1, "upper").as_signed()
         later_factor = Signal(signed(MANTISSA_BITS + 1), reset_less=True)
         # Cycle 5: the lower product. Cycle 6: the upper one. Cycle 7: their sum.
         low_product = Signal(signed(MANTISSA_BITS + SPLIT + 2), reset_less=True)
@@ -206,7 +206,7 @@ class RequantDsp(Requantizer):
             high_product.eq(upper * later_factor),
             product.eq(high_product + (low_held >> SPLIT)),
         ]
-        return product, self.delay(m, low_held[:SPLIT].any(), 1, "low_set")
+        return product, delay(m, low_held[:SPLIT].any(), 1, "low_set")
 
     def _is_tie(
         self, m: Module, magnitude: Value, fraction: Value, sticky: Value, sign: Value
@@ -223,12 +223,12 @@ class RequantDsp(Requantizer):
         upper = fraction[-1]
         short = [~magnitude[k:].any() for k in range(INTEGER_BITS)]
         reach = [short[0] & ~(upper ^ sign), *short]
-        reaching = self.delay(m, Cat(*reach), 1, "reaching")
+        reaching = delay(m, Cat(*reach), 1, "reaching")
         inverted = fraction[:-1] ^ (~upper).replicate(len(fraction) - 1)
-        rest = self.delay(m, inverted[: len(reach)], 1, "rest")
-        boundary = self.delay(m, inverted[len(reach)], 1, "boundary")
-        always = self.delay(m, inverted[len(reach) + 1 :].any(), 1, "far")
-        upper, sticky = self.delay(m, upper, 1, "upper_bit"), self.delay(m, sticky, 1, "sticky_bit")
+        rest = delay(m, inverted[: len(reach)], 1, "rest")
+        boundary = delay(m, inverted[len(reach)], 1, "boundary")
+        always = delay(m, inverted[len(reach) + 1 :].any(), 1, "far")
+        upper, sticky = delay(m, upper, 1, "upper_bit"), delay(m, sticky, 1, "sticky_bit")
         # Cycle 10: what stands above, at and below it.
         above = (Cat(rest[1:], boundary) & reaching).any() | always
         from_boundary = (rest & reaching).any() | boundary

@@ -5,51 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from qcompile.hw.delay import delay
 from qcompile.hw.lines.config import MAX_LINES, LinesConfig
+from qcompile.hw.lines.program import ADDRESS_BITS
+from qcompile.hw.lines.registers import LayerRegisters
 from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COUNT_BITS
 
-ADDRESS_BITS = 16
-"""Of a word in a set of the activation memory."""
 ROW_LEVELS = (4, 5, 6)
 """Loops behind a tile: tiles along the rows, line groups, channel groups."""
 TILES = 2
 """Tiles whose words are kept."""
 
-RowRegisters = data.StructLayout(
-    {
-        **{f"n{level}": COUNT_BITS[level] for level in ROW_LEVELS},
-        "rows_last": 2,
-        "lines_last": (MAX_LINES - 1).bit_length(),
-        "own": 1,
-        "flat": 1,
-        "residual": 1,
-        "write_start": ADDRESS_BITS,
-        "write_line": ADDRESS_BITS,
-        "write_row": ADDRESS_BITS,
-        "write_position": ADDRESS_BITS,
-        "write_group": ADDRESS_BITS,
-        "residual_offset": ADDRESS_BITS,
-    }
-)
-"""What a layer's descriptor says of the rows that it writes; counts, `rows_last` and `lines_last`
-are stored minus one. `own`: lines have channels of their own; `flat`: lines and rows are pixels of
-one run. `residual`: there is an operand, `residual_offset` words behind what is written."""
-
 
 class LinesResidual(wiring.Component):
     """Walks the rows that the layer writes and reads the residual operand's words for them.
 
-    A *row* is the words that all lines in use write for one row of a tile; with `own` those of the
-    whole tile. Words lie as those
-    that are written do, `residual_offset` words on. One is requested a cycle, line 0's first;
-    `request` waits for `grant`, and stops while the rows of `TILES` tiles are kept. Rows wait side
-    by side: the oldest one's words stand at `words` until `take`.
+    A *row* is the words that all lines in use write for one row of a tile; with the flag `own`
+    those of the whole tile. Words lie as those that are written do, `residual_offset` words on. One
+    is requested a cycle, line 0's first; `request` waits for `grant`, and stops while the rows of
+    `TILES` tiles are kept. Rows wait side by side: the oldest one's words stand at `words` until
+    `take`.
 
-    Without `registers.residual` nothing is requested and tiles are always ready.
+    Without the flag `residual` nothing is requested and tiles are always ready.
 
     Parameters
     ----------
@@ -58,7 +39,7 @@ class LinesResidual(wiring.Component):
 
     Attributes
     ----------
-    registers : RowRegisters, in
+    registers : LayerRegisters, in
     begin : 1, in
         Pulse: the layer starts, the registers are its.
     request : 1, out; address : 16, out; grant : 1, in
@@ -90,7 +71,7 @@ class LinesResidual(wiring.Component):
         self.rows = TILES * config.rows
         super().__init__(
             {
-                "registers": In(RowRegisters),
+                "registers": In(LayerRegisters),
                 "begin": In(1),
                 "request": Out(1),
                 "address": Out(ADDRESS_BITS),
@@ -105,7 +86,7 @@ class LinesResidual(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        enable = self.registers.residual
+        enable = self.registers.flags.residual
         active = Signal()
         kept = Signal(range(self.rows + 1))
         tiles = Signal(range(self.rows + 1))
@@ -132,7 +113,7 @@ class LinesResidual(wiring.Component):
     def _walk(self, m: Module, granted: Value) -> tuple[Value, Value, Value, Value, Value]:
         """The line; ends of row, tile and layer; what the address gains behind a row."""
         registers, config = self.registers, self.config
-        own, flat = registers.own, registers.flat
+        own, flat = registers.flags.own, registers.flags.flat
         loops = {level: LoopCounter(COUNT_BITS[level]) for level in ROW_LEVELS}
         line = Signal(range(MAX_LINES))
         row = Signal(2)
@@ -188,11 +169,7 @@ class LinesResidual(wiring.Component):
             m.d.sync += [newest.eq(0), oldest.eq(0)]
         with m.Else():
             m.d.sync += [newest.eq(newest + row_done), oldest.eq(oldest + self.take)]
-        place: Value = Cat(granted, line, newest)
-        for cycle in range(self.read_latency):
-            later = Signal(len(place), name=f"place_{cycle}")
-            m.d.sync += later.eq(place)
-            place = later
+        place = delay(m, Cat(granted, line, newest), self.read_latency, "place", reset=True)
         comes, to_line = place[0], place[1 : 1 + len(line)]
         for number in range(self.config.lines):
             ram: memory.Memory = memory.Memory(

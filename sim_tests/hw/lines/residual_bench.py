@@ -15,7 +15,7 @@ from typing import Any
 
 import cocotb
 
-from qcompile.hw.lines.residual import RowRegisters
+from qcompile.hw.lines.registers import LayerRegisters
 from sim_tests.hw.clocked import bits_of, dice, edge, port, read, reset, settle, start_clock
 
 ROWS = 4
@@ -74,9 +74,7 @@ class Shape:
         counts |= {"rows_last": self.rows_last, "lines_last": self.lines_last}
         fields = {
             **{name: count - 1 for name, count in counts.items()},
-            "own": self.own,
-            "flat": self.flat,
-            "residual": 1,
+            "flags": {"own": int(self.own), "flat": int(self.flat), "residual": 1},
             "write_start": self.first,
             "write_line": self.line,
             "write_row": self.row,
@@ -84,7 +82,7 @@ class Shape:
             "write_group": self.group,
             "residual_offset": self.offset,
         }
-        return bits_of(RowRegisters, fields)
+        return bits_of(LayerRegisters, fields)
 
     def rows(self, lines: int) -> Iterator[Row]:
         """Rows in the order of their writes, as docs/lines.md has it."""
@@ -213,7 +211,7 @@ async def layers_without_an_operand_never_wait(dut: Any) -> None:
     """Nothing is requested then."""
     start_clock(dut)
     await reset(dut, **dict.fromkeys(INPUTS, 0))
-    await begin(dut, bits_of(RowRegisters, {"n4": 3, "lines_last": 1}))
+    await begin(dut, bits_of(LayerRegisters, {"n4": 3, "lines_last": 1}))
     for cycle in range(100):
         dut.grant.value = 1
         dut.tile_issued.value = int(cycle % 9 == 0)
