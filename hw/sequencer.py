@@ -26,6 +26,30 @@ class State(IntEnum):
     ERROR = 4
 
 
+def control_run(m: Module, unit: Any, running: Any, in_layer: Signal, waiting: Any) -> None:
+    """A sequencer's state, and the cycle counter that stands while not running.
+
+    `unit` has the ports of `Sequencer` that are named here; `waiting`: a descriptor waits.
+    """
+    with m.If(running):
+        m.d.sync += unit.cycles.eq(unit.cycles + 1)
+        with m.If(~in_layer):
+            with m.If(unit.ended & ~waiting):
+                m.d.sync += unit.state.eq(State.DONE)
+            with m.Elif(unit.layers_done == unit.stop_after):
+                m.d.sync += unit.state.eq(State.PAUSED)
+    with m.If(unit.resume):
+        m.d.sync += unit.state.eq(State.RUNNING)
+    with m.If(unit.start):
+        m.d.sync += [
+            unit.state.eq(State.RUNNING),
+            unit.cycles.eq(0),
+            unit.layers_done.eq(0),
+        ]
+    with m.If(unit.failed):
+        m.d.sync += unit.state.eq(State.ERROR)
+
+
 class Sequencer(wiring.Component):
     """Runs the layers of a program one after the other; a layer starts when the last one's
     words are all in memory.
@@ -135,28 +159,8 @@ class Sequencer(wiring.Component):
             self.load_start.eq(loaded_valid & (loaded == program.ENTRY_INITIAL)),
             self.load_write.eq(loaded_valid & (loaded == program.ENTRY_WRITE_START)),
         ]
-        self._control(m, running, in_layer, waiting)
+        control_run(m, self, running, in_layer, waiting)
         return m
-
-    def _control(self, m: Module, running: Any, in_layer: Signal, waiting: Any) -> None:
-        """State, and the cycle counter that stands while not running."""
-        with m.If(running):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
-            with m.If(~in_layer):
-                with m.If(self.ended & ~waiting):
-                    m.d.sync += self.state.eq(State.DONE)
-                with m.Elif(self.layers_done == self.stop_after):
-                    m.d.sync += self.state.eq(State.PAUSED)
-        with m.If(self.resume):
-            m.d.sync += self.state.eq(State.RUNNING)
-        with m.If(self.start):
-            m.d.sync += [
-                self.state.eq(State.RUNNING),
-                self.cycles.eq(0),
-                self.layers_done.eq(0),
-            ]
-        with m.If(self.failed):
-            m.d.sync += self.state.eq(State.ERROR)
 
     def _descriptors(
         self, m: Module, newest: Signal, oldest: Signal, entry: Signal, loading: Signal

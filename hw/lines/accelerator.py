@@ -13,6 +13,16 @@ from qcompile.hw.lines.program_memory import ProgramMemory
 from qcompile.hw.lines.weights import WeightMemory
 from qcompile.hw.sequencer import State
 
+ENGINE_TO_MEMORY = (
+    *("feed", "feed_set", "feed_address", "feed_step", "feed_lines"),
+    *("write", "write_set", "write_address", "write_word"),
+    *("residual", "residual_set", "residual_address"),
+)
+MEMORY_TO_ENGINE = ("words", "words_valid", "residual_grant", "residual_word")
+HOST_TO_MEMORY = ("host_valid", "host_write", "host_set", "host_address", "host_data")
+MEMORY_TO_HOST = ("host_ready", "host_word", "host_word_valid")
+"""Ports that have one name on both sides."""
+
 
 class LinesAccelerator(wiring.Component):
     """Everything between the host link and the clock.
@@ -101,6 +111,7 @@ class LinesAccelerator(wiring.Component):
             started.eq(starting),
             engine.resume.eq(self.resume),
         ]
+        stale = restart | starting | started
         m.d.comb += [
             program.start.eq(started),
             program.start_address.eq(0),
@@ -108,36 +119,31 @@ class LinesAccelerator(wiring.Component):
             engine.start.eq(started),
             engine.stop_after.eq(self.stop_after),
             engine.program.payload.eq(program.o.payload),
-            engine.program.valid.eq(program.o.valid & ~(restart | starting | started)),
-            program.o.ready.eq(engine.program.ready & ~(restart | starting | started)),
+            engine.program.valid.eq(program.o.valid & ~stale),
+            program.o.ready.eq(engine.program.ready & ~stale),
             self.state.eq(Mux(starting | started, State.RUNNING, engine.state)),
             self.error.eq(engine.error),
             self.layers_done.eq(engine.layers_done),
             self.cycles.eq(engine.cycles),
-            memory.feed.eq(engine.feed),
-            memory.feed_set.eq(engine.feed_set),
-            memory.feed_address.eq(engine.feed_address),
-            memory.feed_step.eq(engine.feed_step),
-            memory.feed_lines.eq(engine.feed_lines),
-            engine.words.eq(memory.words),
-            engine.words_valid.eq(memory.words_valid),
-            memory.write.eq(engine.write),
-            memory.write_set.eq(engine.write_set),
-            memory.write_address.eq(engine.write_address),
-            memory.write_word.eq(engine.write_word),
-            memory.residual.eq(engine.residual),
-            memory.residual_set.eq(engine.residual_set),
-            memory.residual_address.eq(engine.residual_address),
-            engine.residual_grant.eq(memory.residual_grant),
-            engine.residual_word.eq(memory.residual_word),
-            memory.host_valid.eq(self.host_valid),
-            self.host_ready.eq(memory.host_ready),
-            memory.host_write.eq(self.host_write),
-            memory.host_set.eq(self.host_set),
-            memory.host_address.eq(self.host_address),
-            memory.host_data.eq(self.host_data),
-            self.host_word.eq(memory.host_word),
-            self.host_word_valid.eq(memory.host_word_valid),
+            program.write.eq(self.program_write),
+            program.write_address.eq(self.program_address),
+            program.write_word.eq(self.program_data),
+        ]
+        self._memories(m, engine, memory, weights)
+        return m
+
+    def _memories(
+        self, m: Module, engine: LinesEngine, memory: LinesMemory, weights: WeightMemory
+    ) -> None:
+        """Activations to and from engine and host, weights to the engine and from the host."""
+        for source, target, names in (
+            (engine, memory, ENGINE_TO_MEMORY),
+            (memory, engine, MEMORY_TO_ENGINE),
+            (self, memory, HOST_TO_MEMORY),
+            (memory, self, MEMORY_TO_HOST),
+        ):
+            m.d.comb += [getattr(target, name).eq(getattr(source, name)) for name in names]
+        m.d.comb += [
             weights.address.eq(engine.weight_address),
             weights.own.eq(engine.own),
             weights.enable.eq(engine.weight_enable),
@@ -145,8 +151,4 @@ class LinesAccelerator(wiring.Component):
             weights.write.eq(self.weight_write),
             weights.write_address.eq(self.weight_address),
             weights.write_word.eq(self.weight_data),
-            program.write.eq(self.program_write),
-            program.write_address.eq(self.program_address),
-            program.write_word.eq(self.program_data),
         ]
-        return m

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.program import LAYER_WORDS, WORD_BITS
 from qcompile.hw.lines.registers import LayerRegisters
-from qcompile.hw.sequencer import State
+from qcompile.hw.sequencer import State, control_run
 
 
 class LinesSequencer(wiring.Component):
@@ -90,17 +90,5 @@ class LinesSequencer(wiring.Component):
             m.d.sync += [self.registers.eq(waiting), count.eq(0), in_layer.eq(1)]
         with m.If(self.layer_done):
             m.d.sync += [in_layer.eq(0), self.layers_done.eq(self.layers_done + 1)]
-        with m.If(running):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
-            with m.If(~in_layer):
-                with m.If(self.ended & (count == 0)):
-                    m.d.sync += self.state.eq(State.DONE)
-                with m.Elif(self.layers_done == self.stop_after):
-                    m.d.sync += self.state.eq(State.PAUSED)
-        with m.If(self.resume):
-            m.d.sync += self.state.eq(State.RUNNING)
-        with m.If(self.start):
-            m.d.sync += [self.state.eq(State.RUNNING), self.cycles.eq(0), self.layers_done.eq(0)]
-        with m.If(self.failed):
-            m.d.sync += self.state.eq(State.ERROR)
+        control_run(m, self, running, in_layer, count != 0)
         return m

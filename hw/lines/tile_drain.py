@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -126,18 +126,11 @@ class TileDrain(wiring.Component):
             m.d.comb += loop.step.eq(end)
 
         few = Mux(flat, row_ends, position_last)
-        used = Array(Const((2 << line) - 1, config.lines) for line in range(config.lines))
-        one = Array(Const(1 << line, config.lines) for line in range(config.lines))
-        everyone = Const((1 << config.lines) - 1, config.lines)
+        self._slot(m, number, ends, few)
         group_ends = row_ends & position_last
         m.d.comb += [
-            self.lines.eq(Mux(own, one[number], Mux(few, used[registers.lines_last], everyone))),
             self.group_done.eq(self.row_done & (own | group_ends)),
             self.tile_done.eq(self.row_done & ends),
-            self.slot.ends.eq(self.row_done),
-            self.slot.lines.eq(self.lines),
-            self.slot.first.eq(~own | (number == 0)),
-            self.slot.moves.eq(~own | ends),
             self.slot.step.eq(
                 Mux(
                     row_ends,
@@ -150,6 +143,21 @@ class TileDrain(wiring.Component):
         times = Array(Const((n + 1) * slot_cycles(config), 8) for n in range(config.rows))
         m.d.sync += self.tile_cycles.eq(Mux(own, config.lines * self.steps, times[rows]))
         return m
+
+    def _slot(self, m: Module, number: Signal, ends: Value, few: Value) -> None:
+        """Lines of a slot, those in use where it is one of a few, and what the writer does."""
+        own, lines = self.registers.flags.own, self.config.lines
+        used = Array(Const((2 << line) - 1, lines) for line in range(lines))
+        one = Array(Const(1 << line, lines) for line in range(lines))
+        everyone = Const((1 << lines) - 1, lines)
+        some = Mux(few, used[self.registers.lines_last], everyone)
+        m.d.comb += [
+            self.lines.eq(Mux(own, one[number], some)),
+            self.slot.ends.eq(self.row_done),
+            self.slot.lines.eq(self.lines),
+            self.slot.first.eq(~own | (number == 0)),
+            self.slot.moves.eq(~own | ends),
+        ]
 
     def _loops(self, m: Module) -> list[LoopCounter]:
         """Tiles, line groups, channel groups."""
