@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FAMILY = "xc7"
 LUT_PERCENT = 70
 BLOCK_PERCENT = 90
 
@@ -15,7 +16,7 @@ class LinesDevice:
     Attributes
     ----------
     name : str
-        As Vivado spells it, without package and speed.
+        As `--device` takes it: the vendor's name in lower case, without package and speed.
     luts, dsps : int
         Six-input look-up tables and DSP48E1.
     block_rams : int
@@ -26,6 +27,16 @@ class LinesDevice:
     luts: int
     dsps: int
     block_rams: int
+
+    @property
+    def family(self) -> str:
+        """As `--target` takes it."""
+        return FAMILY
+
+    @property
+    def part(self) -> str:
+        """The vendor's name."""
+        return self.name.upper()
 
     @property
     def lut_budget(self) -> int:
