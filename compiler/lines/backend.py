@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from qcompile.compiler import ir
 from qcompile.compiler.backend import outputs_of
+from qcompile.compiler.cycle_model import LayerCycles
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer, stored_tensors
+from qcompile.compiler.lines.cycle_model import predict
 from qcompile.compiler.lines.emit import LinesProgram, emit_program
 from qcompile.compiler.lines.machine import LinesMachine, best_plan
 from qcompile.compiler.lines.plan import LinePlan
@@ -29,6 +31,10 @@ class LinesCompiled:
     places: Mapping[str, Placement]
     program: LinesProgram
     stored: Mapping[str, ir.Int8Array]
+
+    def cycles(self) -> tuple[LayerCycles, ...]:
+        """Of every layer, predicted; they sum up to the run's."""
+        return predict(self.layers, self.plans, self.places, self.program.words, self.config)
 
 
 def compile_graph(graph: ir.Graph, config: LinesConfig) -> LinesCompiled:

@@ -12,7 +12,7 @@ from qcompile.hw.feeder import FeedTags
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.operands import LineOperands
 from qcompile.hw.vendor import dual_mac
-from qcompile.hw.vendor.xilinx_dsp import sum_of_upper
+from qcompile.hw.vendor.xilinx_dsp import DualMac, sum_of_upper
 
 
 def dsp_pairs_of_line(config: LinesConfig, line: int) -> int:
@@ -62,6 +62,8 @@ class LineArray(wiring.Component):
         The tile is a new one since this cycle.
     """
 
+    LATENCY = LineOperands.LATENCY + DualMac.LATENCY + 1
+
     word: Signal
     shift: Signal
     load: Signal
@@ -79,8 +81,8 @@ class LineArray(wiring.Component):
             dual_mac(config.dsp if index < pairs_in_dsp else "none", config.acc_width)
             for index in range(config.pairs // config.lines)
         ]
-        (self.pair_latency,) = {mac.LATENCY for mac in self.pairs}
-        self.LATENCY = LineOperands.LATENCY + self.pair_latency + 1
+        if any(mac.LATENCY != DualMac.LATENCY for mac in self.pairs):
+            raise ValueError("pairs of one array must have one latency")
         tile_bits = config.acc_width * config.columns * config.rows
         super().__init__(
             {
@@ -109,8 +111,8 @@ class LineArray(wiring.Component):
         weights = Signal(self.config.word_bits, reset_less=True)
         tags: Any = Signal(FeedTags)
         m.d.sync += [weights.eq(self.weights), tags.eq(self.tags)]
-        # Cycles 1 .. pair_latency: products and sums.
-        ended = Signal(self.pair_latency)
+        # Cycles 1 .. DualMac.LATENCY: products and sums.
+        ended = Signal(DualMac.LATENCY)
         m.d.sync += [
             ended.eq(Cat(tags.valid & tags.last, ended)),
             self.captured.eq(ended[-1]),
@@ -146,7 +148,7 @@ class LineArray(wiring.Component):
         """Row 2q's sum, row 2q + 1's, and what `uppers` shows, from registers."""
         mac = self.pairs[index]
         in_dsp = self.config.dsp != "none" and index < self.pairs_in_dsp
-        # Cycle pair_latency + 1: the sums are whole, and stand for a cycle at least.
+        # Cycle DualMac.LATENCY + 1: the sums are whole, and stand for a cycle at least.
         lower = Signal.like(mac.acc0, name=f"lower_{index}", reset_less=True)
         upper = Signal.like(mac.acc1, name=f"upper_{index}", reset_less=True)
         with m.If(capture):

@@ -43,6 +43,12 @@ TableWrites = data.StructLayout(
 """A write to all lanes' tables, as `CodeTable` and `SharedAdd` take it."""
 
 
+def lanes_latency(config: LinesConfig) -> int:
+    """Cycles from a row's last step to its word."""
+    adding = SharedAdd.LATENCY if config.adder else 0
+    return RequantDsp.LATENCY + adding + CodeTable.LATENCY + 1
+
+
 class LineLanes(wiring.Component):
     """One line's lanes: requantization, residual addition, table, packing.
 
@@ -93,8 +99,7 @@ class LineLanes(wiring.Component):
     def __init__(self, config: LinesConfig) -> None:
         self.config = config
         self.steps = config.columns // config.lanes
-        adding = SharedAdd.LATENCY if config.adder else 0
-        self.LATENCY = RequantDsp.LATENCY + adding + CodeTable.LATENCY + 1
+        self.LATENCY = lanes_latency(config)
         super().__init__(
             {
                 "valid": In(1),

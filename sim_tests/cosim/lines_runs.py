@@ -20,7 +20,7 @@ from sim_tests.hw import cosim
 
 @dataclass(frozen=True, slots=True)
 class LinesRun:
-    """What a run of the whole program took."""
+    """What a run of the whole program took; the last layer's cycles include the end."""
 
     cycles: int
     layer_cycles: tuple[int, ...]
@@ -75,9 +75,10 @@ class LinesRuns:
                     err_msg=f"subject {number}: {name}",
                 )
             if not layers:
-                ends = result[f"s{number}_ends"].tolist()
+                cycles = int(result[f"s{number}_cycles"])
+                ends = [*result[f"s{number}_ends"].tolist()[:-1], cycles]
                 spans = tuple(b - a for a, b in zip([0, *ends], ends, strict=False))
-                runs.append(LinesRun(int(result[f"s{number}_cycles"]), spans))
+                runs.append(LinesRun(cycles, spans))
         return runs
 
     def _tensors(self, compiled: LinesCompiled, layers: bool) -> list[str]:

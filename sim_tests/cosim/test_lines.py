@@ -57,4 +57,9 @@ def test_every_layer_is_golden(
         g = IntegerGraph(rng)
         graph = g.graph(*make(g))
         subjects.append((compile_graph(graph, config), g.codes()))
-    LinesRuns(config, tmp_path).check(subjects, seed=seed)
+    runs = LinesRuns(config, tmp_path)
+    runs.check(subjects, seed=seed)
+    whole = runs.check(subjects, seed=seed, layers=False)
+    for (compiled, _), run in zip(subjects, whole, strict=True):
+        predicted = [layer.cycles for layer in compiled.cycles()]
+        assert (predicted, sum(predicted)) == ([*run.layer_cycles], run.cycles)
