@@ -8,17 +8,19 @@ read, and the CRC is computed bit by bit beside the UART.
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.beat_window import BeatWindow
 from qcompile.hw.crc import SerialCrc32
-from qcompile.hw.link_ports import MemoryShape, link_info, link_ports
+from qcompile.hw.layouts import ADDRESS_BITS
+from qcompile.hw.link_ports import MemoryShape, link_ports
 from qcompile.hw.uart import UartReceiver, UartTransmitter, clocks_per_bit
 from qcompile.runtime import protocol
-from qcompile.runtime.protocol import Command, State, Status
+from qcompile.runtime.protocol import PARTIAL_WRITES, Command, State, Status
 
 TIMER_LOW_BITS = 16
 """Bits of the frame timer that its end does not look at: it ends up to 3 ms late."""
@@ -32,7 +34,7 @@ PAYLOAD_BYTES = {
     Command.ABORT: 0,
     Command.RESUME: 2,
 }
-"""Bytes of every request's payload but WRITE_MEMORY's: there 2 and any number of words."""
+"""Bytes of every request's payload but those of writes: there 2 and any number of words."""
 
 
 class HostLink(wiring.Component):
@@ -42,22 +44,24 @@ class HostLink(wiring.Component):
     that answers within 60 cycles never slows the link. Backpressure: none towards the UART.
     Bytes that arrive while a reply leaves are lost.
 
-    The payload register holds, low to high, a 16-bit memory address and a 32-bit word, or the
-    flash address and `stop_after`; it changes only while the accelerator is not running.
+    The payload register holds, low to high, a 16-bit memory address and a 32-bit beat, or the
+    flash address and `stop_after`; it changes only while the accelerator is not running. Where
+    memory words have several beats, a `BeatWindow` stands between the register and memory.
 
     Parameters
     ----------
-    config : AcceleratorConfig
-        What INFO tells.
-    clock_hz : int
-        Clock of the `sync` domain.
+    info : protocol.Info
+        What INFO tells; a memory word has `columns` bytes, and the `sync` domain's clock is
+        `clock_hz`.
+    address_bits : int
+        Of memory words, 16 at most.
     baud : int
 
     Attributes
     ----------
     rx : 1, in; tx : 1, out
         The serial line; `rx` already synchronized.
-    others : `link_ports.link_ports`, words of 32 bits
+    others : `link_ports.link_ports`
         The flash's address stays for a whole run, for no command that is accepted while running
         changes it. A flash that is not ready, and one in a run, is answered by BUSY.
     """
@@ -86,12 +90,22 @@ class HostLink(wiring.Component):
     flash_ready: Signal
 
     def __init__(
-        self, config: AcceleratorConfig, *, clock_hz: int, baud: int = protocol.BAUD
+        self,
+        info: protocol.Info,
+        *,
+        address_bits: int = ADDRESS_BITS,
+        baud: int = protocol.BAUD,
     ) -> None:
-        self._clocks_per_bit = clocks_per_bit(clock_hz, baud)
-        self._timeout = ceil(clock_hz * protocol.FRAME_TIMEOUT_SECONDS / (1 << TIMER_LOW_BITS))
-        self._info = protocol.info_payload(link_info(config, clock_hz))
-        super().__init__({"rx": In(1), "tx": Out(1), **link_ports(MemoryShape())})
+        memory = MemoryShape(word_bits=8 * info.columns, address_bits=address_bits)
+        self._clocks_per_bit = clocks_per_bit(info.clock_hz, baud)
+        timeout_clocks = info.clock_hz * protocol.FRAME_TIMEOUT_SECONDS
+        self._timeout = ceil(timeout_clocks / (1 << TIMER_LOW_BITS))
+        self._info = protocol.info_payload(info)
+        self._memory = memory
+        super().__init__({"rx": In(1), "tx": Out(1), **link_ports(memory)})
+        self._window = BeatWindow(memory) if memory.beats > 1 else None
+        self._access: Any = self if self._window is None else self._window.beats
+        """The host port that beats of 32 bits go through."""
         self._command = Signal(4)
         self._status = Signal(3)
         self._length = Signal(16)  # of the payload: bytes that are still to come or to go
@@ -129,9 +143,9 @@ class HostLink(wiring.Component):
             self._crc.enable.eq(
                 Mux(receiving, receiver.data_bit_valid, self._transmitter.data_bit_valid)
             ),
-            self.host_write.eq(self._writing),
-            self.host_address.eq(self._memory_address),
-            self.host_write_data.eq(self._word),
+            self._access.host_write.eq(self._writing),
+            self._access.host_address.eq(self._memory_address),
+            self._access.host_write_data.eq(self._word),
             self.flash_address.eq(Cat(self._memory_address, self._word)),
             self.stop_after.eq(self._word[16:]),
         ]
@@ -140,17 +154,29 @@ class HostLink(wiring.Component):
         with m.Else():
             m.d.sync += timer.eq(timer + 1)
         self._registers(m)
+        if self._window is not None:
+            self._connect(m, self._window)
         with m.FSM():
             self._receive(m, receiving, late=timer[TIMER_LOW_BITS:] == self._timeout)
             self._execute(m)
             self._reply(m)
         return m
 
+    def _connect(self, m: Module, window: BeatWindow) -> None:
+        """Beats go through the window, which forgets them where a frame or a reply begins."""
+        m.submodules.window = window
+        partial = Mux(self._command >= min(PARTIAL_WRITES), self._command[:2], 0)
+        m.d.comb += [window.clear.eq(self._crc.clear), window.partial.eq(partial)]
+        for name in ("host_valid", "host_write", "host_address", "host_write_data"):
+            m.d.comb += getattr(self, name).eq(getattr(window, name))
+        for name in ("host_ready", "host_data", "host_data_valid"):
+            m.d.comb += getattr(window, name).eq(getattr(self, name))
+
     def _registers(self, m: Module) -> None:
         """Payload register, length and index, and the write of WRITE_MEMORY's complete words."""
         byte, word, address = self._receiver.data, self._word, self._memory_address
         with m.If(self._word_shift | self._word_load):
-            m.d.sync += word.eq(Mux(self._word_load, self.host_data, Cat(word[8:], byte)))
+            m.d.sync += word.eq(Mux(self._word_load, self._access.host_data, Cat(word[8:], byte)))
         with m.If(self._address_shift | self._address_step):
             shifted = Cat(address[8:], word[:8])
             m.d.sync += address.eq(Mux(self._address_shift, shifted, address + 1))
@@ -162,8 +188,9 @@ class HostLink(wiring.Component):
         with m.Elif(self._index_step):
             m.d.sync += self._index.eq(self._index + 1)
         with m.If(self._writing):
-            m.d.comb += [self.host_valid.eq(1), self._address_step.eq(self.host_ready)]
-            with m.If(self.host_ready):
+            m.d.comb += self._access.host_valid.eq(1)
+            m.d.comb += self._address_step.eq(self._access.host_ready)
+            with m.If(self._access.host_ready):
                 m.d.sync += self._writing.eq(0)
 
     def _receive(self, m: Module, receiving: Signal, *, late: Value) -> None:
@@ -229,8 +256,8 @@ class HostLink(wiring.Component):
     def _check(self, m: Module) -> None:
         """Whether command, length and state fit together: sets the reply's status.
 
-        `_index` is 2 afterwards: WRITE_MEMORY's two address bytes count 2, 3, its first word 4 to
-        7, the others 8 to 11.
+        `_index` is 2 afterwards: a write's two address bytes count 2, 3, its first beat 4 to 7, the
+        others 8 to 11.
         """
         running = self.state == State.RUNNING
         in_run = running | (self.state == State.PAUSED)
@@ -238,15 +265,18 @@ class HostLink(wiring.Component):
         busy = Signal()
         known = Signal()
         with m.Switch(self._command):
-            for command in Command:
+            for command in self._commands():
                 with m.Case(command):
                     m.d.comb += known.eq(1)
-                    if command is Command.WRITE_MEMORY:
-                        m.d.comb += length_ok.eq(self._length[:2] == 2)
-                    else:
+                    if command in PAYLOAD_BYTES:
                         m.d.comb += length_ok.eq(self._length == PAYLOAD_BYTES[command])
+                    else:
+                        words = 4 if command in PARTIAL_WRITES else self._memory.word_bits // 8
+                        m.d.comb += length_ok.eq(self._length[: words.bit_length() - 1] == 2)
                     match command:
-                        case Command.WRITE_MEMORY | Command.READ_MEMORY:
+                        case Command.READ_MEMORY:
+                            m.d.comb += busy.eq(running)
+                        case _ if command not in PAYLOAD_BYTES:
                             m.d.comb += busy.eq(running)
                         case Command.START:
                             m.d.comb += busy.eq(in_run)
@@ -263,10 +293,18 @@ class HostLink(wiring.Component):
         with m.Else():
             m.d.sync += self._status.eq(Status.OK)
 
+    def _commands(self) -> list[Command]:
+        """Those that memory words of this width have."""
+        beats = self._memory.beats
+        return [c for c in Command if PARTIAL_WRITES.get(c, 0) < beats]
+
     def _take(self, m: Module) -> None:
         """One payload byte into the register; after a word's last one, ask for the write."""
         accepted = self._status == Status.OK
         write = accepted & (self._command == Command.WRITE_MEMORY)
+        for command in self._commands():
+            if command in PARTIAL_WRITES:
+                write = write | (accepted & (self._command == command))
         m.d.comb += [
             self._length_step.eq(1),
             self._word_shift.eq(accepted),
@@ -318,11 +356,11 @@ class HostLink(wiring.Component):
             with m.Else():
                 self._send_data(m)
         with m.State("FETCH"):
-            m.d.comb += self.host_valid.eq(1)
-            with m.If(self.host_ready):
+            m.d.comb += self._access.host_valid.eq(1)
+            with m.If(self._access.host_ready):
                 m.d.comb += self._address_step.eq(1)
                 m.next = "FETCHED"
-        with m.State("FETCHED"), m.If(self.host_data_valid):
+        with m.State("FETCHED"), m.If(self._access.host_data_valid):
             m.d.comb += self._word_load.eq(1)
             m.d.sync += self._index.eq(4)
             m.next = "DATA"
@@ -353,7 +391,7 @@ class HostLink(wiring.Component):
                 m.d.comb += byte.eq(Mux(second, 0, 8))
             with m.Case(Command.READ_FLASH):
                 m.d.comb += [reads.eq(1), byte.eq(self._word[16:24])]
-            with m.Case(Command.READ_MEMORY):  # words, so four times as many bytes
+            with m.Case(Command.READ_MEMORY):  # beats, so four times as many bytes
                 low = Mux(second, self._word[14:16], 0)
                 m.d.comb += [reads.eq(1), byte.eq(Cat(low, self._word[16:22]))]
         m.d.comb += [i.payload.eq(byte), i.valid.eq(1), self._length_byte.eq(byte)]
@@ -371,7 +409,7 @@ class HostLink(wiring.Component):
     def _send_data(self, m: Module) -> None:
         """One byte of the reply's payload.
 
-        `_index` counts bytes; READ_MEMORY's has bit 2 set while a word is there to be sent.
+        `_index` counts bytes; READ_MEMORY's has bit 2 set while a beat is there to be sent.
         """
         i, index = self._transmitter.i, self._index
         status = Cat(self.state, Const(0, 5), self.error, self.layers_done, self.cycles)

@@ -14,7 +14,7 @@ from qcompile.hw.boards.board import flash_cells
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.flash_reader import FlashPins, FlashReader
 from qcompile.hw.host_link import HostLink
-from qcompile.hw.link_ports import connect_link
+from qcompile.hw.link_ports import connect_link, link_info
 from qcompile.hw.pll import Ice40Clock
 
 
@@ -46,7 +46,7 @@ class System(wiring.Component):
     ) -> None:
         self.core = core
         self.clock_hz = clock_hz
-        self._link = HostLink(config, clock_hz=clock_hz)
+        self._link = HostLink(link_info(config, clock_hz))
         self._reader = FlashReader(clock_hz=clock_hz, lines=flash_lines)
         super().__init__({"rx": In(1), "tx": Out(1), "flash": Out(FlashPins)})
 

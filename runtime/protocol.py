@@ -34,7 +34,7 @@ ALL_LAYERS = 0xFFFF
 """`stop_after` of a run that does not pause."""
 
 MAX_READ_WORDS = 0x3FFF
-"""Most words in one READ_MEMORY: the reply's length field counts bytes in 16 bits."""
+"""Most beats in one READ_MEMORY: the reply's length field counts bytes in 16 bits."""
 
 
 class Command(IntEnum):
@@ -49,6 +49,18 @@ class Command(IntEnum):
     WAIT = 7
     ABORT = 8
     RESUME = 9
+    WRITE_1_BEAT = 13
+    WRITE_2_BEATS = 14
+    WRITE_3_BEATS = 15
+
+
+PARTIAL_WRITES = {
+    Command.WRITE_1_BEAT: 1,
+    Command.WRITE_2_BEATS: 2,
+    Command.WRITE_3_BEATS: 3,
+}
+"""WRITE_MEMORY of words that have more beats, of which only the first so many are sent: the rest
+become zeros. The two low bits of the code tell how many."""
 
 
 class Status(IntEnum):
@@ -145,12 +157,12 @@ def parse_reply(frame: bytes) -> Reply:
 
 
 def write_memory_payload(address: int, words: npt.NDArray[np.uint32]) -> bytes:
-    """Payload of WRITE_MEMORY: first address, then the words."""
+    """Payload of a write: address of the first memory word, then the words' beats."""
     return struct.pack("<H", address) + words.astype("<u4").tobytes()
 
 
 def read_memory_payload(address: int, words: int) -> bytes:
-    """Payload of READ_MEMORY: first address and number of words, 1..MAX_READ_WORDS."""
+    """Payload of READ_MEMORY: first address and number of beats, 1..MAX_READ_WORDS."""
     return struct.pack("<HH", address, words)
 
 
@@ -170,7 +182,7 @@ def resume_payload(stop_after: int = ALL_LAYERS) -> bytes:
 
 
 def parse_words(payload: bytes) -> npt.NDArray[np.uint32]:
-    """Memory words of a READ_MEMORY reply."""
+    """Beats of a READ_MEMORY reply."""
     return np.frombuffer(payload, "<u4").astype(np.uint32)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
-from amaranth.lib import wiring
+from typing import Any
+
+from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.contents import LinesContents
 from qcompile.hw.lines.engine import LinesEngine
 from qcompile.hw.lines.memory import LinesMemory
+from qcompile.hw.lines.program_bytes import ProgramBytes
 from qcompile.hw.lines.program_memory import ProgramMemory
 from qcompile.hw.lines.weights import WeightMemory
 from qcompile.hw.sequencer import State
@@ -31,12 +35,25 @@ class LinesAccelerator(wiring.Component):
     words of the weight and the program memory, all while nothing runs. Memories keep their contents
     over an abort; everything else is reset by `start` and `abort`.
 
+    Parameters
+    ----------
+    config : LinesConfig
+    program_words : int
+        Words of the program memory, a power of two.
+    contents : LinesContents or None
+        What program and weight memory hold from power-up on; None: undefined until written.
+
     Attributes
     ----------
     weight_write : 1, in; weight_address : in; weight_data : 8V, in
     program_write : 1, in; program_address : in; program_data : 64, in
     start, resume, abort : 1, in; stop_after : 16, in
         Pulses; how many layers of the program to run in all.
+    start_address : in
+        The program's first word, from `start` on for two cycles more.
+    read_start, read_stop : 1, in; read_address : in; read_o : stream of 16 bits, out
+        Bytes of the program memory from byte `read_address` on, low byte first; neither while it
+        runs nor while it is paused. A start ends reading too.
     state : 3, out; error : 8, out; layers_done : 16, out; cycles : 32, out
     """
 
@@ -56,16 +73,25 @@ class LinesAccelerator(wiring.Component):
     program_data: Signal
     start: Signal
     stop_after: Signal
+    start_address: Signal
     resume: Signal
     abort: Signal
+    read_start: Signal
+    read_stop: Signal
+    read_address: Signal
+    read_o: Any
     state: Signal
     error: Signal
     layers_done: Signal
     cycles: Signal
 
-    def __init__(self, config: LinesConfig, program_words: int) -> None:
+    def __init__(
+        self, config: LinesConfig, program_words: int, contents: LinesContents | None = None
+    ) -> None:
         self.config = config
         self.program_words = program_words
+        self.contents = contents
+        program_bits = (program_words - 1).bit_length()
         super().__init__(
             {
                 "host_valid": In(1),
@@ -80,12 +106,17 @@ class LinesAccelerator(wiring.Component):
                 "weight_address": In(config.weight_address_bits),
                 "weight_data": In(config.word_bits),
                 "program_write": In(1),
-                "program_address": In((program_words - 1).bit_length()),
+                "program_address": In(program_bits),
                 "program_data": In(64),
                 "start": In(1),
                 "stop_after": In(16),
+                "start_address": In(program_bits),
                 "resume": In(1),
                 "abort": In(1),
+                "read_start": In(1),
+                "read_stop": In(1),
+                "read_address": In(program_bits + 3),
+                "read_o": Out(stream.Signature(16)),
                 "state": Out(3),
                 "error": Out(8),
                 "layers_done": Out(16),
@@ -96,8 +127,13 @@ class LinesAccelerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.memory = memory = LinesMemory(self.config)
-        m.submodules.weights = weights = WeightMemory(self.config)
-        m.submodules.program = program = ProgramMemory(self.program_words)
+        contents = self.contents
+        m.submodules.weights = weights = WeightMemory(
+            self.config, init=None if contents is None else contents.weights
+        )
+        m.submodules.program = program = ProgramMemory(
+            self.program_words, init=() if contents is None else contents.program
+        )
         restart = Signal()
         engine = LinesEngine(self.config)
         m.submodules.engine = ResetInserter(restart)(engine)
@@ -113,14 +149,11 @@ class LinesAccelerator(wiring.Component):
         ]
         stale = restart | starting | started
         m.d.comb += [
-            program.start.eq(started),
-            program.start_address.eq(0),
-            program.stop.eq(restart),
+            program.start.eq(started | self.read_start),
+            program.start_address.eq(Mux(started, self.start_address, self.read_address[3:])),
+            program.stop.eq(restart | self.read_stop),
             engine.start.eq(started),
             engine.stop_after.eq(self.stop_after),
-            engine.program.payload.eq(program.o.payload),
-            engine.program.valid.eq(program.o.valid & ~stale),
-            program.o.ready.eq(engine.program.ready & ~stale),
             self.state.eq(Mux(starting | started, State.RUNNING, engine.state)),
             self.error.eq(engine.error),
             self.layers_done.eq(engine.layers_done),
@@ -129,8 +162,33 @@ class LinesAccelerator(wiring.Component):
             program.write_address.eq(self.program_address),
             program.write_word.eq(self.program_data),
         ]
+        self._program(m, engine, program, stale)
         self._memories(m, engine, memory, weights)
         return m
+
+    def _program(
+        self, m: Module, engine: LinesEngine, program: ProgramMemory, stale: Value
+    ) -> None:
+        """Program words go to the engine, or to the host that reads them."""
+        m.submodules.reader = reader = ProgramBytes()
+        wiring.connect(m, wiring.flipped(self.read_o), reader.o)
+        host_reads = Signal()
+        with m.If(self.read_stop | self.start):
+            m.d.sync += host_reads.eq(0)
+        with m.If(self.read_start):
+            m.d.sync += host_reads.eq(1)
+        m.d.comb += [
+            reader.start.eq(self.read_start | self.read_stop | self.start),
+            reader.offset.eq(self.read_address[:3]),
+            reader.i.payload.eq(program.o.payload),
+            reader.i.valid.eq(program.o.valid & host_reads),
+            engine.program.payload.eq(program.o.payload),
+            engine.program.valid.eq(program.o.valid & ~stale & ~host_reads),
+        ]
+        with m.If(host_reads):
+            m.d.comb += program.o.ready.eq(reader.i.ready)
+        with m.Else():
+            m.d.comb += program.o.ready.eq(engine.program.ready & ~stale)
 
     def _memories(
         self, m: Module, engine: LinesEngine, memory: LinesMemory, weights: WeightMemory

@@ -18,6 +18,11 @@ from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from qcompile.hw.sequencer import State
 
 CLOCK_NS = 10
+UNUSED = (
+    *("host_valid", "weight_write", "program_write", "start", "resume", "abort"),
+    *("start_address", "read_start", "read_stop", "read_address", "read_o__ready"),
+)
+"""Inputs that nothing drives at first, or ever."""
 LIMIT_CYCLES = 3_000_000
 """A run that takes longer hangs."""
 
@@ -38,7 +43,7 @@ class LinesBench:
         """Clock and reset."""
         dut = self.dut
         Clock(dut.clk, CLOCK_NS, "ns").start()
-        for name in ("host_valid", "weight_write", "program_write", "start", "resume", "abort"):
+        for name in UNUSED:
             getattr(dut, name).value = 0
         dut.rst.value = 1
         await ClockCycles(dut.clk, 3)

@@ -1,0 +1,128 @@
+"""An array of lines with its link to the host, in one clock domain and without vendor cells."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.hw.axi.link import AxiLink
+from qcompile.hw.axi.signatures import AXI_STREAM, axi_lite
+from qcompile.hw.host_link import HostLink
+from qcompile.hw.lines.accelerator import LinesAccelerator
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.contents import LinesContents
+from qcompile.hw.lines.program_memory import WORD_BITS
+from qcompile.runtime.protocol import PROTOCOL_VERSION, REGISTER_ADDRESS_BITS, Info
+
+HOST_ADDRESS_BITS = 16
+"""The host's address of an activation word: bits 0 to 14 its number in the set, bit 15 the set."""
+LinkKind = Literal["uart", "axi"]
+
+
+def lines_info(config: LinesConfig, clock_hz: int) -> Info:
+    """What the link tells: `rows` are those of all lines, `columns` the bytes of a memory word."""
+    return Info(
+        version=PROTOCOL_VERSION,
+        rows=config.lines * config.rows,
+        columns=config.columns,
+        acc_width=config.acc_width,
+        configuration_id=config.id,
+        clock_hz=clock_hz,
+    )
+
+
+class LinesSystem(wiring.Component):
+    """`LinesAccelerator` behind a link; its program memory is the flash that the link knows.
+
+    Byte address n of the link's flash is byte n of the program memory, modulo its size. A program
+    begins at a whole word: the low three bits of its address are ignored.
+
+    Parameters
+    ----------
+    config : LinesConfig
+    program_words : int
+        Words of the program memory, a power of two.
+    contents : LinesContents or None
+        What program and weight memory hold from power-up on: the link writes neither.
+    clock_hz : int
+        Clock of the `sync` domain.
+    link : "uart" or "axi"
+
+    Attributes
+    ----------
+    rx : 1, in; tx : 1, out
+        With "uart": the serial line; `rx` already synchronized.
+    axi : axi_lite(12), in; words_i : AXI_STREAM, in; words_o : AXI_STREAM, out
+        With "axi": as `AxiLink` has them.
+    """
+
+    rx: Signal
+    tx: Signal
+    axi: Any
+    words_i: Any
+    words_o: Any
+
+    def __init__(
+        self,
+        config: LinesConfig,
+        program_words: int,
+        contents: LinesContents | None,
+        *,
+        clock_hz: int,
+        link: LinkKind,
+    ) -> None:
+        self.clock_hz = clock_hz
+        self._core = LinesAccelerator(config, program_words, contents)
+        info = lines_info(config, clock_hz)
+        self._link: Any
+        if link == "uart":
+            self._link = HostLink(info, address_bits=HOST_ADDRESS_BITS)
+            super().__init__({"rx": In(1), "tx": Out(1)})
+        else:
+            self._link = AxiLink(info, address_bits=HOST_ADDRESS_BITS)
+            super().__init__(
+                {
+                    "axi": In(axi_lite(REGISTER_ADDRESS_BITS)),
+                    "words_i": In(AXI_STREAM),
+                    "words_o": Out(AXI_STREAM),
+                }
+            )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.core = core = self._core
+        m.submodules.link = link = self._link
+        for name, member in self.signature.members.items():
+            outer, inner = getattr(self, name), getattr(link, name)
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(outer), inner)
+            else:
+                m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
+        m.d.comb += [
+            core.host_valid.eq(link.host_valid),
+            core.host_write.eq(link.host_write),
+            core.host_set.eq(link.host_address[-1]),
+            core.host_address.eq(link.host_address),
+            core.host_data.eq(link.host_write_data),
+            link.host_ready.eq(core.host_ready),
+            link.host_data.eq(core.host_word),
+            link.host_data_valid.eq(core.host_word_valid),
+            core.start.eq(link.start),
+            core.resume.eq(link.resume),
+            core.abort.eq(link.abort),
+            core.stop_after.eq(link.stop_after),
+            link.state.eq(core.state),
+            link.error.eq(core.error),
+            link.layers_done.eq(core.layers_done),
+            link.cycles.eq(core.cycles),
+            core.start_address.eq(link.flash_address // (WORD_BITS // 8)),
+            core.read_address.eq(link.flash_address),
+            core.read_start.eq(link.flash_start),
+            core.read_stop.eq(link.flash_stop),
+            link.flash_ready.eq(1),
+        ]
+        wiring.connect(m, core.read_o, link.flash_i)
+        return m
