@@ -9,11 +9,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.delay import delay
-from qcompile.hw.lines.array import LineArray, dsp_pairs_of_line
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.constants import LinesConstants
 from qcompile.hw.lines.feeder import LinesFeeder
-from qcompile.hw.lines.lanes import LineLanes
+from qcompile.hw.lines.line import Line
 from qcompile.hw.lines.memory import LinesMemory
 from qcompile.hw.lines.pace import TilePace
 from qcompile.hw.lines.program import ADDRESS_BITS
@@ -125,16 +124,13 @@ class LinesEngine(wiring.Component):
         if self.config.adder:
             residual = LinesResidual(self.config, read_latency=LinesMemory.LATENCY)
             m.submodules.residual = residual
-        arrays = [
-            LineArray(self.config, pairs_in_dsp=dsp_pairs_of_line(self.config, line))
-            for line in range(self.config.lines)
-        ]
-        for line, array in enumerate(arrays):
-            m.submodules[f"array_{line}"] = array
+        lines = [Line(self.config, number) for number in range(self.config.lines)]
+        for number, line in enumerate(lines):
+            m.submodules[f"line_{number}"] = line
         self._control(m, unpacker, sequencer, constants, writer)
-        self._feed(m, sequencer, feeder, reader, arrays)
+        self._feed(m, sequencer, feeder, reader, lines)
         self._pace(m, sequencer, feeder, drain, constants, residual)
-        self._drain(m, unpacker, sequencer, drain, writer, constants, arrays, residual)
+        self._drain(m, unpacker, sequencer, drain, writer, constants, lines, residual)
         if residual is not None:
             self._residual(m, sequencer, feeder, drain, residual)
         return m
@@ -200,7 +196,7 @@ class LinesEngine(wiring.Component):
         sequencer: LinesSequencer,
         feeder: LinesFeeder,
         reader: WeightReader,
-        arrays: list[LineArray],
+        lines: list[Line],
     ) -> None:
         """Reads out, words and weights into the arrays."""
         registers, flags = sequencer.registers, sequencer.registers.flags
@@ -229,20 +225,20 @@ class LinesEngine(wiring.Component):
         inside = delay(m, feeder.inside, 2, "inside", reset=True)
         tags = delay(m, feeder.tags.as_value(), feeder.TAKE_DELAY, "tags", reset=True)
         pad = registers.pad_code.replicate(self.config.columns)
-        for line, array in enumerate(arrays):
-            word = Signal(bits, name=f"word_{line}", reset_less=True)
-            shift = Signal(name=f"shift_{line}")
+        for number, line in enumerate(lines):
+            word = Signal(bits, name=f"word_{number}", reset_less=True)
+            shift = Signal(name=f"shift_{number}")
             m.d.sync += [
-                word.eq(Mux(inside[line], self.words.word_select(line, bits), pad)),
-                shift.eq(self.words_valid[line]),
+                word.eq(Mux(inside[number], self.words.word_select(number, bits), pad)),
+                shift.eq(self.words_valid[number]),
             ]
             m.d.comb += [
-                array.word.eq(word),
-                array.shift.eq(shift),
-                array.load.eq(feeder.load),
-                array.apart.eq(flags.apart),
-                array.weights.eq(self.weights.word_select(line, bits)),
-                array.tags.as_value().eq(tags),
+                line.word.eq(word),
+                line.shift.eq(shift),
+                line.load.eq(feeder.load),
+                line.apart.eq(flags.apart),
+                line.weights.eq(self.weights.word_select(number, bits)),
+                line.tags.as_value().eq(tags),
             ]
 
     def _pace(
@@ -278,7 +274,7 @@ class LinesEngine(wiring.Component):
         drain: TileDrain,
         writer: LinesWriter,
         constants: LinesConstants,
-        arrays: list[LineArray],
+        lines: list[Line],
         residual: LinesResidual | None,
     ) -> None:
         """Captured tiles through readers and lanes to the writer."""
@@ -290,27 +286,25 @@ class LinesEngine(wiring.Component):
         m.d.comb += [
             drain.registers.eq(registers),
             drain.begin.eq(sequencer.begin),
-            drain.captured.eq(arrays[0].captured),
+            drain.captured.eq(lines[0].captured),
             constants.step.eq(delay(m, drain.step, wait, "constants_step", reset=True)),
             constants.group_done.eq(delay(m, drain.group_done, wait, "group_done", reset=True)),
         ]
-        units = []
-        for line, array in enumerate(arrays):
-            lanes = self._lanes(m, line, array, drain, sequencer, constants)
+        for number, line in enumerate(lines):
+            self._lanes(m, line, drain, sequencer, constants)
             m.d.comb += [
-                lanes.valid.eq(valid[line]),
-                lanes.step.eq(step),
-                lanes.writes.eq(unpacker.writes),
+                line.valid.eq(valid[number]),
+                line.step.eq(step),
+                line.writes.eq(unpacker.writes),
             ]
             if residual is not None:
-                m.d.comb += lanes.residual.eq(residual.words.word_select(line, config.word_bits))
-            units.append(lanes)
-        slot = delay(m, drain.slot.as_value(), ahead + units[0].LATENCY, "slot", reset=True)
+                m.d.comb += line.residual.eq(residual.words.word_select(number, config.word_bits))
+        slot = delay(m, drain.slot.as_value(), ahead + lines[0].lanes_latency, "slot", reset=True)
         m.d.comb += [
             writer.registers.eq(registers),
             writer.begin.eq(sequencer.begin),
             writer.slot.as_value().eq(slot),
-            writer.words.eq(Cat(lanes.word for lanes in units)),
+            writer.words.eq(Cat(line.finished for line in lines)),
             self.write.eq(writer.write),
             self.write_set.eq(flags.write_set),
             self.write_address.eq(writer.address),
@@ -320,29 +314,20 @@ class LinesEngine(wiring.Component):
     def _lanes(
         self,
         m: Module,
-        line: int,
-        array: LineArray,
+        line: Line,
         drain: TileDrain,
         sequencer: LinesSequencer,
         constants: LinesConstants,
-    ) -> LineLanes:
-        """A line's lanes behind the reader of its tile."""
-        config, registers, flags = self.config, sequencer.registers, sequencer.registers.flags
-        step_bits = (config.columns // config.lanes - 1).bit_length()
-        reader = TileReader(config, pairs_in_dsp=dsp_pairs_of_line(config, line))
-        lanes = LineLanes(config)
-        m.submodules[f"tile_reader_{line}"] = reader
-        m.submodules[f"lanes_{line}"] = lanes
-        settings = lanes.settings
+    ) -> None:
+        """What all lines' lanes get."""
+        registers, flags = sequencer.registers, sequencer.registers.flags
+        step_bits = (self.config.columns // self.config.lanes - 1).bit_length()
+        settings = line.settings
         m.d.comb += [
-            reader.tile.eq(array.tile),
-            reader.uppers.eq(array.uppers),
-            reader.index.eq(Cat(drain.step[:step_bits], drain.row)),
-            lanes.sums.eq(reader.sums),
-            lanes.bias.eq(constants.bias),
-            lanes.shift.eq(constants.shift),
-            lanes.mantissa.eq(constants.mantissa),
+            line.index.eq(Cat(drain.step[:step_bits], drain.row)),
+            line.bias.eq(constants.bias),
+            line.exponent.eq(constants.shift),
+            line.mantissa.eq(constants.mantissa),
             *(settings[name].eq(registers[name].as_signed()) for name in SIGNED_SETTINGS),
             *(settings[name].eq(flags[name]) for name in FLAG_SETTINGS),
         ]
-        return lanes
