@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from qcompile.compiler.backend import Compiled
 from qcompile.compiler.golden.interpreter import run_graph
-from qcompile.hw.layouts import pack_tensor
 
 VECTORS = 2
 SEED = 2024
@@ -21,8 +20,8 @@ def golden_vectors(compiled: Compiled) -> bytes:
     """The npz that `runtime.run.self_test` reads.
 
     `input/NAME` and `output/NAME` are int8 codes [vectors, ...] of the accelerator's inputs and
-    outputs, `layer/INDEX` the memory words of the tensor of the manifest's layer INDEX for the
-    first vector.
+    outputs, `layer/INDEX` those of the tensor of the manifest's layer INDEX for the first vector,
+    [channels, height, width].
     """
     graph = compiled.model.graph
     random = np.random.default_rng(SEED)
@@ -36,7 +35,7 @@ def golden_vectors(compiled: Compiled) -> bytes:
     named = [layer for layer in compiled.layers if not layer.inner]
     for index, layer in enumerate(named):
         shape = compiled.places[layer.output].shape
-        arrays[f"layer/{index}"] = pack_tensor(values[layer.output][0].reshape(shape))
+        arrays[f"layer/{index}"] = values[layer.output][0].reshape(shape)
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)
     return file.getvalue()

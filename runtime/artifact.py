@@ -1,7 +1,8 @@
 """Reads a build directory for the runtime: manifest, flash image, golden vectors.
 
 Parts that are there are checked against the manifest's sha256; a board's host needs only
-manifest.json and flash.bin, and golden.npz for a self-test.
+manifest.json and flash.bin, golden.npz for a self-test, and of an array of lines stored.npz and
+selftest.npz where the manifest speaks of them.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from qcompile.runtime import layouts
 from qcompile.runtime.classes import Classes, find_classes
@@ -23,6 +28,8 @@ MANIFEST = "manifest.json"
 FLASH_IMAGE = "flash.bin"
 BITSTREAM = "top.bin"
 GOLDEN = "golden.npz"
+STORED = "stored.npz"
+MULTIPLY_TEST = "selftest.npz"
 AGAIN = "compile the model again, and copy the whole directory"
 
 
@@ -30,14 +37,36 @@ AGAIN = "compile the model again, and copy the whole directory"
 class Place:
     """Where a tensor lies in the accelerator's memory; `shape` is channels, height, width.
 
-    A layer's stands there when `done` layers of the program have ended.
+    A layer's stands there when `done` layers of the program have ended. Memory words have
+    `word_bytes` channels of a pixel; rows of pixels are `pitch` words apart.
     """
 
     name: str
     address: int
     shape: tuple[int, int, int]
     words: int
+    word_bytes: int
+    pitch: int
     done: int = 0
+
+    def pack(self, codes: npt.NDArray[np.int8]) -> npt.NDArray[np.uint32]:
+        """The tensor's codes, in any shape of the right size, as memory words."""
+        return layouts.pack_tensor(codes.reshape(self.shape), self.word_bytes, self.pitch)
+
+    def unpack(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int8]:
+        """Memory words as codes [channels, height, width]."""
+        return layouts.unpack_tensor(
+            words, *self.shape, word_bytes=self.word_bytes, pitch=self.pitch
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultiplyTest:
+    """A second program of a build, whose layer every multiplier of the array takes part in."""
+
+    program_address: int
+    inputs: tuple[Place, ...]
+    outputs: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +88,13 @@ class Artifact:
         Host operations, for `runtime.host_ops`.
     accelerator_inputs, accelerator_outputs, layers : tuples of Place
         Layers whose tensor the model names, in the order of the program.
+    stored : tuple of Place
+        Constant operands, which are written before each run.
+    multiply_test : MultiplyTest or None
     header : ImageHeader
         Of the build's flash image.
+    program_address : int
+        Byte address of the program in the flash.
     clock_hz : int
     note : str or None
         Something to be said aloud of the build.
@@ -79,7 +113,10 @@ class Artifact:
     accelerator_inputs: tuple[Place, ...]
     accelerator_outputs: tuple[Place, ...]
     layers: tuple[Place, ...]
+    stored: tuple[Place, ...]
+    multiply_test: MultiplyTest | None
     header: layouts.ImageHeader
+    program_address: int
     clock_hz: int
     note: str | None
 
@@ -94,6 +131,15 @@ class Artifact:
         if not path.is_file():
             raise BoardError(f"{self.folder}: its part '{name}' is missing", help=AGAIN)
         return path
+
+    def tensors(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """Arrays of an npz that must be there."""
+        path = self.part(name)
+        try:
+            with np.load(path) as archive:
+                return {key: archive[key] for key in archive.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise BoardError(f"{path}: cannot be read ({error})", help=AGAIN) from error
 
 
 def open_artifact(folder: Path) -> Artifact:
@@ -170,7 +216,10 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         accelerator_inputs=tuple(_place(entry, "value") for entry in accelerator["inputs"]),
         accelerator_outputs=tuple(_place(entry, "value") for entry in accelerator["outputs"]),
         layers=tuple(_place(entry, "name") for entry in accelerator["layers"]),
+        stored=tuple(_place(entry, "value") for entry in accelerator.get("stored", ())),
+        multiply_test=_multiply_test(manifest),
         header=_image_header(folder, manifest),
+        program_address=int(manifest["program"]["offset"]),
         clock_hz=int(manifest["clock_hz"]),
         note=version_note(manifest),
     )
@@ -188,13 +237,27 @@ def _input_spec(value: Mapping[str, Any]) -> InputSpec:
     )
 
 
+def _multiply_test(manifest: Mapping[str, Any]) -> MultiplyTest | None:
+    test = manifest.get("selftest")
+    if test is None:
+        return None
+    return MultiplyTest(
+        program_address=int(test["program"]),
+        inputs=tuple(_place(entry, "value") for entry in test["inputs"]),
+        outputs=tuple(_place(entry, "value") for entry in test["outputs"]),
+    )
+
+
 def _place(entry: Mapping[str, Any], key: str) -> Place:
+    """A place; the small machine's have words of four bytes and no room between rows."""
     channels, height, width = entry["shape"][-3:]
     return Place(
         name=entry[key],
         address=int(entry["address"]),
         shape=(channels, height, width),
         words=int(entry["words"]),
+        word_bytes=int(entry.get("word_bytes", layouts.WORD_CHANNELS)),
+        pitch=int(entry.get("pitch", width)),
         done=int(entry["done"]) if key == "name" else 0,
     )
 
@@ -205,7 +268,8 @@ def _image_header(folder: Path, manifest: Mapping[str, Any]) -> layouts.ImageHea
     try:
         image = path.read_bytes()
         header = layouts.parse_image_header(image)
-        whole = layouts.program_is_whole(image)
+        address = int(manifest["program"]["offset"])
+        whole = layouts.program_is_whole(image, address - layouts.image_address(address))
     except (OSError, ValueError) as error:
         raise BoardError(f"{path}: cannot be used ({error})", help=AGAIN) from error
     if not whole or header.model_sha256 != manifest["model"]["sha256"]:

@@ -6,6 +6,7 @@ from qcompile.runtime import layouts, protocol
 from qcompile.runtime.artifact import Artifact
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.link import Link
+from qcompile.runtime.multiply_test import check_multipliers
 from qcompile.runtime.protocol import CoreError, Info, RunStatus, State
 
 CORE_ERRORS = {
@@ -31,9 +32,13 @@ class Board:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.name = link.name
+        self._multiplies = False  # known to, since the multiply self-test passed
 
     def check(self, artifact: Artifact) -> Info:
-        """Make sure that bitstream and program of the board are this build's; stops a run."""
+        """Make sure that bitstream and program of the board are this build's; stops a run.
+
+        The first time, the build's multiply self-test runs, where it has one.
+        """
         self.link.abort()
         info = self.link.info()
         reflash = f"program the board: qcompile flash {artifact.folder}"
@@ -53,10 +58,14 @@ class Board:
                 help=reflash,
             )
         self._check_flash(artifact, reflash)
+        if artifact.multiply_test is not None and not self._multiplies:
+            check_multipliers(self.link, artifact, artifact.multiply_test)
+            self._multiplies = True
         return info
 
     def _check_flash(self, artifact: Artifact, reflash: str) -> None:
-        data = self.link.read_flash(layouts.IMAGE_OFFSET, layouts.IMAGE_HEADER_BYTES)
+        address = layouts.image_address(artifact.program_address)
+        data = self.link.read_flash(address, layouts.IMAGE_FIELD_BYTES)
         try:
             header = layouts.parse_image_header(data)
         except ValueError as error:

@@ -13,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 WORD_CHANNELS = 4
-"""Channels (bytes) in a memory word."""
+"""Channels (bytes) in a memory word of the small machine."""
 
 IMAGE_OFFSET = 0x100000
-"""Byte address of the flash image."""
+"""Byte address of the flash image on boards whose flash holds the bitstream too."""
 IMAGE_HEADER_BYTES = 256
+"""From such an image to its program."""
 IMAGE_MAGIC = b"QCIM"
 IMAGE_VERSION = 1
 IMAGE_FORMAT = "<4sHHIII12x32s"
+IMAGE_FIELD_BYTES = struct.calcsize(IMAGE_FORMAT)
+"""Of a header that say something; an array of lines has the program behind them."""
 PROGRAM_ADDRESS = IMAGE_OFFSET + IMAGE_HEADER_BYTES
 
 
@@ -36,8 +39,8 @@ class ImageHeader:
 
 def parse_image_header(data: bytes) -> ImageHeader:
     """Take the first bytes of a flash image apart; ValueError where it is none."""
-    if len(data) < struct.calcsize(IMAGE_FORMAT):
-        raise ValueError(f"a flash image header has {IMAGE_HEADER_BYTES} bytes, not {len(data)}")
+    if len(data) < IMAGE_FIELD_BYTES:
+        raise ValueError(f"a flash image header has {IMAGE_FIELD_BYTES} bytes, not {len(data)}")
     magic, version, _, identity, count, crc, sha256 = struct.unpack_from(IMAGE_FORMAT, data)
     if magic != IMAGE_MAGIC:
         raise ValueError(f"no flash image: it starts with {magic.hex()}")
@@ -51,29 +54,47 @@ def parse_image_header(data: bytes) -> ImageHeader:
     )
 
 
-def program_is_whole(image: bytes) -> bool:
-    """Whether the program behind a flash image's header has the length and CRC that it tells."""
+def image_address(program_address: int) -> int:
+    """Byte address of the image with its program there: images begin at whole MiB."""
+    return program_address - program_address % IMAGE_OFFSET
+
+
+def program_is_whole(image: bytes, header_bytes: int = IMAGE_HEADER_BYTES) -> bool:
+    """Whether what stands behind an image's header has the length and CRC that it tells."""
     header = parse_image_header(image)
-    program = image[IMAGE_HEADER_BYTES : IMAGE_HEADER_BYTES + header.program_bytes]
+    program = image[header_bytes : header_bytes + header.program_bytes]
     return len(program) == header.program_bytes and zlib.crc32(program) == header.program_crc
 
 
-def pack_tensor(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.uint32]:
-    """[channels, height, width] int8 -> uint32 words [group][y][x], byte i is channel 4*g + i."""
+def pack_tensor(
+    codes: npt.NDArray[np.int8], word_bytes: int = WORD_CHANNELS, pitch: int | None = None
+) -> npt.NDArray[np.uint32]:
+    """[channels, height, width] int8 -> memory words [group][y][x] as uint32 beats, low first.
+
+    Byte i of a word is channel word_bytes * g + i. Rows of pixels are `pitch` words apart, `width`
+    without; what lies between them, and channels behind the last, are zeros.
+    """
     channels, height, width = codes.shape
-    groups = -(-channels // WORD_CHANNELS)
-    padded = np.zeros((groups * WORD_CHANNELS, height, width), np.int8)
-    padded[:channels] = codes
-    by_group = padded.reshape(groups, WORD_CHANNELS, height, width).transpose(0, 2, 3, 1)
+    row = width if pitch is None else pitch
+    groups = -(-channels // word_bytes)
+    padded = np.zeros((groups * word_bytes, height, row), np.int8)
+    padded[:channels, :, :width] = codes
+    by_group = padded.reshape(groups, word_bytes, height, row).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(by_group).view("<u4").reshape(-1).astype(np.uint32)
 
 
 def unpack_tensor(
-    words: npt.NDArray[np.uint32], channels: int, height: int, width: int
+    words: npt.NDArray[np.uint32],
+    channels: int,
+    height: int,
+    width: int,
+    *,
+    word_bytes: int = WORD_CHANNELS,
+    pitch: int | None = None,
 ) -> npt.NDArray[np.int8]:
-    """Inverse of `pack_tensor`: uint32 words -> [channels, height, width] int8."""
-    groups = -(-channels // WORD_CHANNELS)
-    by_group = words.astype("<u4").view(np.int8).reshape(groups, height, width, WORD_CHANNELS)
-    return np.ascontiguousarray(
-        by_group.transpose(0, 3, 1, 2).reshape(-1, height, width)[:channels]
-    )
+    """Inverse of `pack_tensor`: beats -> [channels, height, width] int8."""
+    row = width if pitch is None else pitch
+    groups = -(-channels // word_bytes)
+    by_group = words.astype("<u4").view(np.int8).reshape(groups, height, row, word_bytes)
+    whole = by_group.transpose(0, 3, 1, 2).reshape(-1, height, row)
+    return np.ascontiguousarray(whole[:channels, :, :width])

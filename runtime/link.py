@@ -12,7 +12,7 @@ from qcompile.runtime.errors import BoardError
 from qcompile.runtime.protocol import ALL_LAYERS, Info, RunStatus
 
 Words = npt.NDArray[np.uint32]
-"""Memory words; of wider ones every 32 bits, low first."""
+"""Memory words as beats of 32 bits; a wider word is several, low first."""
 
 
 class Link(Protocol):
@@ -48,10 +48,10 @@ class Link(Protocol):
         ...
 
     def write_all(self, parts: Sequence[tuple[int, Words]]) -> None:
-        """Write several tensors, each from a memory address on."""
+        """Write several tensors, whole memory words, each from a memory address on."""
 
     def read_memory(self, address: int, count: int) -> Words:
-        """Read `count` memory words from a memory address on."""
+        """Read `count` memory words, each of all its beats, from a memory address on."""
         ...
 
     def read_flash(self, address: int, count: int) -> bytes:

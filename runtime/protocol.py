@@ -111,6 +111,11 @@ class Info:
     configuration_id: int
     clock_hz: int
 
+    @property
+    def beats(self) -> int:
+        """Beats of 32 bits of a memory word: it has a byte for each column."""
+        return 8 * self.columns // BEAT_BITS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:

@@ -13,7 +13,6 @@ from qcompile.runtime.errors import BoardError
 from qcompile.runtime.link import Words, overdue, refused, silent_flash
 from qcompile.runtime.protocol import (
     ALL_LAYERS,
-    BEAT_BITS,
     FLASH_DATA_VALID,
     Control,
     CoreError,
@@ -72,7 +71,7 @@ class RegisterLink:
     def __init__(self, registers: Registers, *, name: str) -> None:
         self.name = name
         self._registers = registers
-        self._beats = 8 * self.info().columns // BEAT_BITS
+        self._beats = self.info().beats
         registers.write(Register.RESULT, 0)
 
     def info(self) -> Info:

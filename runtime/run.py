@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.runtime.artifact import GOLDEN, Artifact, Place
+from qcompile.runtime.artifact import GOLDEN, STORED, Artifact, Place
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.host_ops import run_host_ops
-from qcompile.runtime.layouts import PROGRAM_ADDRESS, pack_tensor, unpack_tensor
-from qcompile.runtime.link import Words
 from qcompile.runtime.protocol import ALL_LAYERS, State
+from qcompile.runtime.tensors import RUN_SECONDS, read_tensor, write_tensors
 
 Array = npt.NDArray[Any]
 Int8Array = npt.NDArray[np.int8]
-
-RUN_SECONDS = 10.0
-"""Longest time of one inference before it counts as hung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +66,14 @@ def run_inputs(
     begin = time.perf_counter()
     values = run_host_ops(artifact.prologue, inputs)
     count = len(next(iter(inputs.values())))
+    stored = stored_codes(artifact)
     results: dict[str, list[Int8Array]] = {p.name: [] for p in artifact.accelerator_outputs}
     cycles = []
     for index in range(count):
         sample = {p.name: values[p.name][index] for p in artifact.accelerator_inputs}
-        cycles.append(run_codes(board, artifact, sample))
+        cycles.append(run_codes(board, artifact, {**stored, **sample}))
         for place in artifact.accelerator_outputs:
-            results[place.name].append(_read(board, place))
+            results[place.name].append(read_tensor(board.link, place))
         progress(index + 1)
     codes = {name: np.stack(tensors) for name, tensors in results.items()}
     known = run_host_ops(artifact.epilogue, {**values, **codes})
@@ -89,37 +85,35 @@ def run_inputs(
     )
 
 
+def stored_codes(artifact: Artifact) -> dict[str, Array]:
+    """Constant operands by name; they are written with every input, for runs overwrite them."""
+    if not artifact.stored:
+        return {}
+    held = artifact.tensors(STORED)
+    return {place.name: held[place.name] for place in artifact.stored}
+
+
 def run_codes(board: Board, artifact: Artifact, codes: Mapping[str, Array]) -> int:
-    """One run on int8 codes by accelerator input; returns its cycles."""
-    write_codes(board, artifact, codes)
-    board.link.start(PROGRAM_ADDRESS)
+    """One run on int8 codes by accelerator input and stored constant; returns its cycles."""
+    write_tensors(board.link, (*artifact.stored, *artifact.accelerator_inputs), codes)
+    board.link.start(artifact.program_address)
     return board.finished(board.link.wait(RUN_SECONDS)).cycles
-
-
-def write_codes(board: Board, artifact: Artifact, codes: Mapping[str, Array]) -> None:
-    """Put one input's int8 codes into the board's memory."""
-    board.link.write_all(
-        [
-            (place.address, pack_tensor(codes[place.name].reshape(place.shape)))
-            for place in artifact.accelerator_inputs
-        ]
-    )
 
 
 def dump_layers(
     board: Board,
     artifact: Artifact,
     codes: Mapping[str, Array],
-    on_layer: Callable[[int, Words], bool],
+    on_layer: Callable[[int, Int8Array], bool],
 ) -> None:
-    """Run one input with a pause after each layer, whose words `on_layer` gets with its index.
+    """Run one input with a pause after each layer, whose codes `on_layer` gets with its index.
 
     Ends, and resets the accelerator, when `on_layer` returns False.
     """
-    write_codes(board, artifact, codes)
+    write_tensors(board.link, (*artifact.stored, *artifact.accelerator_inputs), codes)
     for index, place in enumerate(artifact.layers):
         if index == 0:
-            board.link.start(PROGRAM_ADDRESS, stop_after=place.done)
+            board.link.start(artifact.program_address, stop_after=place.done)
         else:
             board.link.resume(stop_after=place.done)
         status = board.finished(board.link.wait(RUN_SECONDS))
@@ -129,7 +123,7 @@ def dump_layers(
                 f" not {place.done}",
                 help="program the board again: qcompile flash DIR",
             )
-        if not on_layer(index, board.link.read_memory(place.address, place.words)):
+        if not on_layer(index, read_tensor(board.link, place)):
             board.link.abort()
             return
     if board.link.status().state == State.PAUSED:
@@ -138,29 +132,29 @@ def dump_layers(
 
 
 def self_test(board: Board, artifact: Artifact) -> SelfTest:
-    """Replay golden.npz: every layer of its first input by checksum, then all outputs."""
-    with np.load(artifact.part(GOLDEN)) as archive:
-        golden = {name: archive[name] for name in archive.files}
+    """Replay golden.npz: every layer of its first input, then all outputs."""
+    golden = artifact.tensors(GOLDEN)
+    stored = stored_codes(artifact)
     inputs = {p.name: golden[f"input/{p.name}"] for p in artifact.accelerator_inputs}
     count = len(next(iter(inputs.values())))
     failures: list[str] = []
 
-    def compare(index: int, words: Words) -> bool:
-        expected = np.asarray(golden[f"layer/{index}"]).reshape(-1)
-        # Channels that only fill a word up may hold anything; golden has zeros there.
-        shape = artifact.layers[index].shape
-        words = pack_tensor(unpack_tensor(np.asarray(words), *shape))
-        crc, wanted = _crc(words), _crc(expected)
-        if crc != wanted:
-            failures.append(_difference(artifact.layers[index], index, words, expected))
-        return crc == wanted
+    def sample(index: int) -> dict[str, Array]:
+        return {**stored, **{name: codes[index] for name, codes in inputs.items()}}
 
-    dump_layers(board, artifact, {name: codes[0] for name, codes in inputs.items()}, compare)
+    def compare(index: int, codes: Int8Array) -> bool:
+        expected = golden[f"layer/{index}"].reshape(codes.shape)
+        same = np.array_equal(codes, expected)
+        if not same:
+            failures.append(_difference(artifact.layers[index], index, codes, expected))
+        return same
+
+    dump_layers(board, artifact, sample(0), compare)
     for index in range(count if not failures else 0):
-        run_codes(board, artifact, {name: codes[index] for name, codes in inputs.items()})
+        run_codes(board, artifact, sample(index))
         for place in artifact.accelerator_outputs:
             wanted = golden[f"output/{place.name}"][index].reshape(place.shape)
-            if not np.array_equal(_read(board, place), wanted):
+            if not np.array_equal(read_tensor(board.link, place), wanted):
                 failures.append(f"output '{place.name}' of input {index} differs")
     return SelfTest(
         layers=len(artifact.layers),
@@ -169,17 +163,10 @@ def self_test(board: Board, artifact: Artifact) -> SelfTest:
     )
 
 
-def _read(board: Board, place: Place) -> Int8Array:
-    return unpack_tensor(board.link.read_memory(place.address, place.words), *place.shape)
-
-
-def _crc(words: Array) -> int:
-    return zlib.crc32(words.astype("<u4").tobytes())
-
-
-def _difference(place: Place, index: int, words: Words, expected: Array) -> str:
-    first = int(np.flatnonzero(words != expected)[0])
+def _difference(place: Place, index: int, codes: Int8Array, expected: Array) -> str:
+    channel, row, column = (int(axis[0]) for axis in np.nonzero(codes != expected))
     return (
-        f"layer {index} '{place.name}' differs from word {first} on: expected"
-        f" {int(expected[first]):08x}, got {int(words[first]):08x}"
+        f"layer {index} '{place.name}' differs from channel {channel}, row {row}, column {column}"
+        f" on: expected {int(expected[channel, row, column])},"
+        f" got {int(codes[channel, row, column])}"
     )

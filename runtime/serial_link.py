@@ -14,6 +14,7 @@ from qcompile.runtime.errors import BoardError
 from qcompile.runtime.link import Words, overdue, refused, silent_flash
 from qcompile.runtime.protocol import (
     ALL_LAYERS,
+    PARTIAL_WRITES,
     Command,
     CoreError,
     FrameError,
@@ -25,7 +26,8 @@ from qcompile.runtime.protocol import (
 )
 from qcompile.runtime.transport import Transport
 
-WORDS_A_FRAME = 1024
+BEATS_A_FRAME = 1024
+WRITES = {beats: command for command, beats in PARTIAL_WRITES.items()}
 RETRIES = 4
 REPLY_SECONDS = 0.25
 """How long a reply may take to begin: a USB serial port adds up to 20 ms in each direction."""
@@ -52,16 +54,19 @@ class SerialLink:
         self.name = name
         self.retries = 0
         self._transport = transport
+        self._beats = 0  # of a memory word; INFO tells
 
     def info(self) -> Info:
         """See `Link`."""
         payload = self._done(Command.INFO)
         try:
-            return protocol.parse_info(payload)
+            info = protocol.parse_info(payload)
         except FrameError as error:
             raise BoardError(
                 f"{self.name}: {error}", help="program the board: qcompile flash DIR"
             ) from error
+        self._beats = info.beats
+        return info
 
     def status(self) -> RunStatus:
         """See `Link`."""
@@ -113,9 +118,11 @@ class SerialLink:
     def read_memory(self, address: int, count: int) -> Words:
         """See `Link`."""
         parts = []
-        for begin in range(0, count, WORDS_A_FRAME):
-            words = min(WORDS_A_FRAME, count - begin)
-            payload = protocol.read_memory_payload(address + begin, words)
+        beats = self._word_beats()
+        step = BEATS_A_FRAME // beats
+        for begin in range(0, count, step):
+            words = min(step, count - begin)
+            payload = protocol.read_memory_payload(address + begin, words * beats)
             parts.append(protocol.parse_words(self._done(Command.READ_MEMORY, payload)))
         return np.concatenate(parts) if parts else np.zeros(0, np.uint32)
 
@@ -132,12 +139,19 @@ class SerialLink:
         """See `Link`."""
         self._transport.close()
 
+    def _word_beats(self) -> int:
+        """Beats of a memory word."""
+        return self._beats or self.info().beats
+
     def _write_memory(self, address: int, words: Words) -> None:
-        """Words from a memory address on."""
-        for begin in range(0, len(words), WORDS_A_FRAME):
-            part = words[begin : begin + WORDS_A_FRAME]
-            payload = protocol.write_memory_payload(address + begin, part)
-            self._done(Command.WRITE_MEMORY, payload)
+        """Whole words from a memory address on; beats that are zero in all of them stay here."""
+        by_word = words.reshape(-1, self._word_beats())
+        sent = 1 + int(np.flatnonzero(by_word.any(axis=0)).max(initial=0))
+        command = WRITES[sent] if sent < by_word.shape[1] else Command.WRITE_MEMORY
+        step = BEATS_A_FRAME // sent
+        for begin in range(0, len(by_word), step):
+            part = by_word[begin : begin + step, :sent].reshape(-1)
+            self._done(command, protocol.write_memory_payload(address + begin, part))
 
     def _done(
         self,

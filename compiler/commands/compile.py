@@ -21,7 +21,7 @@ from qcompile.compiler.targets import choose_board
 from qcompile.hw.boards import Board
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
 from qcompile.runtime import protocol
-from qcompile.runtime.serial_link import WORDS_A_FRAME
+from qcompile.runtime.serial_link import BEATS_A_FRAME
 
 MODEL = "model.onnx"
 """Name of the copy; external data keeps its own names."""
@@ -171,7 +171,7 @@ def link_bytes(compiled: backend.Compiled) -> int:
     total = 4 * frame + len(protocol.start_payload(0)) + struct.calcsize(protocol.STATUS_FORMAT)
     for name in (*graph.inputs, *backend.outputs_of(graph)):
         words = compiled.places[name].words
-        frames = -(-words // WORDS_A_FRAME)
+        frames = -(-words // BEATS_A_FRAME)
         address_and_count = 2 if name in graph.inputs else 4
         total += 4 * words + frames * (2 * frame + address_and_count)
     return total

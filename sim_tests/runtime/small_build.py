@@ -97,6 +97,11 @@ def output_codes() -> Any:
     return WORDS[:16].astype("<u4").view(np.int8).reshape(64, 1, 1)
 
 
+def layer_codes(words: Any) -> Any:
+    """int8 [4, 8, 8] of a layer's memory words, a pixel each."""
+    return words.astype("<u4").view(np.int8).reshape(8, 8, 4).transpose(2, 0, 1)
+
+
 def write(folder: Path, **changes: Any) -> Path:
     """The build directory, with golden vectors of two inputs; `changes` replace parts."""
     folder.mkdir(exist_ok=True)
@@ -106,7 +111,7 @@ def write(folder: Path, **changes: Any) -> Path:
     }
     for index in range(4):
         words = WORDS[index * LAYER_WORDS : (index + 1) * LAYER_WORDS]
-        golden[f"layer/{index}"] = words.astype(np.uint32)
+        golden[f"layer/{index}"] = layer_codes(words)
     np.savez(folder / "golden.npz", **(golden | changes.get("golden", {})))
     (folder / "flash.bin").write_bytes(changes.get("image", image()))
     (folder / "top.bin").write_bytes(b"bitstream")

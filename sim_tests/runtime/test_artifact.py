@@ -14,6 +14,7 @@ from qcompile.hw import layouts as hw_layouts
 from qcompile.runtime import layouts
 from qcompile.runtime.artifact import Place, open_artifact
 from qcompile.runtime.errors import BoardError
+from sim_tests.compiler.lines_walker import memory_words
 from sim_tests.runtime import small_build
 
 
@@ -26,6 +27,22 @@ def test_tensors_are_packed_as_the_hardware_packs_them(
     assert words.tolist() == hw_layouts.pack_tensor(codes).tolist()
     np.testing.assert_array_equal(layouts.unpack_tensor(words, *shape), codes)
     np.testing.assert_array_equal(hw_layouts.unpack_tensor(words, *shape), codes)
+
+
+@pytest.mark.parametrize("word", [4, 8, 16])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (17, 3, 4), (16, 2, 5)])
+def test_tensors_are_packed_as_an_array_of_lines_reads_them(
+    shape: tuple[int, int, int], word: int, rng: np.random.Generator
+) -> None:
+    codes = rng.integers(-128, 128, shape, dtype=np.int8)
+    pitch = shape[2] | 1
+    beats = layouts.pack_tensor(codes, word, pitch)
+    expected = memory_words(codes, word).astype(np.int8)
+    found = beats.astype("<u4").view(np.int8).reshape(-1, word)
+    written = (expected != 99) | (found != 0)  # 99 stands where anything may
+    np.testing.assert_array_equal(found[written], expected[written])
+    unpacked = layouts.unpack_tensor(beats, *shape, word_bytes=word, pitch=pitch)
+    np.testing.assert_array_equal(unpacked, codes)
 
 
 def test_constants_are_the_hardware_s() -> None:
@@ -42,7 +59,7 @@ def test_build_directory_is_read(tmp_path: Path) -> None:
     assert taken.scale is None, "float32 is what the model takes: no quantization on the way in"
     assert artifact.outputs == {"y": (1, 64)}
     assert artifact.accelerator_inputs == (
-        Place(name="codes", address=40, shape=(3, 2, 2), words=4),
+        Place(name="codes", address=40, shape=(3, 2, 2), words=4, word_bytes=4, pitch=2),
     )
     assert [place.name for place in artifact.layers] == ["layer0", "layer1", "layer2", "layer3"]
     assert artifact.header.program_bytes == 2 * len(small_build.WORDS) + 4

@@ -131,10 +131,10 @@ def test_self_test_passes_and_names_the_first_layer_that_differs(
 ) -> None:
     passed = self_test(board, artifact)
     assert (passed.layers, passed.inputs, passed.failure) == (4, 2, None)
-    wrong = small_build.WORDS[128:192].astype(np.uint32)
-    wrong[7] ^= 0x100
+    wrong = small_build.layer_codes(small_build.WORDS[128:192]).copy()
+    wrong[1, 0, 7] += 4
     other = open_artifact(small_build.write(tmp_path / "other", golden={"layer/2": wrong}))
-    failure = "layer 2 'layer2' differs from word 7 on: expected 0000018c, got 0000008c"
+    failure = "layer 2 'layer2' differs from channel 1, row 0, column 7 on: expected 4, got 0"
     assert self_test(board, other).failure == failure
     assert board.link.status().state == State.IDLE
     outputs = np.stack([small_build.output_codes()] * 2)
