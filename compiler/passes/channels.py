@@ -9,7 +9,9 @@ of 2**30 beside scales of 1e-11 (numerics.md 8), or sums of 2**25 for a code tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -102,20 +104,48 @@ def _equivalent(
 
     None where no such scale has the same code for every accumulator from low to high.
     """
-    own = replace(
-        requant,
-        mantissa=requant.mantissa[channel : channel + 1],
-        shift=requant.shift[channel : channel + 1],
+    mantissa, shift = int(requant.mantissa[channel]), int(requant.shift[channel])
+    codes = _Codes(
+        zero_point=requant.zero_point,
+        low=requant.low,
+        high=requant.high,
+        zero_point_inside=requant.zero_point_inside,
+        fraction=requant.fraction,
     )
+    return _equal_scale(codes, mantissa, shift, low, high)
+
+
+class _Codes(NamedTuple):
+    """All of a Requant but its scales."""
+
+    zero_point: int
+    low: int
+    high: int
+    zero_point_inside: bool
+    fraction: int
+
+    def scaled(self, mantissa: int, shift: int) -> ir.Requant:
+        """Of one channel."""
+        return ir.Requant(
+            mode="exact", mantissa=np.array([mantissa]), shift=np.array([shift]), **self._asdict()
+        )
+
+
+@lru_cache(maxsize=1 << 14)
+def _equal_scale(
+    codes: _Codes, mantissa: int, shift: int, low: int, high: int
+) -> tuple[int, int, int] | None:
+    """As `_equivalent`; a graph is lowered for many sizes of an array, with the same channels."""
+    own = codes.scaled(mantissa, shift)
     wanted = _steps(own, low, high)
-    for shift in range(HALF_SHIFT, MAX_SHIFTS[-1] + 1):
-        other = replace(own, mantissa=np.array([1 << 23]), shift=np.array([shift]))
-        first_code = int(requantize(np.array([[low]]), own)[0, 0]) + 1
+    first_code = int(requantize(np.array([[low]]), own)[0, 0]) + 1
+    for other_shift in range(HALF_SHIFT, MAX_SHIFTS[-1] + 1):
+        other = codes.scaled(1 << 23, other_shift)
         moved = _first(other, first_code, -FLOAT_EXACT, FLOAT_EXACT) - int(wanted[0])
         if max(abs(low + moved), abs(high + moved)) >= FLOAT_EXACT:
             continue
         if np.array_equal(_steps(other, low + moved, high + moved) - moved, wanted):
-            return moved, 1 << 23, shift
+            return moved, 1 << 23, other_shift
     return None
 
 
