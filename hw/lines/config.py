@@ -31,7 +31,7 @@ class LinesConfig:
     acc_width : int
         Bits of an accumulator, one of 20, 24, 28, 32.
     bank_words : int
-        Words of each bank of each of the two activation memories, a power of two.
+        Words of each bank of each of the two activation memories, 16 or more.
     weight_rows : int
         Rows of the weight memory, each of `lines` words.
     adder : bool
@@ -65,12 +65,9 @@ class LinesConfig:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, not {getattr(self, name)}")
-        if self.bank_words < 16 or self.bank_words & (self.bank_words - 1):
-            raise ValueError(
-                f"bank_words must be a power of two of 16 or more, not {self.bank_words}"
-            )
-        if self.weight_rows < 16:
-            raise ValueError(f"weight_rows must be 16 or more, not {self.weight_rows}")
+        for name in ("bank_words", "weight_rows"):
+            if getattr(self, name) < 16:
+                raise ValueError(f"{name} must be 16 or more, not {getattr(self, name)}")
 
     @property
     def banks(self) -> int:

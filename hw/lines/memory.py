@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.addresses import LineAddresses
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.ram import LinesRam, Port
 from qcompile.hw.lines.select import select
 
 SETS = 2
@@ -35,7 +35,8 @@ class LinesMemory(wiring.Component):
     feed : 1, in; feed_set : 1, in
         The feeder reads this set.
     feed_address, feed_step : in
-        Line j reads `feed_address` + j * `feed_step`, modulo the set's words.
+        Line j reads `feed_address` + j * `feed_step`, modulo 2 to the address bits; a word
+        beyond the set's is undefined.
     feed_lines : P, in
         Lines that want their word.
     words : 8V x P, out; words_valid : P, out
@@ -162,21 +163,19 @@ class LinesMemory(wiring.Component):
             m.d.sync += [valid_1.eq(now), valid.eq(valid_1)]
         return m
 
-    def _banks(self, m: Module) -> tuple[list[list[Any]], list[list[Any]]]:
+    def _banks(self, m: Module) -> tuple[list[list[Port]], list[list[Port]]]:
         """Write ports and read ports of the banks, [set][bank]."""
-        writers: list[list[Any]] = [[], []]
-        readers: list[list[Any]] = [[], []]
+        writers: list[list[Port]] = [[], []]
+        readers: list[list[Port]] = [[], []]
         for index, bank in product(range(SETS), range(self.config.banks)):
-            ram: memory.Memory = memory.Memory(
-                shape=self.config.word_bits, depth=self.config.bank_words, init=[]
-            )
+            ram = LinesRam(self.config.word_bits, self.config.bank_words)
             m.submodules[f"set{index}_bank{bank}"] = ram
-            writers[index].append(ram.write_port())
-            readers[index].append(ram.read_port())
+            writers[index].append(ram.writer)
+            readers[index].append(ram.reader)
         return writers, readers
 
     def _read(
-        self, m: Module, readers: list[list[Any]], addresses: list[Value], single: Signal
+        self, m: Module, readers: list[list[Port]], addresses: list[Value], single: Signal
     ) -> None:
         """Rows of the banks: the feeder's in its set, the single word's in the other."""
         bank_bits = self.config.bank_bits
@@ -191,7 +190,7 @@ class LinesMemory(wiring.Component):
                 feeds = self.feed & (self.feed_set == index)
                 m.d.comb += [port.en.eq(1), port.addr.eq(Mux(feeds, row, single[bank_bits:]))]
 
-    def _write(self, m: Module, writers: list[list[Any]], wrote: Signal) -> None:
+    def _write(self, m: Module, writers: list[list[Port]], wrote: Signal) -> None:
         """The writer's or the host's word goes into a register first; `wrote`: it holds one."""
         bank_bits = self.config.bank_bits
         set_1 = Signal(reset_less=True)
@@ -212,7 +211,7 @@ class LinesMemory(wiring.Component):
                 port.data.eq(word_1),
             ]
 
-    def _lines_out(self, m: Module, words: list[list[Any]], addresses: list[Value]) -> None:
+    def _lines_out(self, m: Module, words: list[list[Signal]], addresses: list[Value]) -> None:
         """The crossbar: one mux of the two sets for each bank, one of all banks for each line."""
         feed_set = Signal(reset_less=True)
         m.d.sync += feed_set.eq(self.feed_set)

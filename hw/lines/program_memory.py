@@ -18,14 +18,14 @@ class ProgramMemory(wiring.Component):
 
     `start` makes `o` begin at an address: its word is valid two cycles later. `stop` ends the
     stream in the next cycle. Both drop the word that stands at `o`: a reader is reset beside.
-    Behind the last word comes the first. Backpressure: the stream waits with its word for
-    `o.ready`. A word written in cycle t is read from cycle t + 1 on; write while stopped, for the
-    stream reads ahead.
+    Behind the last word comes the first where `depth` is a power of two, otherwise an undefined
+    one. Backpressure: the stream waits with its word for `o.ready`. A word written in cycle t is
+    read from cycle t + 1 on; write while stopped, for the stream reads ahead.
 
     Parameters
     ----------
     depth : int
-        Words, a power of two.
+        Words.
     init : up to `depth` words
         The first words' contents; without, all are undefined until written.
 
@@ -46,8 +46,8 @@ class ProgramMemory(wiring.Component):
     write_word: Signal
 
     def __init__(self, depth: int, *, init: Sequence[int] = ()) -> None:
-        if depth < 2 or depth & (depth - 1):
-            raise ValueError(f"depth must be a power of two of 2 or more, not {depth}")
+        if depth < 2:
+            raise ValueError(f"depth must be 2 or more, not {depth}")
         if len(init) > depth:
             raise ValueError(f"the program memory has {depth} words, not {len(init)}")
         self.depth = depth

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.ram import LinesRam
 from qcompile.hw.lines.select import select
 
 
@@ -76,11 +77,9 @@ class WeightMemory(wiring.Component):
         # Cycle 0: all words of the row are read.
         words = []
         for line in range(self.config.lines):
-            ram: memory.Memory = memory.Memory(
-                shape=width, depth=self.config.weight_rows, init=self._contents(line)
-            )
+            ram = LinesRam(width, self.config.weight_rows, init=self._contents(line))
             m.submodules[f"line{line}"] = ram
-            writer, reader = ram.write_port(), ram.read_port()
+            writer, reader = ram.writer, ram.reader
             m.d.comb += [
                 reader.en.eq(self.enable),
                 reader.addr.eq(self.address[bank_bits:]),

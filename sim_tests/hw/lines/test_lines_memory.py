@@ -24,6 +24,8 @@ CONFIGS = [
     LinesConfig(lines=3, columns=4, lanes=1, bank_words=16),
     LinesConfig(lines=1, columns=4, lanes=1, bank_words=32),
     LinesConfig(lines=8, columns=16, bank_words=16),
+    LinesConfig(lines=2, columns=4, lanes=1, bank_words=21),
+    LinesConfig(lines=1, columns=4, lanes=1, bank_words=512 + 16),
 ]
 Columns = dict[str, Int64Array]
 
@@ -56,7 +58,7 @@ def feeder_inputs(config: LinesConfig, rng: np.random.Generator) -> Columns:
     mask = np.zeros(CYCLES, np.int64)
     for cycle in range(CYCLES):
         asked = (rng.integers(0, 4, config.lines) > 0).astype(np.int64)
-        own = (address[cycle] + np.arange(config.lines) * step[cycle]) % words
+        own = (address[cycle] + np.arange(config.lines) * step[cycle]) % (1 << config.address_bits)
         mask[cycle] = fitting_lines(asked, own, config.banks) @ (1 << np.arange(config.lines))
     return {
         "feed": feed.astype(np.int64),
@@ -131,7 +133,7 @@ def reads_of(
     lines = out["words"][then].reshape(config.lines, -1)
     for line in np.flatnonzero(out["words_valid"][then] >> np.arange(config.lines) & 1):
         address = now["feed_address"] + line * now["feed_step"]
-        place = (int(now["feed_set"]), int(address) % (config.banks * config.bank_words))
+        place = (int(now["feed_set"]), int(address) % (1 << config.address_bits))
         yield "lines", place, lines[line]
     for name in ("residual", "host"):
         valid = out["residual_valid" if name == "residual" else "host_word_valid"]
@@ -147,7 +149,9 @@ def run(config: LinesConfig, inputs: Columns, folder: Path, seed: int) -> Column
     return wide.run_vectors(LinesMemory(config), inputs, parts, folder, seed=seed)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"P{config.lines}")
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: f"P{config.lines}-{config.bank_words}"
+)
 def test_every_port_reads_what_was_written_two_cycles_before(
     config: LinesConfig, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:
@@ -168,14 +172,16 @@ def test_every_port_reads_what_was_written_two_cycles_before(
     assert min(compared.values()) > 100, compared
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"P{config.lines}")
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: f"P{config.lines}-{config.bank_words}"
+)
 def test_lines_that_meet_in_a_bank_are_an_error_and_no_others(
     config: LinesConfig, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:
     inputs = feeder_inputs(config, rng) | other_inputs(config, rng)
     inputs["feed_lines"] = rng.integers(0, 1 << config.lines, CYCLES)
     out = run(config, inputs, tmp_path, seed)
-    words = config.banks * config.bank_words
+    words = 1 << config.address_bits
     line = np.arange(config.lines)
     expected = np.zeros(CYCLES, np.int64)
     for cycle in np.flatnonzero(inputs["feed"]):

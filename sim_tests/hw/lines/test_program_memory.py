@@ -22,7 +22,7 @@ def test_words_come_in_order_with_and_without_pauses(tmp_path: Path, seed: int) 
 @pytest.mark.parametrize(
     ("depth", "words", "message"),
     [
-        (12, 1, "depth must be a power of two of 2 or more, not 12"),
+        (1, 1, "depth must be 2 or more, not 1"),
         (16, 17, "the program memory has 16 words, not 17"),
     ],
 )

@@ -24,6 +24,7 @@ CONFIGS = [
     LinesConfig(lines=3, columns=4, lanes=1, weight_rows=16),
     LinesConfig(lines=1, columns=4, lanes=1, weight_rows=16),
     LinesConfig(lines=8, columns=16, weight_rows=16),
+    LinesConfig(lines=3, columns=4, lanes=1, weight_rows=512 + 31),
 ]
 
 
