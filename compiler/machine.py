@@ -19,6 +19,8 @@ class Machine(Protocol):
         Groups of V output channels that one layer can count.
     makes_weights : bool
         Whether a layer can write the weights of a later one.
+    adds_in_place : bool
+        Whether a layer may write its output over its residual operand.
     """
 
     @property
@@ -29,6 +31,9 @@ class Machine(Protocol):
 
     @property
     def makes_weights(self) -> bool: ...
+
+    @property
+    def adds_in_place(self) -> bool: ...
 
     def words(self, shape: Shape3) -> int:
         """Memory words of a tensor."""

@@ -54,6 +54,11 @@ class LinesMachine:
         """Weights stand in a memory that layers do not write."""
         return False
 
+    @property
+    def adds_in_place(self) -> bool:
+        """Residual words are read ahead of the words that are written in their place."""
+        return True
+
     def words(self, shape: Shape3) -> int:
         """Memory words of a tensor."""
         return words(shape, self.config.columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer, Shape3, stored_tensors
@@ -56,25 +56,50 @@ def allocate(
     Banks: an output lies in the other bank than its layer's input, so a tensor of several layers
     needs inputs of one bank (ValueError otherwise; `lower` sees to it). Graph inputs and stored
     constants live from the start and, so that a second run needs no new input, outputs until the
-    end. Raises CapacityError, naming the tensor, with needed and available bytes.
+    end. Where the machine can, a sum takes the place of an operand that ends there. Raises
+    CapacityError, naming the tensor, with needed and available bytes.
     """
     lives = lives_of(layers, inputs, outputs, machine)
-    swapped = [_flip(life) for life in lives]
-    try:
-        return _place(lives, room, machine)
-    except CapacityError:
-        return _place(swapped, room, machine)
+    replaced = _replaced(lives, layers, machine)
+    for over in [replaced, {}] if replaced else [{}]:
+        for turned in (lives, [replace(life, bank=1 - life.bank) for life in lives]):
+            try:
+                return _place(turned, over, room, machine)
+            except CapacityError as raised:
+                error = raised
+    raise error
 
 
-def _flip(life: Life) -> Life:
-    return Life(
-        name=life.name,
-        shape=life.shape,
-        words=life.words,
-        bank=1 - life.bank,
-        first=life.first,
-        last=life.last,
-    )
+def words_needed(
+    layers: Sequence[Layer],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    machine: Machine = SMALL_MACHINE,
+) -> int:
+    """The smallest `room` with which `allocate` succeeds."""
+    lives = lives_of(layers, inputs, outputs, machine)
+    ends = []
+    for over in (_replaced(lives, layers, machine), {}):
+        places = _place(lives, over, sum(life.words for life in lives), machine)
+        ends.append(max(place.offset + place.words for place in places.values()))
+    return min(ends)
+
+
+def _replaced(lives: Sequence[Life], layers: Sequence[Layer], machine: Machine) -> dict[str, str]:
+    """Sum -> the residual operand whose place it takes: each word is read before it is written."""
+    if not machine.adds_in_place:
+        return {}
+    by_name = {life.name: life for life in lives}
+    return {
+        layer.output: layer.residual
+        for index, layer in enumerate(layers)
+        if layer.residual is not None
+        and layer.region is None
+        and layer.residual_channel == 0
+        and by_name[layer.residual].last == index == by_name[layer.output].first
+        and by_name[layer.residual].bank == by_name[layer.output].bank
+        and by_name[layer.residual].shape == by_name[layer.output].shape
+    }
 
 
 def lives_of(
@@ -116,16 +141,24 @@ def lives_of(
     ]
 
 
-def _place(lives: Sequence[Life], room: int, machine: Machine) -> dict[str, Placement]:
+def _place(
+    lives: Sequence[Life], over: Mapping[str, str], room: int, machine: Machine
+) -> dict[str, Placement]:
+    """`over`: tensor -> the one whose place it takes."""
+    owner: dict[str, str] = {}
+    joined: dict[str, Life] = {}
+    for life in lives:  # sums come behind their operands
+        owner[life.name] = name = owner[over[life.name]] if life.name in over else life.name
+        before = joined.get(name, life)
+        joined[name] = replace(before, last=max(before.last, life.last))
     placed: dict[str, Placement] = {}
-    by_name = {life.name: life for life in lives}
-    for life in sorted(lives, key=lambda life: (-life.words, life.first)):
+    for life in sorted(joined.values(), key=lambda life: (-life.words, life.first)):
         taken = sorted(
             (place.offset, place.offset + place.words)
             for name, place in placed.items()
             if place.bank == life.bank
-            and by_name[name].first <= life.last
-            and life.first <= by_name[name].last
+            and joined[name].first <= life.last
+            and life.first <= joined[name].last
         )
         offset = 0
         for begin, end in taken:
@@ -138,7 +171,7 @@ def _place(lives: Sequence[Life], room: int, machine: Machine) -> dict[str, Plac
         placed[life.name] = Placement(
             bank=life.bank, offset=offset, words=life.words, shape=life.shape
         )
-    return placed
+    return {life.name: placed[owner[life.name]] for life in lives}
 
 
 def does_not_fit(

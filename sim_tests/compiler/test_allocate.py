@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.layers import Layer
-from qcompile.compiler.passes.allocate import Placement, allocate
+from qcompile.compiler.layers import Layer, Region
+from qcompile.compiler.lines.machine import LinesMachine
+from qcompile.compiler.passes.allocate import Placement, allocate, words_needed
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.lines.config import LinesConfig
 from sim_tests.compiler.made_layers import make_layer
 
 SMALL = AcceleratorConfig(bank_words=256)
@@ -137,3 +139,39 @@ def test_a_tensor_without_room_beside_the_others_is_refused_with_what_is_free() 
         r"  help: use a smaller input or fewer channels in the widest layers$",
         str(raised.value),
     )
+
+
+LINES = LinesMachine(LinesConfig(columns=4, lanes=1))
+
+
+def test_a_sum_takes_the_place_of_an_operand_that_ends_there() -> None:
+    layers = [
+        step("x", "a", (99, 99)),
+        step("a", "b", (99, 99)),
+        step("b", "c", (99, 99), residual="a"),
+        step("c", "d", (99, 99)),
+        step("d", "e", (99, 99), residual="c"),
+    ]
+    places = allocate(layers, ["x"], ["e"], 100, LINES)
+    assert places["c"] == places["a"]
+    assert places["e"] == places["c"]
+    assert words_needed(layers, ["x"], ["e"], LINES) == 99
+    with pytest.raises(CapacityError):
+        allocate(layers, ["x"], ["e"], 100)
+
+
+def test_a_sum_spares_an_operand_that_is_needed_afterwards_or_of_another_shape() -> None:
+    first = [step("x", "a", (99, 99)), step("a", "b", (99, 99))]
+    add = step("b", "c", (99, 99), residual="a")
+    behind = step("c", "d", (99, 99))
+    part = replace(add, region=Region(shape=(4, 1, 99)))
+    for layers, outputs in (
+        ([*first, add, behind], ["a", "d"]),
+        ([*first, add, behind, step("d", "e", (99, 99), residual="a")], ["e"]),
+        ([*first, part, behind], ["d"]),
+        ([*first, replace(add, residual_channel=4), behind], ["d"]),
+    ):
+        places = allocate(layers, ["x"], outputs, 300, LINES)
+        assert places["c"].bank == places["a"].bank
+        assert places["c"].offset != places["a"].offset
+        assert words_needed(layers, ["x"], outputs, LINES) == 198

@@ -33,6 +33,7 @@ class SmallMachine:
     word_channels: int = WORD_CHANNELS
     most_groups: int = 1 << COUNT_BITS[6]
     makes_weights: bool = True
+    adds_in_place: bool = False
 
     def words(self, shape: Shape3) -> int:
         """Memory words of a tensor."""
