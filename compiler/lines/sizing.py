@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
 
 from qcompile.compiler import ir
 from qcompile.compiler.backend import for_accelerator, outputs_of
@@ -11,11 +13,12 @@ from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.lines.plan import LinePlan
-from qcompile.compiler.lines.resources import CONTROL_DSPS, LinesResources, resources
-from qcompile.compiler.passes.allocate import allocate
+from qcompile.compiler.lines.resources import CONTROL_DSPS, LinesResources, resources, roomy
+from qcompile.compiler.passes.allocate import words_needed
 from qcompile.hw.config import ACC_WIDTHS
 from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
+from qcompile.hw.lines.ram import BLOCK_ROWS
 
 ROOM = 1 << 15
 """Words of an activation memory at most: 512 KB, more than any device has."""
@@ -35,7 +38,10 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """An array that runs the model, what it takes, and its estimated cycles."""
+    """An array that runs the model, what it takes, and its estimated cycles.
+
+    `compiled` is for the same array with more memory: places and program are the smaller one's too.
+    """
 
     config: LinesConfig
     compiled: LinesCompiled
@@ -55,14 +61,74 @@ def _limit(plan: LinePlan, config: LinesConfig) -> str:
     return "compute" if plan.pass_cycles == plan.products else "activation reads"
 
 
-def size_for(model: ir.Model, device: LinesDevice) -> Candidate:
-    """The array with the fewest cycles, then LUTs; CapacityError says what does not fit."""
-    trials = _trials(model)
-    found = _candidates(trials, device)
-    fitting = [c for c in found if fits(c.resources, device)]
-    if fitting:
-        return min(fitting, key=lambda c: (c.cycles, c.resources.luts))
-    raise _too_large(trials, found, device)
+class Sizes:
+    """The arrays of all sizes, or of those asked for, that run a model.
+
+    The model is compiled once for each size, whatever the number of devices.
+
+    Parameters
+    ----------
+    lines, columns, lanes : int
+        Of `LinesConfig`; without, the search chooses. Columns are 16.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        *,
+        lines: int | None = None,
+        columns: int | None = None,
+        lanes: int | None = None,
+    ) -> None:
+        self._model = model
+        if columns not in (None, 16):
+            raise CapacityError(
+                f"an array of lines has 16 columns, not {columns}",
+                help="leave the columns to the compiler",
+            )
+        self._lines = range(1, MAX_LINES + 1) if lines is None else (lines,)
+        self._lanes = LANE_CHOICES if lanes is None else (lanes,)
+
+    @cached_property
+    def _trials(self) -> list[_Trial]:
+        sizes = product(self._lines, self._lanes)
+        found = (_trial(self._model, lines, lanes) for lines, lanes in sizes)
+        return [trial for trial in found if trial is not None]
+
+    def candidates(self, device: LinesDevice) -> list[Candidate]:
+        """An array for each size and form of its memories, with as many pairs in DSPs as the device
+        has; not all fit it."""
+        return [c for trial in self._trials for c in _candidates(trial, device)]
+
+    def best(self, device: LinesDevice) -> Candidate:
+        """The array with the fewest cycles, then LUTs; CapacityError says what does not fit."""
+        found = self.fitting(device)
+        if found is None:
+            raise _too_large(self, device)
+        return found
+
+    def fitting(self, device: LinesDevice) -> Candidate | None:
+        """As `best`; None where no array fits."""
+        fitting = [c for c in self.candidates(device) if fits(c.resources, device)]
+        return min(fitting, key=lambda c: (c.cycles, c.resources.luts), default=None)
+
+    def larger(self, device: LinesDevice) -> dict[str, Candidate]:
+        """What each larger device of the list would give, by its name; those that hold it."""
+        beyond = (d for d in DEVICES.values() if d.luts > device.luts)
+        found = ((d.name, self.fitting(d)) for d in beyond)
+        return {name: candidate for name, candidate in found if candidate is not None}
+
+
+def size_for(
+    model: ir.Model,
+    device: LinesDevice,
+    *,
+    lines: int | None = None,
+    columns: int | None = None,
+    lanes: int | None = None,
+) -> Candidate:
+    """The best array for a device, of the size that is asked for; CapacityError where none fits."""
+    return Sizes(model, lines=lines, columns=columns, lanes=lanes).best(device)
 
 
 def fits(need: LinesResources, device: LinesDevice) -> bool:
@@ -74,82 +140,79 @@ def fits(need: LinesResources, device: LinesDevice) -> bool:
     )
 
 
-def candidates(model: ir.Model, device: LinesDevice) -> list[Candidate]:
-    """An array for each number of lines and lanes, with as many pairs in DSPs as the device has."""
-    return _candidates(_trials(model), device)
-
-
-def _trials(model: ir.Model) -> list[_Trial]:
-    found = (_trial(model, n, lanes) for n in range(1, MAX_LINES + 1) for lanes in LANE_CHOICES)
-    return [trial for trial in found if trial is not None]
-
-
 def _trial(model: ir.Model, lines: int, lanes: int) -> _Trial | None:
     config = LinesConfig(lines=lines, lanes=lanes, weight_rows=1 << 15)
     config = replace(config, bank_words=ROOM // config.banks)
-    graph = for_accelerator(model, LinesMachine(config)).graph
+    machine = LinesMachine(config)
+    graph = for_accelerator(model, machine).graph
     compiled = compile_graph(graph, config)
     bound = max(layer.acc_bound for layer in compiled.layers)
     width = next((w for w in ACC_WIDTHS if bound < 1 << (w - 1)), None)
-    cycles = LinesMachine(config).estimate(compiled.layers)
+    cycles = machine.estimate(compiled.layers)
     if width is None or cycles is None:
         return None
+    words = words_needed(compiled.layers, graph.inputs, outputs_of(graph), machine)
     config = replace(
         config,
         acc_width=width,
         adder=any(layer.residual is not None for layer in compiled.layers),
+        bank_words=max(16, -(-words // config.banks)),
         weight_rows=max(16, -(-len(compiled.program.weights) // lines)),
     )
-    config = _smallest_banks(compiled, config)
     return _Trial(config=config, compiled=compiled, cycles=cycles)
 
 
-def _candidates(trials: Sequence[_Trial], device: LinesDevice) -> list[Candidate]:
-    found = (_candidate(trial, device) for trial in trials)
-    return [c for c in found if c is not None]
-
-
-def _candidate(trial: _Trial, device: LinesDevice) -> Candidate | None:
-    config = trial.config
-    dsps = device.dsp_budget - 2 * config.lines * config.lanes - CONTROL_DSPS
+def _candidates(trial: _Trial, device: LinesDevice) -> Iterator[Candidate]:
+    """With the last rows of the memories in LUTs, where that saves block RAM, or not."""
+    dsps = device.dsp_budget - 2 * trial.config.lines * trial.config.lanes - CONTROL_DSPS
     if dsps < 0:
-        return None
-    config = replace(config, dsp_pairs=min(config.pairs, dsps))
-    need = resources(config, len(trial.compiled.program.words))
-    return Candidate(config=config, compiled=trial.compiled, resources=need, cycles=trial.cycles)
+        return
+    own = replace(trial.config, dsp_pairs=min(trial.config.pairs, dsps))
+    for bank_words, weight_rows in product(_depths(own.bank_words), _depths(own.weight_rows)):
+        config = replace(own, bank_words=bank_words, weight_rows=weight_rows)
+        need = resources(config, len(trial.compiled.program.words))
+        yield Candidate(config=config, compiled=trial.compiled, resources=need, cycles=trial.cycles)
 
 
-def _smallest_banks(compiled: LinesCompiled, config: LinesConfig) -> LinesConfig:
-    """With the smallest activation memory that holds the model's tensors."""
-    graph, machine, words = compiled.graph, LinesMachine(config), 16
-    while words < config.bank_words:
-        try:
-            allocate(
-                compiled.layers, graph.inputs, outputs_of(graph), config.banks * words, machine
-            )
-        except CapacityError:
-            words *= 2
-        else:
-            break
-    return replace(config, bank_words=words)
+def _depths(rows: int) -> set[int]:
+    """With room for as many rows as come for nothing."""
+    return {roomy(rows), -(-rows // BLOCK_ROWS) * BLOCK_ROWS}
 
 
-def _too_large(
-    trials: Sequence[_Trial], found: Sequence[Candidate], device: LinesDevice
-) -> CapacityError:
-    context: list[str] = []
-    if found:
-        least = min(found, key=lambda c: (c.resources.block_rams, c.resources.luts)).resources
-        text = (
-            f"the array with the least block RAM takes {least.block_rams:g} of"
-            f" {device.block_ram_budget:g} block RAMs, {least.luts} of {device.lut_budget} LUTs,"
-            f" {least.dsps} of {device.dsp_budget} DSPs; all weights stand in block RAM"
-        )
-        context = [text]
-    larger = [
-        d.name
-        for d in DEVICES.values()
-        if d.luts > device.luts and any(fits(c.resources, d) for c in _candidates(trials, d))
-    ]
-    way = f"use {larger[0]}" if larger else "use a smaller model: no device of the list holds it"
+def _too_large(sizes: Sizes, device: LinesDevice) -> CapacityError:
+    larger = sizes.larger(device)
+    way = (
+        f"use {next(iter(larger))}"
+        if larger
+        else "use a smaller model: no device of the list holds it"
+    )
+    found = sizes.candidates(device)
+    context = _culprits(found, device) if found else ["its sums or loops are too long"]
     return CapacityError(f"no array of lines fits {device.name}", context=context, help=way)
+
+
+def _culprits(found: Sequence[Candidate], device: LinesDevice) -> list[str]:
+    """What the array with the least block RAM takes, and what takes most of it."""
+    least = min(found, key=lambda c: (c.resources.block_rams, c.resources.luts))
+    need, layers, plans = least.resources, least.compiled.layers, least.compiled.plans
+    text = (
+        f"the array with the least block RAM takes {need.block_rams:g} of"
+        f" {device.block_ram_budget:g} block RAMs, {need.luts} of {device.lut_budget} LUTs,"
+        f" {need.dsps} of {device.dsp_budget} DSPs"
+    )
+    word = least.config.columns
+    by_bytes = {
+        layer.name: plan.weight_words * word for layer, plan in zip(layers, plans, strict=True)
+    }
+    heaviest = max(by_bytes, key=lambda name: by_bytes[name])
+    weights = (
+        f"weights take {need.weight_blocks:g} of them: {sum(by_bytes.values()):,} bytes,"
+        f" {by_bytes[heaviest]:,} of them in '{heaviest}'; all stand in block RAM"
+    )
+    widest, place = max(least.compiled.places.items(), key=lambda item: item[1].words)
+    activations = (
+        f"activations take {need.activation_blocks:g} of them: the largest is '{widest}'"
+        f" {list(place.shape)}, {place.words * word:,} bytes"
+    )
+    parts = [weights, activations]
+    return [text, *(parts if need.weight_blocks >= need.activation_blocks else reversed(parts))]

@@ -2,43 +2,156 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from typing import Any
 
+import numpy as np
+import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from qcompile.compiler import ir
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.lines import resources, sizing
 from qcompile.compiler.pipeline import load_model
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
 from qcompile.hw.lines.lanes import LineLanes
+from qcompile.hw.lines.ram import LinesRam
 from sim_tests.bench import SHARED
+from sim_tests.compiler.integer_graphs import IntegerGraph, model_of
 from sim_tests.hw import xc7
 
-NETWORKS = ("mlpt_ic_resnet8", "mlpt_kws_dscnn", "mlpt_ad_toycar")
+NETWORKS = ("mlpt_ic_resnet8", "mlpt_kws_dscnn", "mlpt_vww_mbv1_025", "mlpt_ad_toycar")
+
+
+MUSTS = {
+    ("mlpt_ic_resnet8", "xc7a35t"): 110_000,
+    ("mlpt_ic_resnet8", "xc7z020"): 49_500,
+    ("mlpt_ic_resnet8", "xc7a100t"): 45_000,
+    ("mlpt_kws_dscnn", "xc7a35t"): 36_000,
+    ("mlpt_kws_dscnn", "xc7z020"): 17_600,
+    ("mlpt_kws_dscnn", "xc7a100t"): 16_000,
+    ("mlpt_vww_mbv1_025", "xc7z020"): 66_000,
+    ("mlpt_vww_mbv1_025", "xc7a100t"): 60_000,
+    ("mlpt_ad_toycar", "xc7z020"): 5_500,
+    ("mlpt_ad_toycar", "xc7a100t"): 5_000,
+}
+"""Cycles that a network may take on a device at most."""
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def sizes(request: pytest.FixtureRequest) -> tuple[str, sizing.Sizes]:
+    """A network's name, and its sizes."""
+    path = SHARED / "models" / f"{request.param}.onnx"
+    if not path.exists():
+        pytest.skip(f"no {path.name} in the shared folder")
+    return request.param, sizing.Sizes(load_model(path))
 
 
 @pytest.mark.parametrize("device", DEVICES.values(), ids=list(DEVICES))
-@pytest.mark.parametrize("network", NETWORKS)
-def test_best_candidate_within_budget(network: str, device: LinesDevice) -> None:
-    path = SHARED / "models" / f"{network}.onnx"
-    if not path.exists():
-        pytest.skip(f"no {path.name} in the shared folder")
-    graph = load_model(path)
-    found = sizing.candidates(graph, device)
-    fitting = [c for c in found if sizing.fits(c.resources, device)]
-    if not fitting:
+def test_best_candidate_within_budget(sizes: tuple[str, sizing.Sizes], device: LinesDevice) -> None:
+    network, found = sizes
+    if (network, device.name) not in MUSTS:
         with pytest.raises(CapacityError, match=f"no array of lines fits {device.name}"):
-            sizing.size_for(graph, device)
+            found.best(device)
         return
-    chosen = sizing.size_for(graph, device)
+    chosen = found.best(device)
+    assert chosen.cycles <= MUSTS[network, device.name]
     assert chosen.resources.luts <= 0.7 * device.luts
     assert chosen.resources.dsps <= 0.9 * device.dsps
     assert chosen.resources.block_rams <= 0.9 * device.block_rams
+    fitting = [c for c in found.candidates(device) if sizing.fits(c.resources, device)]
     assert all(chosen.cycles <= c.cycles for c in fitting)
 
 
-@pytest.mark.parametrize(("bits", "depth", "blocks"), [(128, 512, 2), (128, 2048, 8), (64, 513, 2)])
-def test_memory_blocks(bits: int, depth: int, blocks: int) -> None:
-    assert resources.memory_blocks(bits, depth) == blocks
+def test_larger_devices_say_what_they_would_give(sizes: tuple[str, sizing.Sizes]) -> None:
+    _, found = sizes
+    larger = found.larger(DEVICES["xc7a35t"])
+    assert list(larger) == ["xc7z020", "xc7a100t"]
+    for name, candidate in larger.items():
+        assert candidate.cycles == found.best(DEVICES[name]).cycles
+    assert found.larger(DEVICES["xc7a100t"]) == {}
+
+
+def fully_connected(inputs: int, outputs: int, image: tuple[int, int] = (1, 1)) -> ir.Model:
+    """One layer `y1`, 1 x 1."""
+    g = IntegerGraph(np.random.default_rng(3))
+    return model_of(g.graph(g.conv(g.input(inputs, *image), outputs, (1, 1))))
+
+
+def test_size_is_the_one_asked_for() -> None:
+    model = fully_connected(32, 32)
+    chosen = sizing.size_for(model, DEVICES["xc7a100t"], lines=3, lanes=2)
+    assert (chosen.config.lines, chosen.config.lanes) == (3, 2)
+    with pytest.raises(CapacityError, match="an array of lines has 16 columns, not 8"):
+        sizing.size_for(model, DEVICES["xc7a100t"], columns=8)
+
+
+def test_refusal_names_weights() -> None:
+    with pytest.raises(CapacityError) as raised:
+        sizing.size_for(fully_connected(640, 640), DEVICES["xc7a35t"])
+    text = str(raised.value)
+    assert "weights take 94 of them: 409,600 bytes, 409,600 of them in 'y1'" in text.split("\n")[2]
+    assert text.endswith("help: use xc7z020")
+
+
+def test_refusal_names_activations() -> None:
+    with pytest.raises(CapacityError) as raised:
+        sizing.size_for(fully_connected(16, 16, (150, 151)), DEVICES["xc7a35t"])
+    line = str(raised.value).split("\n")[2]
+    assert re.search(r"activations take [\d.]+ of them: the largest is '(x0|y1)'", line)
+    assert line.endswith("[16, 150, 151], 362,400 bytes")
+
+
+RAMS = [(128, 32), (128, 64), (128, 65), (128, 512), (128, 528), (128, 1536), (128, 2470)]
+RAMS += [(128, 1024 + 40), (64, 1100), (64, 2500)]
+
+
+class OneRam(wiring.Component):  # type: ignore[type-arg]  # generic in its stub only
+    """A `LinesRam` with ports."""
+
+    write: Any
+    read: Any
+    word: Signal
+
+    def __init__(self, width: int, depth: int) -> None:
+        self.ram = LinesRam(width, depth)
+        bits = len(self.ram.reader.addr)
+        write = {"en": Out(1), "addr": Out(bits), "data": Out(width)}
+        read = {"en": Out(1), "addr": Out(bits)}
+        super().__init__(
+            {
+                "write": In(wiring.Signature(write)),
+                "read": In(wiring.Signature(read)),
+                "word": Out(width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.ram = ram = self.ram
+        for inner, outer in ((ram.writer, self.write), (ram.reader, self.read)):
+            m.d.comb += [inner.en.eq(outer.en), inner.addr.eq(outer.addr)]
+        m.d.comb += [ram.writer.data.eq(self.write.data), self.word.eq(ram.reader.data)]
+        return m
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize(("bits", "depth"), RAMS)
+def test_memories_are_what_yosys_makes(bits: int, depth: int) -> None:
+    measured = xc7.synthesize(OneRam(bits, depth))
+    assert resources.memory_blocks(bits, depth) == measured.block_rams
+    assert resources.memory_luts(bits, depth) == pytest.approx(measured.luts, rel=0.2, abs=8)
+
+
+@pytest.mark.parametrize("depth", [16, 33, 500, 520, 577, 1645, 2047])
+def test_room_comes_for_nothing(depth: int) -> None:
+    room = resources.roomy(depth)
+    assert room >= depth
+    for cost in (resources.memory_blocks, resources.memory_luts):
+        assert cost(128, room) == cost(128, depth)
 
 
 @pytest.mark.parametrize(("lines", "memory", "weights"), [(2, 738, 258), (8, 5390, 1544)])
