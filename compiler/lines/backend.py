@@ -37,8 +37,11 @@ class LinesCompiled:
         return predict(self.layers, self.plans, self.places, self.program.words, self.config)
 
 
-def compile_graph(graph: ir.Graph, config: LinesConfig) -> LinesCompiled:
-    """Lower, plan, allocate, emit; UnsupportedError or CapacityError name the layer."""
+def compile_graph(graph: ir.Graph, config: LinesConfig, *, first_weight: int = 0) -> LinesCompiled:
+    """Lower, plan, allocate, emit; UnsupportedError or CapacityError name the layer.
+
+    Weights begin with word `first_weight` of the weight memory, which begins a row.
+    """
     machine = LinesMachine(config)
     layers = lower(graph, "exact", machine)
     plans = tuple(_plan(layer, config) for layer in layers)
@@ -49,7 +52,7 @@ def compile_graph(graph: ir.Graph, config: LinesConfig) -> LinesCompiled:
         layers=layers,
         plans=plans,
         places=places,
-        program=emit_program(layers, plans, places, config),
+        program=emit_program(layers, plans, places, config, first_weight=first_weight),
         stored=stored_tensors(layers),
     )
 

@@ -39,16 +39,18 @@ def emit_program(
     plans: Sequence[LinePlan],
     places: Mapping[str, Placement],
     config: LinesConfig,
+    *,
+    first_weight: int = 0,
 ) -> LinesProgram:
     """Per layer: the tables that change, the descriptor, the constants of all its channels.
 
     Weights of layers follow one another; a layer whose lines have weights of their own begins with
-    a row of the memory.
+    a row of the memory. `first_weight` is the first word's number, which begins a row.
     """
     words: list[int] = []
     loaded: dict[PacketKind, list[int]] = {}
     weights: list[Int8Array] = []
-    used = 0
+    used = first_weight
     for layer, plan in zip(layers, plans, strict=True):
         for kind, packet in _tables(layer):
             if loaded.get(kind) != packet:
