@@ -20,6 +20,7 @@ from qcompile.compiler.memory_sizes import Fit, fits
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.fold_constants import fold_constants
+from qcompile.compiler.passes.input_forms import send_inputs
 from qcompile.compiler.passes.join_tables import join_tables
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
@@ -28,7 +29,6 @@ from qcompile.compiler.passes.lowering.layer import shape3
 from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.reshape_words import reshape_words
 from qcompile.compiler.passes.sink_moves import sink_moves
-from qcompile.compiler.passes.window_columns import window_columns
 from qcompile.compiler.plan import Plan
 from qcompile.hw.boards import Board
 from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
@@ -62,18 +62,25 @@ class Compiled:
         return sum(layer.cycles for layer in self.cycles)
 
 
-def for_accelerator(model: ir.Model, machine: Machine = SMALL_MACHINE) -> ir.Model:
+def for_accelerator(
+    model: ir.Model, machine: Machine = SMALL_MACHINE, *, thrifty: bool = False
+) -> ir.Model:
     """The model with its inputs as the host sends them, without what need not be computed.
 
-    A form of an input that no bank holds is not chosen.
+    Inputs take the form with the fewest cycles, or `thrifty` that with the fewest words. A form of
+    an input that no bank holds is not chosen.
     """
 
-    def cycles(graph: ir.Graph, conv: ir.Conv) -> int | None:
-        if not machine.holds(shape3(graph, conv.inputs[0])):
+    def cost(graph: ir.Graph, conv: ir.Conv) -> tuple[int, ...] | None:
+        shape = shape3(graph, conv.inputs[0])
+        if not machine.holds(shape):
             return None
-        return machine.estimate(convolution(machine, graph, conv, conv.inputs[0]))
+        cycles = machine.estimate(convolution(machine, graph, conv, conv.inputs[0]))
+        if cycles is None:
+            return None
+        return (machine.words(shape), cycles) if thrifty else (cycles,)
 
-    model = window_columns(model, cycles)
+    model = send_inputs(model, cost)
     graph = sink_moves(reshape_words(fold_constants(model.graph)))
     graph = join_tables(fold_constants(graph))
     return model if graph is model.graph else replace(model, graph=graph)

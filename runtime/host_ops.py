@@ -17,6 +17,7 @@ x86-64, Softmax in the last bit included.
 | Function | name, its constants | one of `float_functions.FUNCTIONS` |
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's type] |
 | Offset | offset, dtype | value + offset: uint8 codes to int8 with -128, and back with 128 |
+| PixelBlocks | block, start, size, fill | see `_pixel_blocks` |
 | QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | codes of softmax(x_scale * x) |
 | QuantizeLinear | scale, zero_point, dtype | rint(clip(x / scale, low - zp, high - zp)) + zp |
 | Reshape | shape | row-major, to [N, *shape[1:]] |
@@ -74,6 +75,7 @@ def _functions() -> dict[str, Callable[..., Array]]:
         "Function": _function,
         "Lookup": lambda x, a: _table(a)[x.astype(np.int64) - np.iinfo(x.dtype).min],
         "Offset": lambda x, a: (x.astype(np.int64) + a["offset"]).astype(np.dtype(a["dtype"])),
+        "PixelBlocks": _pixel_blocks,
         "QLinearSoftmax": lambda x, a: quantized_softmax(
             x, a["x_scale"], a["y_scale"], a["y_zero_point"], axis=a["axis"]
         ).astype(np.dtype(a["dtype"]), copy=False),
@@ -223,3 +225,22 @@ def _window_columns(x: Array, attributes: Attributes) -> Array:
         inside = (columns >= 0) & (columns < width)
         result[:, j * channels : (j + 1) * channels, :, inside] = x[..., columns[inside]]
     return result
+
+
+def _pixel_blocks(x: Array, attributes: Attributes) -> Array:
+    """[N, C, H, W] -> [N, sy * sx * C, *size]: each block of sy x sx pixels becomes one pixel.
+
+    Channel (dy * sx + dx) * C + c at (y, x) is channel c at (start[0] + y * sy + dy,
+    start[1] + x * sx + dx), or `fill` outside. No pixel is sent twice.
+    """
+    (sy, sx), (height, width) = attributes["block"], attributes["size"]
+    count, channels, *size = x.shape
+    whole = np.full((count, channels, height * sy, width * sx), attributes["fill"], dtype=x.dtype)
+    rows, columns = (
+        (range(max(0, start), min(full, start + sent)), start)
+        for full, start, sent in zip(size, attributes["start"], whole.shape[2:], strict=True)
+    )
+    inside = tuple(slice(r.start - start, r.stop - start) for r, start in (rows, columns))
+    whole[:, :, *inside] = x[:, :, rows[0].start : rows[0].stop, columns[0].start : columns[0].stop]
+    blocks = whole.reshape(count, channels, height, sy, width, sx).transpose(0, 3, 5, 1, 2, 4)
+    return np.ascontiguousarray(blocks.reshape(count, -1, height, width))

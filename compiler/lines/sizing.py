@@ -92,8 +92,8 @@ class Sizes:
     @cached_property
     def _trials(self) -> list[_Trial]:
         sizes = product(self._lines, self._lanes)
-        found = (_trial(self._model, lines, lanes) for lines, lanes in sizes)
-        return [trial for trial in found if trial is not None]
+        found = (_trials(self._model, lines, lanes) for lines, lanes in sizes)
+        return [trial for trials in found for trial in trials]
 
     def candidates(self, device: LinesDevice) -> list[Candidate]:
         """An array for each size and form of its memories, with as many pairs in DSPs as the device
@@ -140,11 +140,22 @@ def fits(need: LinesResources, device: LinesDevice) -> bool:
     )
 
 
-def _trial(model: ir.Model, lines: int, lanes: int) -> _Trial | None:
+def _trials(model: ir.Model, lines: int, lanes: int) -> Iterator[_Trial]:
+    """With inputs in the form of the fewest cycles, and of the fewest words."""
     config = LinesConfig(lines=lines, lanes=lanes, weight_rows=1 << 15)
     config = replace(config, bank_words=ROOM // config.banks)
+    forms: list[ir.Graph] = []
+    for thrifty in (False, True):
+        graph = for_accelerator(model, LinesMachine(config), thrifty=thrifty).graph
+        if graph.inputs not in [form.inputs for form in forms]:
+            forms.append(graph)
+            trial = _trial(graph, config)
+            if trial is not None:
+                yield trial
+
+
+def _trial(graph: ir.Graph, config: LinesConfig) -> _Trial | None:
     machine = LinesMachine(config)
-    graph = for_accelerator(model, machine).graph
     compiled = compile_graph(graph, config)
     bound = max(layer.acc_bound for layer in compiled.layers)
     width = next((w for w in ACC_WIDTHS if bound < 1 << (w - 1)), None)
@@ -157,7 +168,7 @@ def _trial(model: ir.Model, lines: int, lanes: int) -> _Trial | None:
         acc_width=width,
         adder=any(layer.residual is not None for layer in compiled.layers),
         bank_words=max(16, -(-words // config.banks)),
-        weight_rows=max(16, -(-len(compiled.program.weights) // lines)),
+        weight_rows=max(16, -(-len(compiled.program.weights) // config.lines)),
     )
     return _Trial(config=config, compiled=compiled, cycles=cycles)
 

@@ -61,13 +61,17 @@ def allocate(
     """
     lives = lives_of(layers, inputs, outputs, machine)
     replaced = _replaced(lives, layers, machine)
-    for over in [replaced, {}] if replaced else [{}]:
-        for turned in (lives, [replace(life, bank=1 - life.bank) for life in lives]):
-            try:
-                return _place(turned, over, room, machine)
-            except CapacityError as raised:
-                error = raised
-    raise error
+    ways = [
+        (turned, over)
+        for over in ([replaced, {}] if replaced else [{}])
+        for turned in (lives, [replace(life, bank=1 - life.bank) for life in lives])
+    ]
+    for turned, over in ways[:-1]:
+        try:
+            return _place(turned, over, room, machine)
+        except CapacityError:
+            continue
+    return _place(*ways[-1], room, machine)
 
 
 def words_needed(

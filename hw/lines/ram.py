@@ -25,10 +25,10 @@ class Port:
     data: Signal
 
 
-def parts(depth: int) -> tuple[int, ...]:
+def parts(depth: int) -> list[int]:
     """Depths of the memories that make up one: up to `LUT_ROWS` rows too many stand apart."""
     rest = depth % BLOCK_ROWS
-    return (depth - rest, rest) if depth > BLOCK_ROWS and 0 < rest <= LUT_ROWS else (depth,)
+    return [depth - rest, rest] if depth > BLOCK_ROWS and 0 < rest <= LUT_ROWS else [depth]
 
 
 class LinesRam(Elaboratable):

@@ -1,4 +1,4 @@
-"""window_columns: the rewritten model computes what the original does, where it is taken."""
+"""send_inputs: the rewritten model computes what the original does, where it is taken."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import pytest
 from qcompile.compiler import ir
 from qcompile.compiler.backend import for_accelerator
 from qcompile.compiler.golden.interpreter import run_model
-from qcompile.compiler.passes.window_columns import window_columns
+from qcompile.compiler.passes.input_forms import Cost, send_inputs
+from qcompile.compiler.passes.window_columns import window_columns as form
 from qcompile.compiler.verify import verify
 from sim_tests.compiler.integer_graphs import IntegerGraph, Pads, Pair, model_of
 
 
-def always(graph: ir.Graph, conv: ir.Conv) -> int:
+def always(graph: ir.Graph, conv: ir.Conv) -> tuple[int]:
     """An estimate by which the rewriting always pays."""
-    return int(conv.weight.shape[3])
+    return (int(conv.weight.shape[3]),)
 
 
-def never(graph: ir.Graph, conv: ir.Conv) -> int:
+def never(graph: ir.Graph, conv: ir.Conv) -> tuple[int]:
     """An estimate by which it never does."""
-    return -int(conv.weight.shape[3])
+    return (-int(conv.weight.shape[3]),)
+
+
+def window_columns(model: ir.Model, cost: Cost) -> ir.Model:
+    """With no other form of an input."""
+    return send_inputs(model, cost, [form])
 
 
 def convolution(
