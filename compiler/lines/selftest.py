@@ -22,9 +22,11 @@ from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.golden.numerics import scale_to_mantissa
 from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.compiler.lines.emit import LinesProgram
+from qcompile.compiler.lines.nests import pitch, words
 from qcompile.compiler.lines.places import host_place
 from qcompile.compiler.lines.plan import LinePlan
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.program import LAYER_WORDS
 
 INPUT, OUTPUT = "selftest:input", "selftest:output"
 CORNERS = (-128, 127, -1, 0, 1)
@@ -124,6 +126,17 @@ def weight_rows(config: LinesConfig) -> int:
     return -(-2 * CHANNELS // config.lines)
 
 
+def program_words(config: LinesConfig) -> int:
+    """Words of its program: a layer, two packets of constants, the end."""
+    return 1 + LAYER_WORDS + 2 * (1 + config.columns) + 2
+
+
+def set_words(config: LinesConfig) -> int:
+    """Words of each set of the activation memory that it needs: its input, and its output."""
+    shapes = (CHANNELS, config.lines, WIDTH), (2 * config.columns, config.lines, WIDTH)
+    return max(words(shape, config.columns) for shape in shapes)
+
+
 def self_test_graph(config: LinesConfig) -> ir.Graph:
     """One 1 x 1 convolution of 32 channels to 2 V, each line a row of the picture."""
     columns = config.columns
@@ -203,11 +216,10 @@ def _pixel(rng: np.random.Generator, turn: int) -> ir.Int8Array:
 def _units(plan: LinePlan, compiled: LinesCompiled) -> npt.NDArray[np.int16]:
     """Line, row and column behind every output code, from the order in which words are written."""
     config, (channels, height, width) = compiled.config, compiled.places[OUTPUT].shape
-    pitch = host_place(OUTPUT, compiled.places[OUTPUT], config)["pitch"]
     of_word = np.full((compiled.places[OUTPUT].words, 2), -1, np.int16)
     for address, line, row in _writes(plan, config):
         of_word[address] = line, row
-    by_group = of_word.reshape(-1, height, pitch, 2)[:, :, :width]
+    by_group = of_word.reshape(-1, height, pitch(width), 2)[:, :, :width]
     line_and_row = np.repeat(by_group, config.columns, axis=0)[:channels].transpose(3, 0, 1, 2)
     column = np.arange(channels, dtype=np.int16) % config.columns
     columns = np.broadcast_to(column[:, np.newaxis, np.newaxis], (channels, height, width))

@@ -10,6 +10,7 @@ from itertools import product
 from qcompile.compiler import ir
 from qcompile.compiler.backend import for_accelerator, outputs_of
 from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.lines import selftest
 from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.lines.plan import LinePlan
@@ -20,6 +21,8 @@ from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
 from qcompile.hw.lines.ram import BLOCK_ROWS
 
+HEADER_WORDS = 8
+"""Of the program memory, before the program: the image's header."""
 ROOM = 1 << 15
 """Words of an activation memory at most: 512 KB, more than any device has."""
 
@@ -162,13 +165,14 @@ def _trial(graph: ir.Graph, config: LinesConfig) -> _Trial | None:
     cycles = machine.estimate(compiled.layers)
     if width is None or cycles is None:
         return None
+    weight_rows = -(-len(compiled.program.weights) // config.lines)
     words = words_needed(compiled.layers, graph.inputs, outputs_of(graph), machine)
     config = replace(
         config,
         acc_width=width,
         adder=any(layer.residual is not None for layer in compiled.layers),
-        bank_words=max(16, -(-words // config.banks)),
-        weight_rows=max(16, -(-len(compiled.program.weights) // config.lines)),
+        bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
+        weight_rows=max(16, weight_rows + selftest.weight_rows(config)),
     )
     return _Trial(config=config, compiled=compiled, cycles=cycles)
 
@@ -179,9 +183,10 @@ def _candidates(trial: _Trial, device: LinesDevice) -> Iterator[Candidate]:
     if dsps < 0:
         return
     own = replace(trial.config, dsp_pairs=min(trial.config.pairs, dsps))
+    words = HEADER_WORDS + len(trial.compiled.program.words) + selftest.program_words(own)
     for bank_words, weight_rows in product(_depths(own.bank_words), _depths(own.weight_rows)):
         config = replace(own, bank_words=bank_words, weight_rows=weight_rows)
-        need = resources(config, len(trial.compiled.program.words))
+        need = resources(config, words)
         yield Candidate(config=config, compiled=trial.compiled, resources=need, cycles=trial.cycles)
 
 

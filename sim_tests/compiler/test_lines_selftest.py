@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,7 +16,9 @@ from qcompile.compiler.lines.selftest import (
     INPUT,
     OUTPUT,
     SelfTest,
+    program_words,
     self_test,
+    set_words,
     weight_rows,
     with_self_test,
 )
@@ -89,6 +92,15 @@ def test_units_are_those_that_write_the_words(config: LinesConfig) -> None:
     np.testing.assert_array_equal(test.units[0] * config.rows + test.units[1], numbers)
 
 
+@pytest.mark.parametrize("config", [*CONFIGS, EIGHT], ids=lambda c: f"{c.lines} x {c.columns}")
+def test_takes_what_sizing_counts(config: LinesConfig) -> None:
+    small = replace(config, bank_words=-(-set_words(config) // config.banks))
+    test = self_test(small)
+    assert max(place.words for place in test.compiled.places.values()) == set_words(config)
+    assert len(test.compiled.program.words) == program_words(config)
+    assert -(-len(test.compiled.program.weights) // config.lines) == weight_rows(config)
+
+
 def test_stands_behind_the_model(rng: np.random.Generator) -> None:
     g = IntegerGraph(rng)
     y = g.conv(g.input(5, 6, 7), 21)
@@ -105,7 +117,7 @@ def test_stands_behind_the_model(rng: np.random.Generator) -> None:
     )
     rows = -(-len(whole.weights) // config.lines)
     assert rows == row + weight_rows(config)
-    assert len(test.compiled.program.words) < 64
+    assert len(test.compiled.program.words) == program_words(config)
     entry = test.manifest(64)
     assert entry["program"] == 64 + 8 * len(model.words)
     ((source,), (target,)) = entry["inputs"], entry["outputs"]

@@ -93,7 +93,7 @@ def test_refusal_names_weights() -> None:
     with pytest.raises(CapacityError) as raised:
         sizing.size_for(fully_connected(640, 640), DEVICES["xc7a35t"])
     text = str(raised.value)
-    assert "weights take 94 of them: 409,600 bytes, 409,600 of them in 'y1'" in text.split("\n")[2]
+    assert "weights take 95 of them: 409,600 bytes, 409,600 of them in 'y1'" in text.split("\n")[2]
     assert text.endswith("help: use xc7z020")
 
 
