@@ -15,8 +15,6 @@ class Machine(Protocol):
     ----------
     word_channels : int
         Channels (bytes) of a memory word, V; output channels that are computed at once.
-    most_groups : int
-        Groups of V output channels that one layer can count.
     makes_weights : bool
         Whether a layer can write the weights of a later one.
     adds_in_place : bool
@@ -27,13 +25,14 @@ class Machine(Protocol):
     def word_channels(self) -> int: ...
 
     @property
-    def most_groups(self) -> int: ...
-
-    @property
     def makes_weights(self) -> bool: ...
 
     @property
     def adds_in_place(self) -> bool: ...
+
+    def most_channels(self, layer: Layer) -> int:
+        """Output channels that one layer can have at once, whole words."""
+        ...
 
     def words(self, shape: Shape3) -> int:
         """Memory words of a tensor."""

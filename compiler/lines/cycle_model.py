@@ -24,7 +24,7 @@ from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.constants import SLOTS
 from qcompile.hw.lines.feeder import LinesFeeder
 from qcompile.hw.lines.lanes import LineLanes, lanes_latency
-from qcompile.hw.lines.program import LAYER_WORDS, MAX_PAYLOAD_WORDS, PacketKind
+from qcompile.hw.lines.program import LAYER_WORDS, MAX_PAYLOAD_WORDS, WEIGHTS_WAIT_AT, PacketKind
 from qcompile.hw.lines.residual import TILES
 from qcompile.hw.lines.tile_drain import slot_cycles
 from qcompile.hw.lines.tile_reader import TileReader
@@ -52,30 +52,42 @@ END_CYCLES = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Packets:
-    """A layer's part of the program: cycles of the tables before it, groups of constants."""
+    """A layer's part of the program.
 
-    tables: tuple[int, ...]
+    Attributes
+    ----------
+    before : tuple of (int, bool)
+        Cycles of the payload of each packet in front of the descriptor; True: it waits until
+        nothing runs.
+    groups : int
+        Of constants.
+    """
+
+    before: tuple[tuple[int, bool], ...]
     groups: int
 
 
 def packets(words: Sequence[int]) -> list[_Packets]:
-    """The program, layer by layer; a table's cycles are those of its payload."""
-    layers: list[tuple[list[int], list[int]]] = []
-    tables: list[int] = []
+    """The program, layer by layer."""
+    layers: list[tuple[list[tuple[int, bool]], list[int]]] = []
+    before: list[tuple[int, bool]] = []
     at = 0
     while at < len(words):
-        kind, count = PacketKind(words[at] >> 60), words[at] % MAX_PAYLOAD_WORDS + 1
+        header = words[at]
+        kind, count = PacketKind(header >> 60), header % MAX_PAYLOAD_WORDS + 1
         at += 1 + count
         if kind == PacketKind.TABLE:
-            tables.append(count * CODES_A_WORD)
+            before.append((count * CODES_A_WORD, True))
         elif kind == PacketKind.ADD_TABLES:
-            tables.append(count)
+            before.append((count, True))
+        elif kind == PacketKind.WEIGHTS:
+            before.append((count, bool(header >> WEIGHTS_WAIT_AT & 1)))
         elif kind == PacketKind.LAYER:
-            layers.append((tables, []))
-            tables = []
+            layers.append((before, []))
+            before = []
         elif kind == PacketKind.CONSTANTS:
             layers[-1][1].append(count)
-    return [_Packets(tables=tuple(before), groups=len(groups)) for before, groups in layers]
+    return [_Packets(before=tuple(first), groups=len(groups)) for first, groups in layers]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,9 +104,9 @@ class _Stream:
     """When the constants' FIFO has room for the next groups."""
 
     def descriptor(self, packets: _Packets) -> int:
-        """Take a layer's tables and descriptor; the cycle from which on it may begin."""
-        for cycles in packets.tables:
-            self.time = max(self.time + 1, self.idle) + cycles
+        """Take what precedes a layer, and its descriptor; from which cycle on it may begin."""
+        for cycles, waits in packets.before:
+            self.time = max(self.time + 1, self.idle if waits else 0) + cycles
         self.time = max(self.time + 1, self.room) + LAYER_WORDS
         return self.time
 

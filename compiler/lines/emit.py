@@ -11,6 +11,7 @@ from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.lines.nests import pitch
 from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.lines.weight_ring import WeightRing
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.hw.lines import program
 from qcompile.hw.lines.config import LinesConfig
@@ -27,7 +28,7 @@ class LinesProgram:
     words : list of int
         64-bit words of the program memory.
     weights : int8 [words, V]
-        The weight memory, from its first word on.
+        The weight memory, from its first word on; none where weights come with the program.
     """
 
     words: list[int]
@@ -42,32 +43,72 @@ def emit_program(
     *,
     first_weight: int = 0,
 ) -> LinesProgram:
-    """Per layer: the tables that change, the descriptor, the constants of all its channels.
+    """Per layer: its weights where they come with the program, the tables that change, the
+    descriptor, the constants of all its channels.
 
-    Weights of layers follow one another; a layer whose lines have weights of their own begins with
-    a row of the memory. `first_weight` is the first word's number, which begins a row.
+    `first_weight`: the number of the first word of weights that stand in the memory; it begins a
+    row.
     """
     words: list[int] = []
     loaded: dict[PacketKind, list[int]] = {}
-    weights: list[Int8Array] = []
-    used = first_weight
+    memory = _Streamed(config) if config.streams else _Standing(config, first_weight)
     for layer, plan in zip(layers, plans, strict=True):
+        first, packets = memory.place(layer, plan)
+        words += packets
         for kind, packet in _tables(layer):
             if loaded.get(kind) != packet:
                 loaded[kind] = packet
                 words += packet
-        if plan.own:
-            weights.append(np.zeros((-used % config.lines, config.columns), np.int8))
-            used += len(weights[-1])
-        words += program.packet(
-            PacketKind.LAYER, descriptor(layer, plan, places, config, used).words()
-        )
+        fields = descriptor(layer, plan, places, config, first).words()
+        words += program.packet(PacketKind.LAYER, fields)
         words += _constants(layer, config)
-        kept = plan.weights[:1] if plan.shared_weights else plan.weights
-        weights.append(kept.reshape(-1, config.columns))
-        used += len(weights[-1])
     words += program.packet(PacketKind.END, [0])
-    return LinesProgram(words=words, weights=np.concatenate(weights))
+    return LinesProgram(words=words, weights=memory.contents)
+
+
+def _kept(plan: LinePlan, config: LinesConfig) -> Int8Array:
+    """The words of a layer's weights in their order."""
+    kept = plan.weights[:1] if plan.shared_weights else plan.weights
+    return kept.reshape(-1, config.columns)
+
+
+class _Standing:
+    """Weights that stand in the memory from the start, one layer's after the other's; where lines
+    have weights of their own, from a row on."""
+
+    def __init__(self, config: LinesConfig, first: int) -> None:
+        self.config = config
+        self.first = first
+        self.contents = np.zeros((0, config.columns), np.int8)
+
+    def place(self, layer: Layer, plan: LinePlan) -> tuple[int, list[int]]:
+        """A layer's first word, and no packets."""
+        gap = -len(self.contents) % self.config.lines if plan.own else 0
+        between = np.zeros((gap, self.config.columns), np.int8)
+        first = len(self.contents) + gap
+        self.contents = np.concatenate([self.contents, between, _kept(plan, self.config)])
+        return self.first + first, []
+
+
+class _Streamed:
+    """Weights that come with the program."""
+
+    def __init__(self, config: LinesConfig) -> None:
+        self.config = config
+        self.ring = WeightRing(config)
+        self.contents = np.zeros((0, config.columns), np.int8)
+
+    def place(self, layer: Layer, plan: LinePlan) -> tuple[int, list[int]]:
+        """A layer's first word, and the packets that bring it and what follows."""
+        kept = _kept(plan, self.config)
+        found = self.ring.place(kept, layer.name)
+        packets: list[int] = []
+        most = program.MAX_PAYLOAD_WORDS * 8 // self.config.columns
+        for begin in range(0, len(kept) if found.comes else 0, most):
+            address = self.config.weight_address(found.first + begin)
+            part = kept[begin : begin + most]
+            packets += program.weights_packet(address, part, waits=found.waits)
+        return found.first, packets
 
 
 def _tables(layer: Layer) -> list[tuple[PacketKind, list[int]]]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from qcompile.compiler.layers import Layer, Shape3
 from qcompile.compiler.lines.nests import candidates, words
 from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.lines.weight_ring import KEPT
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.program import COUNT_BITS
 
@@ -21,7 +24,12 @@ CODES_CYCLES = 33
 
 def best_plan(layer: Layer, config: LinesConfig) -> LinePlan | None:
     """The plan with the fewest cycles, then the fewest weight words; None: no loop nest fits."""
-    plans = [plan for plan in candidates(layer, config) if _is_countable(plan)]
+    room = config.lines * config.weight_rows
+    plans = [
+        plan
+        for plan in candidates(layer, config)
+        if _is_countable(plan) and (not config.streams or plan.weight_words <= room)
+    ]
     return min(
         plans,
         key=lambda plan: (plan.cycles_estimate(config), plan.weight_words),
@@ -45,11 +53,6 @@ class LinesMachine:
         return self.config.columns
 
     @property
-    def most_groups(self) -> int:
-        """Groups of output channels that a layer counts."""
-        return 1 << COUNT_BITS[6]
-
-    @property
     def makes_weights(self) -> bool:
         """Weights stand in a memory that layers do not write."""
         return False
@@ -58,6 +61,18 @@ class LinesMachine:
     def adds_in_place(self) -> bool:
         """Residual words are read ahead of the words that are written in their place."""
         return True
+
+    def most_channels(self, layer: Layer) -> int:
+        """Output channels that one layer can have at once: what the counter, and of weights that
+        come with the program a third of the memory, has room for."""
+        v = self.config.columns
+        most = 1 << COUNT_BITS[6]
+        if self.config.streams:
+            taps = int(np.prod(layer.weight.shape[-2:])) * layer.copies
+            inputs = layer.weight.shape[2] if layer.kind == "dense" else 1
+            words = taps * (-(-inputs // v) * v if layer.kind == "dense" else 1)
+            most = min(most, self.config.lines * self.config.weight_rows // (KEPT + 1) // words)
+        return v * max(1, most)
 
     def words(self, shape: Shape3) -> int:
         """Memory words of a tensor."""

@@ -206,7 +206,9 @@ class LinesAccelerator(wiring.Component):
             weights.own.eq(engine.own),
             weights.enable.eq(engine.weight_enable),
             engine.weights.eq(weights.o),
-            weights.write.eq(self.weight_write),
-            weights.write_address.eq(self.weight_address),
-            weights.write_word.eq(self.weight_data),
+            weights.write.eq(self.weight_write | engine.load_weights),
+            weights.write_address.eq(
+                Mux(engine.load_weights, engine.load_address, self.weight_address)
+            ),
+            weights.write_word.eq(Mux(engine.load_weights, engine.load_word, self.weight_data)),
         ]

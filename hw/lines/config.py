@@ -36,6 +36,8 @@ class LinesConfig:
         Rows of the weight memory, each of `lines` words.
     adder : bool
         Residual operands are fetched and added.
+    streams : bool
+        Weights come with the program, while layers run too; words of 8 weights or more.
     dsp : "instance", "inferred" or "none"
         How pairs of multiply-accumulators are written.
     dsp_pairs : int
@@ -50,6 +52,7 @@ class LinesConfig:
     bank_words: int = 512
     weight_rows: int = 512
     adder: bool = True
+    streams: bool = False
     dsp: DspStyle = "inferred"
     dsp_pairs: int = 256
 
@@ -68,6 +71,8 @@ class LinesConfig:
         for name in ("bank_words", "weight_rows"):
             if getattr(self, name) < 16:
                 raise ValueError(f"{name} must be 16 or more, not {getattr(self, name)}")
+        if self.streams and self.columns < 8:
+            raise ValueError(f"with `streams` columns must be 8 or more, not {self.columns}")
 
     @property
     def banks(self) -> int:

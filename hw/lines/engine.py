@@ -21,6 +21,7 @@ from qcompile.hw.lines.sequencer import LinesSequencer
 from qcompile.hw.lines.tile_drain import LinesWriter, TileDrain
 from qcompile.hw.lines.tile_reader import TileReader
 from qcompile.hw.lines.unpacker import LinesUnpacker
+from qcompile.hw.lines.weight_loader import WeightLoader
 from qcompile.hw.lines.weights import WeightMemory, WeightReader
 
 SIGNED_SETTINGS = ("zero_point", "low", "high")
@@ -40,6 +41,8 @@ class LinesEngine(wiring.Component):
         The feeder's port of `LinesMemory`.
     weight_enable : 1, out; weight_address : out; own : 1, out; weights : 8V x P, in
         The weight memory's port; `own` is constant while a layer runs.
+    load_weights : 1, out; load_address : out; load_word : 8V, out
+        A word for the weight memory.
     residual : 1, out; residual_set : 1, out; residual_address : out
     residual_grant : 1, in; residual_word : 8V, in
         The residual port of `LinesMemory`.
@@ -65,6 +68,9 @@ class LinesEngine(wiring.Component):
     weight_address: Signal
     own: Signal
     weights: Signal
+    load_weights: Signal
+    load_address: Signal
+    load_word: Signal
     residual: Signal
     residual_set: Signal
     residual_address: Signal
@@ -99,6 +105,9 @@ class LinesEngine(wiring.Component):
                 "weight_address": Out(config.weight_address_bits),
                 "own": Out(1),
                 "weights": In(words),
+                "load_weights": Out(1),
+                "load_address": Out(config.weight_address_bits),
+                "load_word": Out(config.word_bits),
                 "residual": Out(1),
                 "residual_set": Out(1),
                 "residual_address": Out(ADDRESS_BITS),
@@ -128,6 +137,14 @@ class LinesEngine(wiring.Component):
         for number, line in enumerate(lines):
             m.submodules[f"line_{number}"] = line
         self._control(m, unpacker, sequencer, constants, writer)
+        if self.config.streams:
+            m.submodules.loader = loader = WeightLoader(self.config)
+            m.d.comb += [
+                loader.i.eq(unpacker.weights),
+                self.load_weights.eq(loader.write),
+                self.load_address.eq(loader.address),
+                self.load_word.eq(loader.word),
+            ]
         self._feed(m, sequencer, feeder, reader, lines)
         self._pace(m, sequencer, feeder, drain, constants, residual)
         self._drain(m, unpacker, sequencer, drain, writer, constants, lines, residual)

@@ -1,7 +1,8 @@
 """The program format of the array of lines: packets of 64-bit words.
 
 A packet is a header word and payload words; the header has the kind in bits 60..63 and the number
-of payload words minus one in bits 0..15. docs/lines.md section 6 says the same in prose.
+of payload words minus one in bits 0..15; that of weights also has where they go. docs/lines.md
+section 6 says the same in prose.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ ADDRESS_BITS = 16
 """Of a word in a set of the activation memory."""
 WEIGHT_ADDRESS_BITS = 20
 """Of a word in the weight memory."""
+WEIGHTS_ADDRESS_AT = 16
+"""Bit of a header of weights from which on it has the first word's address."""
+WEIGHTS_WAIT_AT = 48
+"""Bit of a header of weights: they wait until no layer runs or waits."""
 PRODUCT_BITS = 6
 PASS_BITS = 9
 TURN_BITS = 3
@@ -34,6 +39,7 @@ class PacketKind(IntEnum):
 
     LAYER = 1
     CONSTANTS = 2
+    WEIGHTS = 3
     TABLE = 4
     ADD_TABLES = 5
     END = 15
@@ -185,6 +191,14 @@ def constants_packet(
 def table_packet(table: npt.NDArray[np.int8]) -> list[int]:
     """256 codes, eight a word, that of code -128 first."""
     return packet(PacketKind.TABLE, np.ascontiguousarray(table).view("<u8").tolist())
+
+
+def weights_packet(address: int, words: npt.NDArray[np.int8], *, waits: bool) -> list[int]:
+    """Words int8 [n, V] of the weight memory from an address on, n * V / 8 payload words at most
+    `MAX_PAYLOAD_WORDS`; `waits`: not before no layer runs or waits."""
+    payload = np.ascontiguousarray(words).view("<u8").reshape(-1).tolist()
+    header, *rest = packet(PacketKind.WEIGHTS, payload)
+    return [header | address << WEIGHTS_ADDRESS_AT | int(waits) << WEIGHTS_WAIT_AT, *rest]
 
 
 def add_tables_packet(a: Sequence[int], b: Sequence[int]) -> list[int]:

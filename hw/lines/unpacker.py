@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.lanes import TableWrites
-from qcompile.hw.lines.program import PacketKind
+from qcompile.hw.lines.program import (
+    WEIGHT_ADDRESS_BITS,
+    WEIGHTS_ADDRESS_AT,
+    WEIGHTS_WAIT_AT,
+    WORD_BITS,
+    PacketKind,
+)
 from qcompile.hw.program import ADD_ENTRY_BITS
 
 ERROR_PACKET = 2
@@ -17,11 +23,19 @@ CODES_A_WORD = 4
 """Writes of two codes that a word of a table takes."""
 
 
+WeightsWord = data.StructLayout(
+    {"valid": 1, "first": 1, "address": WEIGHT_ADDRESS_BITS, "word": WORD_BITS}
+)
+"""A word of a packet of weights; `first` comes with the address of the packet's first word in the
+weight memory."""
+
+
 class LinesUnpacker(wiring.Component):
     """Reads header words and routes payload words; backpressure is that of the packet's target.
 
-    Words of a layer and of constants take a cycle each, words of the residual adder's tables too,
-    words of a code table four. Tables wait until no layer runs or waits.
+    Words of a layer, of constants and of weights take a cycle each, words of the residual adder's
+    tables too, words of a code table four. Tables wait until no layer runs or waits, and so do
+    weights whose header says it.
 
     Attributes
     ----------
@@ -29,6 +43,8 @@ class LinesUnpacker(wiring.Component):
     idle : 1, in
         No layer runs or waits.
     layers, constants : streams of 64 bits, out
+    weights : WeightsWord, out
+        Without backpressure.
     writes : TableWrites, out
     ended : 1, out
         The end packet has come.
@@ -40,6 +56,7 @@ class LinesUnpacker(wiring.Component):
     idle: Signal
     layers: Any
     constants: Any
+    weights: Any
     writes: Any
     ended: Signal
     error: Signal
@@ -51,6 +68,7 @@ class LinesUnpacker(wiring.Component):
                 "idle": In(1),
                 "layers": Out(stream.Signature(64)),
                 "constants": Out(stream.Signature(64)),
+                "weights": Out(WeightsWord),
                 "writes": Out(TableWrites),
                 "ended": Out(1),
                 "error": Out(2),
@@ -63,6 +81,9 @@ class LinesUnpacker(wiring.Component):
         kind = Signal(4)
         left = Signal(16)
         index = Signal(8)
+        waits = Signal()
+        first = Signal()
+        address = Signal(WEIGHT_ADDRESS_BITS, reset_less=True)
         part = Signal(range(CODES_A_WORD))
         ready = Signal()
         takes = self.i.valid & self.i.ready
@@ -77,6 +98,8 @@ class LinesUnpacker(wiring.Component):
             m.d.comb += [self.layers.valid.eq(self.i.valid), ready.eq(self.layers.ready)]
         with m.Elif(kind == PacketKind.CONSTANTS):
             m.d.comb += [self.constants.valid.eq(self.i.valid), ready.eq(self.constants.ready)]
+        with m.Elif(kind == PacketKind.WEIGHTS):
+            m.d.comb += ready.eq(self.idle | ~waits)
         with m.Elif(kind == PacketKind.TABLE):
             m.d.comb += ready.eq(self.idle & (part == CODES_A_WORD - 1))
         with m.Elif(kind == PacketKind.ADD_TABLES):
@@ -87,6 +110,12 @@ class LinesUnpacker(wiring.Component):
             m.d.sync += self.error.eq(ERROR_PACKET)
         writing = in_packet & self.i.valid & self.idle
         entry = self.i.payload
+        m.d.comb += [
+            self.weights.valid.eq(in_packet & (kind == PacketKind.WEIGHTS) & takes),
+            self.weights.first.eq(first),
+            self.weights.address.eq(address),
+            self.weights.word.eq(entry),
+        ]
         m.d.sync += [
             self.writes.table.eq(writing & (kind == PacketKind.TABLE)),
             self.writes.table_index.eq(index * CODES_A_WORD + part),
@@ -105,12 +134,16 @@ class LinesUnpacker(wiring.Component):
                     kind.eq(self.i.payload[60:]),
                     left.eq(self.i.payload[:16]),
                     index.eq(0),
+                    first.eq(1),
+                    address.eq(self.i.payload[WEIGHTS_ADDRESS_AT:]),
+                    waits.eq(self.i.payload[WEIGHTS_WAIT_AT]),
                 ]
             with m.Else():
                 m.d.sync += [
                     in_packet.eq(left != 0),
                     left.eq(left - 1),
                     index.eq(index + 1),
+                    first.eq(0),
                 ]
                 with m.If(kind == PacketKind.END):
                     m.d.sync += self.ended.eq(1)

@@ -31,7 +31,15 @@ pytestmark = pytest.mark.cosim
 SIZES = [
     LinesConfig(lines=2, columns=4, lanes=2, acc_width=28, bank_words=4096, weight_rows=4096),
     LinesConfig(lines=3, columns=4, lanes=4, acc_width=28, bank_words=2048, weight_rows=4096),
+    LinesConfig(
+        lines=3, columns=8, lanes=2, acc_width=28, bank_words=2048, weight_rows=192, streams=True
+    ),
 ]
+
+
+def config_name(config: LinesConfig) -> str:
+    """For a test's name."""
+    return f"{config.lines} lines{', weights with the program' if config.streams else ''}"
 
 
 def vectors(g: IntegerGraph) -> tuple[str, ...]:
@@ -48,7 +56,7 @@ GRAPHS: list[Callable[[IntegerGraph], tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize("config", SIZES, ids=lambda config: f"{config.lines} lines")
+@pytest.mark.parametrize("config", SIZES, ids=config_name)
 def test_every_layer_is_golden(
     config: LinesConfig, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:

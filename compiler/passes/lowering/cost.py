@@ -31,9 +31,12 @@ class SmallMachine:
     """The array of 4 x 4 with its program in flash: a `Machine`."""
 
     word_channels: int = WORD_CHANNELS
-    most_groups: int = 1 << COUNT_BITS[6]
     makes_weights: bool = True
     adds_in_place: bool = False
+
+    def most_channels(self, layer: Layer) -> int:
+        """Output channels that one layer can have at once."""
+        return WORD_CHANNELS << COUNT_BITS[6]
 
     def words(self, shape: Shape3) -> int:
         """Memory words of a tensor."""

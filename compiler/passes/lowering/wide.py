@@ -11,8 +11,8 @@ from qcompile.compiler.machine import Machine
 
 def split_wide(machine: Machine, layers: list[Layer]) -> Iterator[Layer]:
     """The layers in their order, wide ones in parts; the last part has the layer's name."""
-    most = machine.word_channels * machine.most_groups
     for layer in layers:
+        most = machine.most_channels(layer)
         channels = layer.output_shape[0]
         if channels <= most or layer.region is not None:
             yield layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import product
 from random import Random
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import cocotb
 
 from qcompile.hw.lines.lanes import TableWrites
+from qcompile.hw.lines.unpacker import WeightsWord
 from sim_tests.hw.clocked import dice, edge, read, reset, settle, start_clock
 
 PACKETS = 40
@@ -18,33 +20,40 @@ HANGS = 400
 AFTER = 30
 """Cycles in which nothing may happen any more."""
 
-LAYER, CONSTANTS, TABLE, ADD_TABLES, END = 1, 2, 4, 5, 15
+LAYER, CONSTANTS, WEIGHTS, TABLE, ADD_TABLES, END = 1, 2, 3, 4, 5, 15
 """Kinds in a header's highest 4 bits."""
 STREAMS = {LAYER: "layers", CONSTANTS: "constants"}
 ERROR_PACKET = 2
 ENTRY = (1 << 24) - 1
 """Bits of an entry of the residual adder's tables."""
 
-Sent = tuple[str, int, int]
-"""Target, index of a table's write (of a stream 0), data."""
+Sent = tuple[str, int | None, int]
+"""Target, index of a table's write (of a stream 0, of weights the address that comes with the first
+word of a packet), data."""
 
 
 def make_packets(rng: Random) -> tuple[list[int], list[Sent]]:
     """Words of a program without its end, and what must come out in which order."""
     words: list[int] = []
     expected: list[Sent] = []
-    kinds = [TABLE, ADD_TABLES, *rng.choices([LAYER, CONSTANTS], k=PACKETS), TABLE, ADD_TABLES]
+    others = rng.choices([LAYER, CONSTANTS, WEIGHTS], k=PACKETS)
+    kinds = [TABLE, ADD_TABLES, *others, TABLE, ADD_TABLES]
     rng.shuffle(kinds)
     for kind in kinds:
         count = {TABLE: ENTRIES // 8, ADD_TABLES: ENTRIES}.get(kind, rng.randint(1, LONGEST))
         payload = [rng.getrandbits(64) for _ in range(count)]
-        words += [kind << 60 | count - 1, *payload]
+        address, waits = (rng.getrandbits(20), rng.getrandbits(1)) if kind == WEIGHTS else (0, 0)
+        words += [kind << 60 | waits << 48 | address << 16 | count - 1, *payload]
         if kind == TABLE:
             pairs = [word >> 16 * part & 0xFFFF for word in payload for part in range(4)]
             expected += [("table", index, pair) for index, pair in enumerate(pairs)]
         elif kind == ADD_TABLES:
             both = [word & ENTRY | (word >> 32 & ENTRY) << 24 for word in payload]
             expected += [("add", index, entries) for index, entries in enumerate(both)]
+        elif kind == WEIGHTS:
+            names = ["waiting weights" if waits else "weights"] * count
+            firsts = [address, *[None] * (count - 1)]
+            expected += list(zip(names, firsts, payload, strict=True))
         else:
             expected += [(STREAMS[kind], 0, word) for word in payload]
     return words, expected
@@ -58,6 +67,7 @@ class Bench:
         self.source, self.sink = source, sink
         self.received: list[Sent] = []
         self.was_idle = False
+        self.expected_weights: deque[Sent] = deque()
 
     async def restart(self) -> None:
         """Reset with nothing offered."""
@@ -74,6 +84,17 @@ class Bench:
         if writes.add:
             self.received.append(("add", writes.add_index, writes.add_data))
 
+    def note_weights(self, idle: bool) -> None:
+        """Words for the weight memory stand in the cycle in which they are taken."""
+        weights: Any = WeightsWord.from_bits(read(self.dut, "weights"))
+        if not weights.valid:
+            return
+        if self.expected_weights and self.expected_weights[0][0] == "waiting weights":
+            assert idle, "while a layer runs or waits"
+        name = self.expected_weights.popleft()[0] if self.expected_weights else "weights"
+        first = weights.address if weights.first else None
+        self.received.append((name, first, weights.word))
+
     async def cycle(self, word: int | None) -> bool:
         """One cycle with this word offered, or none; whether it was taken."""
         dut, rng = self.dut, self.rng
@@ -89,6 +110,7 @@ class Bench:
             if read(dut, f"{name}__valid") and read(dut, f"{name}__ready"):
                 self.received.append((name, 0, read(dut, f"{name}__payload")))
         taken = word is not None and bool(read(dut, "i__ready"))
+        self.note_weights(idle)
         self.was_idle = idle
         await edge(dut)
         return taken
@@ -121,6 +143,7 @@ async def payloads_reach_their_targets_in_order(dut: Any) -> None:
         bench = Bench(dut, rng, source, sink)
         await bench.restart()
         words, expected = make_packets(rng)
+        bench.expected_weights = deque(sent for sent in expected if sent[0].endswith("weights"))
         await bench.send([*words, END << 60])
         await bench.cycle(None)
         assert not read(dut, "ended"), "the end packet's word has not come"
@@ -134,7 +157,7 @@ async def payloads_reach_their_targets_in_order(dut: Any) -> None:
 async def an_unknown_packet_stops_the_stream(dut: Any) -> None:
     """Every kind that there is none of."""
     start_clock(dut)
-    for kind in sorted(set(range(16)) - {LAYER, CONSTANTS, TABLE, ADD_TABLES, END}):
+    for kind in sorted(set(range(16)) - {LAYER, CONSTANTS, WEIGHTS, TABLE, ADD_TABLES, END}):
         rng = dice(kind)
         bench = Bench(dut, rng, 1.0, 0.5)
         await bench.restart()
