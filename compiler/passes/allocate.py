@@ -151,7 +151,7 @@ def _place(
     """`over`: tensor -> the one whose place it takes."""
     owner: dict[str, str] = {}
     joined: dict[str, Life] = {}
-    for life in lives:  # sums come behind their operands
+    for life in sorted(lives, key=lambda life: life.first):  # operands in front of their sums
         owner[life.name] = name = owner[over[life.name]] if life.name in over else life.name
         before = joined.get(name, life)
         joined[name] = replace(before, last=max(before.last, life.last))
