@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.layers import Layer, Region
+from qcompile.compiler.layers import Layer, Region, Stored
 from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.passes.allocate import Placement, allocate, words_needed
 from qcompile.hw.config import AcceleratorConfig
@@ -158,6 +159,13 @@ def test_a_sum_takes_the_place_of_an_operand_that_ends_there() -> None:
     assert words_needed(layers, ["x"], ["e"], LINES) == 99
     with pytest.raises(CapacityError):
         allocate(layers, ["x"], ["e"], 100)
+
+
+def test_a_sum_takes_the_place_of_a_stored_operand_that_no_layer_read_before() -> None:
+    stored = Stored(name="k", codes=np.zeros((4, 1, 99), np.int8))
+    add = replace(step("a", "b", (99, 99), residual="k"), stored=(stored,))
+    places = allocate([step("x", "a", (99, 99)), add], ["x"], ["b"], 200, LINES)
+    assert places["b"] == places["k"]
 
 
 def test_a_sum_spares_an_operand_that_is_needed_afterwards_or_of_another_shape() -> None:
