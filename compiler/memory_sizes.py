@@ -117,7 +117,7 @@ def _fits(
     too_large: CapacityError | None = None
     for config in sizes(device, wanted):
         try:
-            ways = cut_bands(layers, inputs, outputs, config)
+            ways = cut_bands(layers, inputs, outputs, config.bank_words)
         except CapacityError as error:
             too_large = too_large or error
             continue

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.machine import Machine
 from qcompile.compiler.passes.allocate import Life, allocate, does_not_fit, lives_of
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
 from qcompile.compiler.passes.row_bands import (
@@ -26,7 +27,6 @@ from qcompile.compiler.passes.row_bands import (
     plan_band,
     split_rows,
 )
-from qcompile.hw.config import AcceleratorConfig
 
 LONGEST_CHAIN = 24
 """Layers; longer ones compute more rows twice than they save."""
@@ -45,31 +45,32 @@ def cut_bands(
     layers: tuple[Layer, ...],
     inputs: Sequence[str],
     outputs: Sequence[str],
-    config: AcceleratorConfig,
+    room: int,
+    machine: Machine = SMALL_MACHINE,
 ) -> list[tuple[Layer, ...]]:
-    """Ways to fit the activation memory: the best estimate, and the one with the lowest bands.
+    """Ways to fit banks of `room` words: the best estimate, and the one with the lowest bands.
 
     The layers themselves where they fit, otherwise with chains in bands: more bands leave more
     memory for the prefetch store, so that only the cycle model knows which of the two is better.
     CapacityError as `allocate` has it where there is none.
     """
     try:
-        allocate(layers, inputs, outputs, config.bank_words)
+        allocate(layers, inputs, outputs, room, machine)
         return [layers]
     except CapacityError as error:
         refusal = error
-    lives = lives_of(layers, inputs, outputs)
+    lives = lives_of(layers, inputs, outputs, machine)
     whole = [life for life in lives if life.name in (*inputs, *outputs)]
     largest = max(whole, key=lambda life: life.words)
-    if largest.words > config.bank_words:
-        raise does_not_fit(largest, config.bank_words, config.bank_words)
-    search = _Search(layers, lives)
+    if largest.words > room:
+        raise does_not_fit(largest, room, room, machine)
+    search = _Search(layers, lives, machine)
     ways: list[tuple[int, tuple[Layer, ...]]] = []
     for share in SHARES:
-        way = search.cheapest(int(config.bank_words * share))
+        way = search.cheapest(int(room * share))
         if way is None:
             break
-        if _is_placed(way[1], inputs, outputs, config):
+        if _is_placed(way[1], inputs, outputs, room, machine):
             ways.append(way)
     if not ways:
         raise CapacityError(
@@ -78,7 +79,7 @@ def cut_bands(
             help=refusal.help,
         )
     (added, first), (most, last) = ways[0], ways[-1]
-    if most == added or most - added > STORE_GAIN * (SMALL_MACHINE.estimate(first) or 0):
+    if most == added or most - added > STORE_GAIN * (machine.estimate(first) or 0):
         return [first]
     return [first, last]
 
@@ -87,10 +88,11 @@ def _is_placed(
     layers: tuple[Layer, ...],
     inputs: Sequence[str],
     outputs: Sequence[str],
-    config: AcceleratorConfig,
+    room: int,
+    machine: Machine,
 ) -> bool:
     try:
-        allocate(layers, inputs, outputs, config.bank_words)
+        allocate(layers, inputs, outputs, room, machine)
     except CapacityError:
         return False
     return True
@@ -102,6 +104,7 @@ class _Search:
 
     layers: tuple[Layer, ...]
     lives: list[Life]
+    machine: Machine
     cuts: dict[tuple[int, int, int], tuple[int, tuple[Layer, ...]] | None] = field(
         default_factory=dict
     )
@@ -163,8 +166,8 @@ class _Search:
         key = (first, stop, count)
         if key not in self.cuts:
             cut = cut_chain(chain, count, self._mark())
-            cost = SMALL_MACHINE.estimate(cut)
-            more = None if cost is None else cost - (SMALL_MACHINE.estimate(chain.layers) or 0)
+            cost = self.machine.estimate(cut)
+            more = None if cost is None else cost - (self.machine.estimate(chain.layers) or 0)
             self.cuts[key] = None if more is None else (more, cut)
         return self.cuts[key]
 
@@ -191,7 +194,7 @@ class _Search:
         return all(self._band_fits(chain, band, free) for band in bands)
 
     def _band_fits(self, chain: Chain, band: Band, free: Sequence[int]) -> bool:
-        words = band_words(chain, band)
+        words = band_words(chain, band, self.machine)
         bank = {life.name: life.bank for life in self.lives if life.name in words}
         lives = _touched(chain)
         for time in range(len(chain.layers)):

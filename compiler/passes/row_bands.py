@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qcompile.compiler.layers import Layer, Region, Shape3
-from qcompile.hw.layouts import tensor_words
+from qcompile.compiler.machine import Machine
 
 MARK = ":band"
 
@@ -108,10 +108,10 @@ def plan_band(chain: Chain, rows: range) -> Band:
     return Band(rows=tuple(made), extents=extents)
 
 
-def band_words(chain: Chain, band: Band) -> dict[str, int]:
+def band_words(chain: Chain, band: Band, machine: Machine) -> dict[str, int]:
     """Words that each tensor inside the chain takes in a band."""
     return {
-        name: tensor_words(chain.shapes[name][0], len(rows), chain.shapes[name][2])
+        name: machine.words((chain.shapes[name][0], len(rows), chain.shapes[name][2]))
         for name, rows in band.extents.items()
     }
 

@@ -61,7 +61,7 @@ def large_kernels(g: IntegerGraph) -> str:
 def cut(g: IntegerGraph, output: str, config: AcceleratorConfig) -> list[tuple[Layer, ...]]:
     """The ways to fit."""
     graph = g.graph(output)
-    return cut_bands(lower(graph), graph.inputs, outputs_of(graph), config)
+    return cut_bands(lower(graph), graph.inputs, outputs_of(graph), config.bank_words)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_layers_that_fit_are_left_alone(rng: np.random.Generator) -> None:
     g = IntegerGraph(rng)
     output = large_kernels(g)
     layers = lower(g.graph(output))
-    assert cut_bands(layers, g.inputs, [output], AcceleratorConfig()) == [layers]
+    assert cut_bands(layers, g.inputs, [output], AcceleratorConfig().bank_words) == [layers]
 
 
 @pytest.mark.parametrize("size", [96, 128])
@@ -160,7 +160,7 @@ def test_bands_never_take_a_name_of_the_model(rng: np.random.Generator) -> None:
         replace(layer, output=f"{layer.output}:band0") if layer.output == names[1] else layer
         for layer in renamed
     )
-    (way, *_) = cut_bands(renamed, g.inputs, [output], AcceleratorConfig(bank_words=1024))
+    (way, *_) = cut_bands(renamed, g.inputs, [output], 1024)
     assert any(layer.name.endswith(":band_0") for layer in way)
     assert not any(layer.name.endswith(":band0") for layer in way)
 

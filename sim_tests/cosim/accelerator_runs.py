@@ -41,7 +41,7 @@ Step = list[Any]
 def compile_graph(graph: ir.Graph, config: AcceleratorConfig, board: Board) -> Compiled:
     """What `backend.compile_model` does, for a configuration that is given."""
     layers = lower(graph, config.requant)
-    layers = cut_bands(layers, graph.inputs, outputs_of(graph), config)[0]
+    layers = cut_bands(layers, graph.inputs, outputs_of(graph), config.bank_words)[0]
     assert max(layer.acc_bound for layer in layers) < 1 << (config.acc_width - 1)
     plans = tile(layers, config)
     places = allocate(layers, graph.inputs, outputs_of(graph), config.bank_words)
