@@ -84,11 +84,14 @@ class LinesMachine:
 
     def estimate(self, layers: Sequence[Layer]) -> int | None:
         """Cycles of all layers, roughly; None where one fits no loop nest."""
+        plans = [best_plan(layer, self.config) for layer in layers]
+        known = [plan for plan in plans if plan is not None]
+        return self.estimate_plans(layers, known) if len(known) == len(plans) else None
+
+    def estimate_plans(self, layers: Sequence[Layer], plans: Sequence[LinePlan]) -> int:
+        """Cycles of layers whose plans are known, roughly."""
         total = 0
-        for layer in layers:
-            plan = best_plan(layer, self.config)
-            if plan is None:
-                return None
+        for layer, plan in zip(layers, plans, strict=True):
             total += plan.cycles_estimate(self.config) + LAYER_CYCLES
             total += CODES_CYCLES if layer.table is not None else 0
             total += 2 * TABLE_CYCLES if layer.residual is not None else 0

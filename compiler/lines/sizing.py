@@ -36,6 +36,7 @@ class _Trial:
 
     config: LinesConfig
     compiled: LinesCompiled
+    program_words: int
     cycles: int
 
 
@@ -44,10 +45,12 @@ class Candidate:
     """An array that runs the model, what it takes, and its estimated cycles.
 
     `compiled` is for the same array with more memory: places and program are the smaller one's too.
+    `program_words` are those of the header, the model's and the multiply self-test's.
     """
 
     config: LinesConfig
     compiled: LinesCompiled
+    program_words: int
     resources: LinesResources
     cycles: int
 
@@ -158,23 +161,26 @@ def _trials(model: ir.Model, lines: int, lanes: int) -> Iterator[_Trial]:
 
 
 def _trial(graph: ir.Graph, config: LinesConfig) -> _Trial | None:
-    machine = LinesMachine(config)
     compiled = compile_graph(graph, config)
     bound = max(layer.acc_bound for layer in compiled.layers)
     width = next((w for w in ACC_WIDTHS if bound < 1 << (w - 1)), None)
-    cycles = machine.estimate(compiled.layers)
-    if width is None or cycles is None:
+    if width is None:
         return None
-    weight_rows = -(-len(compiled.program.weights) // config.lines)
-    words = words_needed(compiled.layers, graph.inputs, outputs_of(graph), machine)
-    config = replace(
-        config,
-        acc_width=width,
-        adder=any(layer.residual is not None for layer in compiled.layers),
-        bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
-        weight_rows=max(16, weight_rows + selftest.weight_rows(config)),
+    words = words_needed(compiled.layers, graph.inputs, outputs_of(graph), LinesMachine(config))
+    rows = -(-len(compiled.program.weights) // config.lines)
+    program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
+    return _Trial(
+        config=replace(
+            config,
+            acc_width=width,
+            adder=any(layer.residual is not None for layer in compiled.layers),
+            bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
+            weight_rows=max(16, rows + selftest.weight_rows(config)),
+        ),
+        compiled=compiled,
+        program_words=program,
+        cycles=LinesMachine(config).estimate_plans(compiled.layers, compiled.plans),
     )
-    return _Trial(config=config, compiled=compiled, cycles=cycles)
 
 
 def _candidates(trial: _Trial, device: LinesDevice) -> Iterator[Candidate]:
@@ -183,11 +189,15 @@ def _candidates(trial: _Trial, device: LinesDevice) -> Iterator[Candidate]:
     if dsps < 0:
         return
     own = replace(trial.config, dsp_pairs=min(trial.config.pairs, dsps))
-    words = HEADER_WORDS + len(trial.compiled.program.words) + selftest.program_words(own)
     for bank_words, weight_rows in product(_depths(own.bank_words), _depths(own.weight_rows)):
         config = replace(own, bank_words=bank_words, weight_rows=weight_rows)
-        need = resources(config, words)
-        yield Candidate(config=config, compiled=trial.compiled, resources=need, cycles=trial.cycles)
+        yield Candidate(
+            config=config,
+            compiled=trial.compiled,
+            program_words=trial.program_words,
+            resources=resources(config, trial.program_words),
+            cycles=trial.cycles,
+        )
 
 
 def _depths(rows: int) -> set[int]:

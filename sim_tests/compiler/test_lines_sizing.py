@@ -14,6 +14,8 @@ from amaranth.lib.wiring import In, Out
 from qcompile.compiler import ir
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.lines import resources, sizing
+from qcompile.compiler.lines.backend import compile_graph
+from qcompile.compiler.lines.selftest import with_self_test
 from qcompile.compiler.pipeline import load_model
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
@@ -64,6 +66,17 @@ def test_best_candidate_within_budget(sizes: tuple[str, sizing.Sizes], device: L
     assert chosen.resources.block_rams <= 0.9 * device.block_rams
     fitting = [c for c in found.candidates(device) if sizing.fits(c.resources, device)]
     assert all(chosen.cycles <= c.cycles for c in fitting)
+
+
+def test_the_self_test_fits_behind_the_model(sizes: tuple[str, sizing.Sizes]) -> None:
+    _, found = sizes
+    chosen = found.best(DEVICES["xc7a100t"])
+    graph, config = chosen.compiled.graph, chosen.config
+    compiled = compile_graph(graph, config)
+    assert compiled.program.words == chosen.compiled.program.words
+    program, _ = with_self_test(compiled)
+    assert len(program.words) + 8 == chosen.program_words
+    assert len(program.weights) <= config.lines * config.weight_rows
 
 
 def test_larger_devices_say_what_they_would_give(sizes: tuple[str, sizing.Sizes]) -> None:
