@@ -27,6 +27,7 @@ from qcompile.runtime.inputs import InputSpec
 MANIFEST = "manifest.json"
 FLASH_IMAGE = "flash.bin"
 BITSTREAM = "top.bin"
+XC7_BITSTREAM = "top.bit"
 GOLDEN = "golden.npz"
 STORED = "stored.npz"
 MULTIPLY_TEST = "selftest.npz"
@@ -76,7 +77,7 @@ class Artifact:
     Attributes
     ----------
     folder : Path
-    model_name, model_sha256, board, loader_board : str
+    model_name, model_sha256, family, board, loader_board : str
         `loader_board` is openFPGALoader's name of the board.
     loader_cable : str or None
         openFPGALoader's name of the programmer where it is not the board's.
@@ -103,6 +104,7 @@ class Artifact:
     folder: Path
     model_name: str
     model_sha256: str
+    family: str
     board: str
     loader_board: str
     loader_cable: str | None
@@ -206,6 +208,7 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         folder=folder,
         model_name=manifest["model"]["name"],
         model_sha256=manifest["model"]["sha256"],
+        family=manifest["target"]["family"],
         board=manifest["target"]["board"],
         loader_board=manifest["target"]["loader"],
         loader_cable=manifest["target"]["cable"],

@@ -16,6 +16,7 @@ from qcompile.runtime.artifact import Artifact, open_artifact
 from qcompile.runtime.classes import chosen_classes, counted, fit_labels, share
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
+from qcompile.runtime.fpga_manager import load
 from qcompile.runtime.inputs import InputsError, Normalization, Samples, load_samples
 from qcompile.runtime.options import PORT_HELP, parse_numbers, positive
 from qcompile.runtime.ports import open_link
@@ -30,7 +31,9 @@ SHOWN_VALUES = 12
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 done, 1 an error or a failed self-test, 2 usage, 130 interrupted."""
     arguments = _parser().parse_args(argv)
-    if not arguments.selftest and arguments.inputs is None:
+    if not arguments.load and arguments.port is None:
+        _parser().error("--port is needed")
+    if not arguments.load and not arguments.selftest and arguments.inputs is None:
         _parser().error("--inputs X.npz or --selftest is needed")
     try:
         return _run(arguments)
@@ -51,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("build", type=Path, metavar="DIR")
     parser.add_argument("--inputs", type=Path, metavar="X.npz")
-    parser.add_argument("--port", required=True, help=PORT_HELP)
+    parser.add_argument("--port", help=PORT_HELP)
     parser.add_argument("--limit", type=positive, metavar="N", help="use only the first N inputs")
     for name, what in (("mean", "is subtracted from raw pixels"), ("std", "then divides them")):
         parser.add_argument(
@@ -61,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
             help=f"one number, or one a channel, that {what}",
         )
     parser.add_argument("--selftest", action="store_true", help="replay the golden vectors")
+    parser.add_argument(
+        "--load", action="store_true", help="load top.bit into the device beside this processor"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="Y.npz", help="write the outputs")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
@@ -70,6 +76,10 @@ def _run(arguments: argparse.Namespace) -> int:
     artifact = open_artifact(arguments.build)
     if artifact.note is not None:
         print(f"note: {artifact.note}", file=sys.stderr)
+    if arguments.load:
+        load(artifact)
+        print(f"{artifact.board} holds {artifact.model_name}")
+        return 0
     samples = None if arguments.selftest else _samples(arguments, artifact)
     if arguments.port == "sim":
         raise BoardError(

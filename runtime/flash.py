@@ -1,4 +1,7 @@
-"""Programs a board with openFPGALoader: the bitstream at 0, the flash image behind it."""
+"""Programs a board with openFPGALoader: the bitstream at 0, the flash image behind it.
+
+The bitstream of a 7-series device holds program and weights; a Zynq's is loaded by its processor.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from qcompile.runtime.artifact import BITSTREAM, FLASH_IMAGE, Artifact
+from qcompile.runtime.artifact import BITSTREAM, FLASH_IMAGE, XC7_BITSTREAM, Artifact
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.layouts import IMAGE_OFFSET
 
 LOADER = "openFPGALoader"
+ZYNQ_BOARDS = ("pynq_z2",)
 LIBRARIES = "apt install libusb-1.0-0 libftdi1-2"
 
 
@@ -25,6 +29,8 @@ def flash_commands(artifact: Artifact, *, board: str | None = None) -> list[list
             f"{artifact.folder}: was compiled for the board '{artifact.board}', not '{board}'",
             help="leave --board away, or compile it again for that board",
         )
+    if artifact.family == "xc7":
+        return _xc7_commands(artifact)
     if not (artifact.folder / BITSTREAM).is_file():
         raise BoardError(
             f"{artifact.folder}: has no bitstream",
@@ -36,6 +42,26 @@ def flash_commands(artifact: Artifact, *, board: str | None = None) -> list[list
         [*loader, str(artifact.folder / BITSTREAM)],
         [*loader, "--offset", str(IMAGE_OFFSET), str(artifact.folder / FLASH_IMAGE)],
     ]
+
+
+def _xc7_commands(artifact: Artifact) -> list[list[str]]:
+    """One command; a user may leave --write-flash away to load the device alone."""
+    folder = artifact.folder
+    if not (folder / XC7_BITSTREAM).is_file():
+        raise BoardError(
+            f"{folder}: has no bitstream",
+            context=(f"{XC7_BITSTREAM} is made by tools that qcompile does not bring along",),
+            help=f"vivado -mode batch -source {folder / 'build.tcl'},"
+            f" or with openXC7's tools: sh {folder / 'openxc7.sh'}",
+        )
+    if artifact.board in ZYNQ_BOARDS:
+        raise BoardError(
+            f"{folder}: the processor of a {artifact.board} loads its bitstream itself",
+            help="on the board: sudo python3 -m qcompile.runtime DIR --load, which gives it to"
+            " Linux's FPGA manager",
+        )
+    loader = [LOADER, "-b", artifact.loader_board, "--write-flash", "--verify"]
+    return [[*loader, str(folder / XC7_BITSTREAM)]]
 
 
 def render(commands: list[list[str]]) -> str:

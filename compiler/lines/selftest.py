@@ -127,8 +127,10 @@ def weight_rows(config: LinesConfig) -> int:
 
 
 def program_words(config: LinesConfig) -> int:
-    """Words of its program: a layer, two packets of constants, the end."""
-    return 1 + LAYER_WORDS + 2 * (1 + config.columns) + 2
+    """Words of its program: its weights where they come along, a layer, two packets of constants,
+    the end."""
+    weights = 1 + 2 * CHANNELS * config.columns // 8 if config.streams else 0
+    return weights + 1 + LAYER_WORDS + 2 * (1 + config.columns) + 2
 
 
 def set_words(config: LinesConfig) -> int:

@@ -99,6 +99,10 @@ def test_takes_what_sizing_counts(config: LinesConfig) -> None:
     assert max(place.words for place in test.compiled.places.values()) == set_words(config)
     assert len(test.compiled.program.words) == program_words(config)
     assert -(-len(test.compiled.program.weights) // config.lines) == weight_rows(config)
+    if config.columns >= 8:
+        streaming = replace(small, streams=True, weight_rows=64)
+        program, _ = with_self_test(self_test(streaming).compiled)
+        assert len(program.words) == 2 * program_words(streaming) and not len(program.weights)
 
 
 def test_stands_behind_the_model(rng: np.random.Generator) -> None:

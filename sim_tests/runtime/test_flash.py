@@ -49,6 +49,31 @@ def test_build_without_bitstream_is_refused(tmp_path: Path) -> None:
         flash.flash_commands(open_artifact(folder))
 
 
+def test_bitstream_of_a_7_series_device_is_one_file(tmp_path: Path) -> None:
+    folder = small_build.write(tmp_path / "small")
+    board = "arty_a7_100t"
+    artifact = replace(open_artifact(folder), family="xc7", board=board, loader_board=board)
+    message = (
+        f"{folder}: has no bitstream\n"
+        "  top.bit is made by tools that qcompile does not bring along\n"
+        f"  help: vivado -mode batch -source {folder}/build.tcl,"
+        f" or with openXC7's tools: sh {folder}/openxc7.sh"
+    )
+    with pytest.raises(BoardError, match=f"^{re.escape(message)}$"):
+        flash.flash_commands(artifact)
+    (folder / "top.bit").write_bytes(b"bitstream")
+    assert flash.render(flash.flash_commands(artifact)) == (
+        f"openFPGALoader -b arty_a7_100t --write-flash --verify {folder}/top.bit"
+    )
+    message = (
+        f"{folder}: the processor of a pynq_z2 loads its bitstream itself\n"
+        "  help: on the board: sudo python3 -m qcompile.runtime DIR --load, which gives it to"
+        " Linux's FPGA manager"
+    )
+    with pytest.raises(BoardError, match=f"^{re.escape(message)}$"):
+        flash.flash_commands(replace(artifact, board="pynq_z2"))
+
+
 @pytest.mark.parametrize(
     ("output", "help"),
     [
