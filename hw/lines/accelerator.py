@@ -53,7 +53,7 @@ class LinesAccelerator(wiring.Component):
         The program's first word, from `start` on for two cycles more.
     read_start, read_stop : 1, in; read_address : in; read_o : stream of 16 bits, out
         Bytes of the program memory from byte `read_address` on, low byte first; neither while it
-        runs nor while it is paused. A start ends reading too.
+        runs nor while it is paused. A start ends reading too; a stop ends nothing else.
     state : 3, out; error : 8, out; layers_done : 16, out; cycles : 32, out
     """
 
@@ -137,6 +137,7 @@ class LinesAccelerator(wiring.Component):
         restart = Signal()
         engine = LinesEngine(self.config)
         m.submodules.engine = ResetInserter(restart)(engine)
+        host_reads = Signal()
         starting = Signal()
         started = Signal()
         # Cycle 0: start or abort comes. Cycle 1: the engine is reset. Cycle 2: after a start,
@@ -151,7 +152,7 @@ class LinesAccelerator(wiring.Component):
         m.d.comb += [
             program.start.eq(started | self.read_start),
             program.start_address.eq(Mux(started, self.start_address, self.read_address[3:])),
-            program.stop.eq(restart | self.read_stop),
+            program.stop.eq(restart | (self.read_stop & host_reads)),
             engine.start.eq(started),
             engine.stop_after.eq(self.stop_after),
             self.state.eq(Mux(starting | started, State.RUNNING, engine.state)),
@@ -162,17 +163,21 @@ class LinesAccelerator(wiring.Component):
             program.write_address.eq(self.program_address),
             program.write_word.eq(self.program_data),
         ]
-        self._program(m, engine, program, stale)
+        self._program(m, engine, program, stale, host_reads)
         self._memories(m, engine, memory, weights)
         return m
 
     def _program(
-        self, m: Module, engine: LinesEngine, program: ProgramMemory, stale: Value
+        self,
+        m: Module,
+        engine: LinesEngine,
+        program: ProgramMemory,
+        stale: Value,
+        host_reads: Signal,
     ) -> None:
         """Program words go to the engine, or to the host that reads them."""
         m.submodules.reader = reader = ProgramBytes()
         wiring.connect(m, wiring.flipped(self.read_o), reader.o)
-        host_reads = Signal()
         with m.If(self.read_stop | self.start):
             m.d.sync += host_reads.eq(0)
         with m.If(self.read_start):

@@ -1,0 +1,94 @@
+"""The files that vendor tools make a bitstream from: Verilog, constraints, and how to run them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from qcompile.compiler import toolchain
+from qcompile.compiler.hardware import Progress, as_bytes, cached_folder, write_whole
+from qcompile.hw.boards import LinesBoard
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.contents import LinesContents
+
+BOARD_FILES = ("top.v", "top.xdc", "build.tcl", "openxc7.sh")
+DATABASES = {"xc7a": "artix7", "xc7z": "zynq7"}
+"""Project X-Ray's folder of a device's family."""
+
+
+def board_files(
+    config: LinesConfig,
+    board: LinesBoard,
+    contents: LinesContents,
+    clock_hz: int,
+    progress: Progress,
+) -> dict[str, bytes]:
+    """`BOARD_FILES`, cached: the whole design on a board, with its program and weights.
+
+    * `top.v`, module `top`; `top.xdc`, its pins and the clock that comes from outside;
+    * `build.tcl`, for `vivado -mode batch -source build.tcl`: leaves top.bit, top_timing.rpt,
+      top_utilization_place.rpt and other reports beside it;
+    * `openxc7.sh`, for openXC7's tools: leaves top.bit and nextpnr.log beside it.
+
+    A clock that the board's PLL cannot make raises ValueError.
+    """
+    facts = [
+        Path(__file__).read_bytes(),
+        contents.image,
+        len(contents.program).to_bytes(4, "little"),
+        clock_hz.to_bytes(8, "little"),
+    ]
+    key = hashlib.sha256(b"".join(hashlib.sha256(fact).digest() for fact in facts)).hexdigest()
+    with cached_folder("lines", config, f"{board.name} {key}", progress) as folder:
+        if not all((folder / name).exists() for name in BOARD_FILES):
+            progress("write the board's Verilog")
+            for name, data in _make(config, board, contents, clock_hz).items():
+                write_whole(folder / name, data)
+        return {name: (folder / name).read_bytes() for name in BOARD_FILES}
+
+
+def _make(
+    config: LinesConfig, board: LinesBoard, contents: LinesContents, clock_hz: int
+) -> dict[str, bytes]:
+    """Amaranth's build plan for the board, and the commands for openXC7."""
+    from qcompile.hw.lines.top import LinesTop
+
+    top = LinesTop(config, board, contents, clock_hz=clock_hz)
+    with toolchain.activated_tools():
+        platform: Any = board.platform()
+        plan = platform.build(top, name="top", do_build=False)
+    found = {name: as_bytes(content) for name, content in plan.files.items()}
+    beside = b"cd [file dirname [file normalize [info script]]]\n"
+    return {
+        "top.v": found["top.v"],
+        "top.xdc": found["top.xdc"],
+        "build.tcl": beside + found["top.tcl"],
+        "openxc7.sh": openxc7_script(board, clock_hz).encode(),
+    }
+
+
+def openxc7_script(board: LinesBoard, clock_hz: int) -> str:
+    """Commands from Verilog to bitstream with openXC7's tools.
+
+    nextpnr does not follow a clock through a PLL, so it gets the array's clock as a number.
+    """
+    part = board.open_part
+    device = part.rpartition("-")[0]
+    database = DATABASES[part[:4]]
+    return f"""#!/bin/sh
+# Makes top.bit of top.v with openXC7's tools (https://github.com/openXC7).
+# CHIPDB: folder with {device}.bin, which nextpnr-xilinx's bbaexport.py and bbasm make.
+# PRJXRAY_DB_DIR: Project X-Ray's data base.
+set -eu
+cd "$(dirname "$0")"
+: "${{CHIPDB:?folder with {device}.bin}}" "${{PRJXRAY_DB_DIR:?folder with {database}/{part}}}"
+yosys -q -l yosys.log \\
+  -p 'read_verilog top.v; synth_xilinx -flatten -abc9 -arch xc7 -top top' \\
+  -p 'delete t:$scopeinfo; write_json top.json'  # nextpnr-xilinx does not know these cells
+nextpnr-xilinx --chipdb "$CHIPDB/{device}.bin" --xdc top.xdc --json top.json \\
+  --fasm top.fasm --freq {clock_hz / 1e6:g} --log nextpnr.log
+fasm2frames --part {part} --db-root "$PRJXRAY_DB_DIR/{database}" top.fasm > top.frames
+xc7frames2bit --part_file "$PRJXRAY_DB_DIR/{database}/{part}/part.yaml" --part_name {part} \\
+  --frm_file top.frames --output_file top.bit
+"""

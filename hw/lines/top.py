@@ -1,0 +1,86 @@
+"""The whole FPGA of a 7-series board: the array with its link, and the board around them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.build import Platform
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.lib import io, wiring
+
+from qcompile.hw.axi.burst_bridge import BurstBridge
+from qcompile.hw.boards.lines_board import LinesBoard
+from qcompile.hw.lines.clock import LinesClock
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.contents import LinesContents
+from qcompile.hw.lines.system import LinesSystem
+from qcompile.hw.vendor.zynq_ps7 import ADDRESS_BITS, ID_BITS, ZynqPs7
+from qcompile.runtime.protocol import REGISTER_ADDRESS_BITS
+
+
+class LinesTop(Elaboratable):
+    """A `LinesSystem` on a board, with its program and weights in the bitstream.
+
+    Where the link is a UART, clock and serial line come from pins; where it is AXI, from the
+    processor beside the array, whose master reaches the registers. Nothing drives the streams.
+
+    Parameters
+    ----------
+    config : LinesConfig
+    board : LinesBoard
+    contents : LinesContents
+    clock_hz : int
+        Clock of the array.
+    """
+
+    def __init__(
+        self, config: LinesConfig, board: LinesBoard, contents: LinesContents, *, clock_hz: int
+    ) -> None:
+        self.board = board
+        self.clock_hz = clock_hz
+        words = contents.program_words
+        self._system = LinesSystem(config, words, contents, clock_hz=clock_hz, link=board.link)
+
+    def elaborate(self, platform: Platform) -> Module:
+        m = Module()
+        m.submodules.system = self._system
+        if self.board.link == "uart":
+            source = self._clock_pin(m, platform)
+            self._uart(m, platform)
+        else:
+            source = self._processor(m, platform)
+        m.submodules.core_clock = clock = LinesClock(
+            source, input_hz=self.board.oscillator_hz, output_hz=self.clock_hz
+        )
+        m.domains.sync = ClockDomain()
+        m.d.comb += [ClockSignal("sync").eq(clock.clock), ResetSignal("sync").eq(clock.reset)]
+        return m
+
+    def _clock_pin(self, m: Module, platform: Platform) -> Signal:
+        """The clock behind its pin; the platform constrains the pin."""
+        pin: Any = platform.request(self.board.clock_pin, dir="-")
+        m.submodules.clock_input = buffer = io.Buffer(io.Direction.Input, pin)
+        source = Signal()
+        m.d.comb += source.eq(buffer.i)
+        return source
+
+    def _uart(self, m: Module, platform: Platform) -> None:
+        """One register out; two in, against metastability."""
+        uart: Any = platform.request(self.board.uart, dir={"rx": "-", "tx": "-"})
+        m.submodules.rx = rx = io.FFBuffer(io.Direction.Input, uart.rx)
+        m.submodules.tx = tx = io.FFBuffer(io.Direction.Output, uart.tx)
+        m.d.sync += self._system.rx.eq(rx.i)
+        m.d.comb += tx.o.eq(self._system.tx)
+
+    def _processor(self, m: Module, platform: Platform) -> Signal:
+        """The processor's clock; its master at the registers."""
+        m.submodules.processor = processor = ZynqPs7()
+        m.submodules.bridge = bridge = BurstBridge(
+            id_bits=ID_BITS, address_bits=ADDRESS_BITS, lite_bits=REGISTER_ADDRESS_BITS
+        )
+        wiring.connect(m, processor.axi, bridge.i)
+        wiring.connect(m, bridge.o, self._system.axi)
+        source = Signal(name="processor_clock")
+        m.d.comb += source.eq(processor.clock)
+        platform.add_clock_constraint(source, self.board.oscillator_hz)
+        return source
