@@ -2,12 +2,14 @@
 
     python -m sim_tests.bench_lines                       # four networks of MLPerf Tiny, 8 lines
     python -m sim_tests.bench_lines --lines 2 mlpt_ic_resnet8
+    python -m sim_tests.bench_lines --device xc7a35t mlpt_ic_resnet8 mlpt_kws_dscnn  # its arrays
     python -m sim_tests.bench_lines --plans               # the plans' cycles alone, no simulation
     python -m sim_tests.bench_lines --layers              # every layer's tensor is compared too
 
 Inputs are random codes over their whole range; golden says what must come out. The program and the
 weights stand in the memories before the start, as the bitstream will hold them. Cycles count from
-the start to the last output word. Compiling 8 lines takes minutes, and is done once.
+the start to the last output word. Compiling 8 lines takes minutes, and is done once. With a device
+each network runs on the array that the compiler chooses for both.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from qcompile.compiler import ir
 from qcompile.compiler.backend import for_accelerator
 from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.compiler.lines.machine import LinesMachine
+from qcompile.compiler.lines.sizing import size_for
 from qcompile.compiler.pipeline import load_model
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.devices import DEVICES
 from sim_tests.bench import SEED, SHARED
 from sim_tests.cosim.lines_runs import LinesRuns
 
@@ -85,9 +89,28 @@ def random_codes(graph: ir.Graph) -> dict[str, ir.Int8Array]:
     return {name: rng.integers(-128, 128, s).astype(np.int8) for name, s in shapes.items()}
 
 
-def show(rows: Sequence[Row], config: LinesConfig) -> None:
+def measure(
+    subjects: Sequence[LinesCompiled], config: LinesConfig, *, layers: bool
+) -> list[int | None]:
+    """Cycles of one run each on one array; AssertionError at a difference from golden."""
+    for subject in subjects:
+        assert max(layer.acc_bound for layer in subject.layers) < 1 << (config.acc_width - 1)
+    jobs = [(subject, random_codes(subject.graph)) for subject in subjects]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = LinesRuns(config, Path(folder))
+        if layers:
+            runs.check(jobs, seed=SEED)
+            print(f"every layer of {len(jobs)} networks is golden's")
+        return [run.cycles for run in runs.check(jobs, seed=SEED, layers=False)]
+
+
+def array(config: LinesConfig) -> str:
+    """Its size in words."""
+    return f"{config.lines} lines, {config.macs_per_cycle} MACs a cycle, {config.lanes} lanes each"
+
+
+def show(rows: Sequence[Row], title: str) -> None:
     """The table."""
-    title = f"{config.lines} lines, {config.macs_per_cycle} MACs a cycle, {config.lanes} lanes each"
     table = Table(title=title, box=box.SIMPLE)
     for heading in ("network", "MACs", "planned cycles", "measured", "utilisation", "depthwise"):
         left = heading == "network"
@@ -112,28 +135,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--lines", type=int, default=8)
     parser.add_argument("--lanes", type=int, default=2)
+    parser.add_argument("--device", choices=DEVICES, help="size the array for it instead")
     parser.add_argument("--plans", action="store_true", help="no simulation")
     parser.add_argument("--layers", action="store_true", help="compare every layer")
     chosen = parser.parse_args(arguments)
-    config = configuration(chosen.lines, chosen.lanes)
-    machine = LinesMachine(config)
-    subjects = [(name, compiled(name, config)) for name in chosen.networks]
-    measured: list[int | None] = [None] * len(subjects)
-    if not chosen.plans:
-        for _, subject in subjects:
-            assert max(layer.acc_bound for layer in subject.layers) < 1 << (config.acc_width - 1)
-        jobs = [(subject, random_codes(subject.graph)) for _, subject in subjects]
-        with tempfile.TemporaryDirectory() as folder:
-            runs = LinesRuns(config, Path(folder))
-            if chosen.layers:
-                runs.check(jobs, seed=SEED)
-                print(f"every layer of {len(jobs)} networks is golden's")
-            measured = [run.cycles for run in runs.check(jobs, seed=SEED, layers=False)]
-    rows = [
-        Row(name, subject, machine.estimate(subject.layers) or 0, cycles)
-        for (name, subject), cycles in zip(subjects, measured, strict=True)
-    ]
-    show(rows, config)
+    by_array: list[tuple[str, LinesConfig, list[tuple[str, LinesCompiled]]]] = []
+    if chosen.device is None:
+        config = configuration(chosen.lines, chosen.lanes)
+        by_array = [(array(config), config, [(n, compiled(n, config)) for n in chosen.networks])]
+    else:
+        device = DEVICES[chosen.device]
+        for name in chosen.networks:
+            best = size_for(load_model(SHARED / "models" / f"{name}.onnx"), device)
+            title = f"{device.name}: {array(best.config)}"
+            by_array.append((title, best.config, [(name, best.compiled)]))
+    for title, config, named in by_array:
+        subjects = [subject for _, subject in named]
+        measured: Sequence[int | None] = [None] * len(subjects)
+        if not chosen.plans:
+            measured = measure(subjects, config, layers=chosen.layers)
+        rows = [
+            Row(name, subject, LinesMachine(config).estimate(subject.layers) or 0, cycles)
+            for (name, subject), cycles in zip(named, measured, strict=True)
+        ]
+        show(rows, title)
     return 0
 
 

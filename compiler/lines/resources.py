@@ -131,7 +131,7 @@ def _flip_flops(config: LinesConfig) -> float:
 
 
 def resources(config: LinesConfig, program_words: int) -> LinesResources:
-    """The whole array."""
+    """The whole array; the depth of the program memory is a power of two."""
     if config.columns != 16:
         raise ValueError(f"measured for 16 columns, not {config.columns}")
     lanes = config.lines * config.lanes
@@ -140,7 +140,7 @@ def resources(config: LinesConfig, program_words: int) -> LinesResources:
     luts += RESIDUAL * config.lines / 8 if config.adder else 0
     activations = 2 * config.banks * memory_blocks(config.word_bits, config.bank_words)
     weights = config.lines * memory_blocks(config.word_bits, config.weight_rows)
-    blocks = activations + weights + memory_blocks(64, program_words)
+    blocks = activations + weights + memory_blocks(64, 1 << (program_words - 1).bit_length())
     return LinesResources(
         luts=round(luts),
         ffs=round(_flip_flops(config)),
