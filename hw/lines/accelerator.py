@@ -39,7 +39,7 @@ class LinesAccelerator(wiring.Component):
     ----------
     config : LinesConfig
     program_words : int
-        Words of the program memory, a power of two.
+        Words of the program memory.
     contents : LinesContents or None
         What program and weight memory hold from power-up on; None: undefined until written.
 

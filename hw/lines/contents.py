@@ -30,8 +30,8 @@ class LinesContents:
 
     @property
     def program_words(self) -> int:
-        """Words of the program memory: the power of two that holds the program."""
-        return max(MIN_PROGRAM_WORDS, 1 << (len(self.program) - 1).bit_length())
+        """Words of the program memory: as many as the program has."""
+        return max(MIN_PROGRAM_WORDS, len(self.program))
 
     @property
     def image(self) -> bytes:

@@ -37,14 +37,14 @@ def lines_info(config: LinesConfig, clock_hz: int) -> Info:
 class LinesSystem(wiring.Component):
     """`LinesAccelerator` behind a link; its program memory is the flash that the link knows.
 
-    Byte address n of the link's flash is byte n of the program memory, modulo its size. A program
-    begins at a whole word: the low three bits of its address are ignored.
+    Byte address n of the link's flash is byte n of the program memory; beyond its end bytes are
+    undefined. A program begins at a whole word: the low three bits of its address are ignored.
 
     Parameters
     ----------
     config : LinesConfig
     program_words : int
-        Words of the program memory, a power of two.
+        Words of the program memory.
     contents : LinesContents or None
         What program and weight memory hold from power-up on: the link writes neither.
     clock_hz : int

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from qcompile.compiler import toolchain
-from qcompile.compiler.lines.project import BOARD_FILES, board_files, openxc7_script
+from qcompile.compiler.errors import UsageError
+from qcompile.compiler.lines.project import (
+    BOARD_FILES,
+    board_files,
+    openxc7_script,
+    require_clock,
+)
+from qcompile.compiler.simulated_board import build_simulated_board
 from qcompile.hw.boards import LINES_BOARDS, LinesBoard
 from qcompile.hw.lines.clock import PllSettings, find_pll_settings
 from qcompile.hw.lines.config import LinesConfig
@@ -114,6 +121,32 @@ def test_files_are_made_again_for_another_program_or_clock() -> None:
     steps: list[str] = []
     board_files(CONFIG, board, CONTENTS, 90_000_000, steps.append)
     assert steps == []
+
+
+def test_clocks_that_the_board_cannot_make_are_told() -> None:
+    arty, pynq = LINES_BOARDS["arty_a7_100t"], LINES_BOARDS["pynq_z2"]
+    message = (
+        "arty_a7_100t: the PLL cannot make 133000000 Hz from 100000000 Hz exactly\n"
+        "  help: clocks near it that do: 126, 128, 130, 135 MHz"
+    )
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        files_of(arty, 133_000_000)
+    message = (
+        "arty_a7_100t: a clock of 40000000 Hz makes 3000000 baud only within 2.6%\n"
+        "  help: clocks near it that do: 36, 39, 42, 45 MHz"
+    )
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        require_clock(arty, 40_000_000)
+    require_clock(pynq, 40_000_000)
+
+
+def test_a_board_without_a_uart_is_not_simulated(tmp_path: Path) -> None:
+    message = (
+        "pynq_z2: there is a simulated board for boards with a UART only\n"
+        "  help: simulate the core: qcompile sim; or compile for --board arty_a7_100t"
+    )
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        build_simulated_board(tmp_path / "top.v", tmp_path, board=LINES_BOARDS["pynq_z2"])
 
 
 def test_pll_settings_make_the_clock_exactly() -> None:
