@@ -206,13 +206,20 @@ class LinesCycleModel:
             stream.room = begin
             residual = self._residual(layer, plan, places, begin)
             run = self._layer(plan, stream, begin, residual)
-            words_last = 1 if plan.own else plan.lines_last
-            end = run.run() + self.lanes + words_last + 2 * DONE_CYCLES
+            end = run.run() + self.lanes + self._writes(plan) + 2 * DONE_CYCLES
             stream.idle = end
             counted = end if len(result) < len(plans) - 1 else end + END_CYCLES
             result.append(_layer_cycles(layer, counted - time, self.config))
             time = counted
         return tuple(result)
+
+    def _writes(self, plan: LinePlan) -> int:
+        """Cycles of the writes of a layer's last row."""
+        if plan.own:
+            return 1
+        return (
+            plan.lines_last if plan.single_writes else min(plan.lines_last, self.config.lower_lines)
+        )
 
     def _residual(
         self, layer: Layer, plan: LinePlan, places: Mapping[str, Placement], begin: int
@@ -232,7 +239,8 @@ class LinesCycleModel:
         config = self.config
         steps = config.columns // config.lanes
         rows = plan.rows_last if plan.counts[4] == 1 else config.rows
-        tile = config.lines * steps if plan.own else rows * slot_cycles(config)
+        slot = steps if plan.own else slot_cycles(config, single=plan.single_writes)
+        tile = config.lines * steps if plan.own else rows * slot
         reads = plan.counts[0] * plan.turns
         products = plan.products if plan.kind == "rotate" else 1
         return _Layer(
@@ -240,7 +248,7 @@ class LinesCycleModel:
             config=config,
             stream=stream,
             residual=residual,
-            slot=steps if plan.own else slot_cycles(config),
+            slot=slot,
             gap=max(tile, FIRST_TILE),
             reads=reads,
             capture=reads - 1 + products + self.capture,

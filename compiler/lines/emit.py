@@ -165,6 +165,7 @@ def descriptor(
         Flag.ZERO_POINT_INSIDE: layer.zero_point_inside,
         Flag.SHARED_WEIGHTS: plan.shared_weights,
         Flag.FRACTION: layer.fraction,
+        Flag.SINGLE_WRITES: plan.single_writes,
     }
     start = plan.start
     return LayerDescriptor(

@@ -8,11 +8,9 @@ from typing import Literal
 
 from qcompile.compiler.plan import LoopNest
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.tile_drain import slot_cycles
 
 PassKind = Literal["rotate", "window"]
-
-WRITES_PER_CYCLE = 1
-"""Finished words that enter the activation memory in a cycle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +53,11 @@ class LinePlan(LoopNest):
     write_line: int
 
     @property
+    def single_writes(self) -> bool:
+        """Lines write one word a cycle: a lower and an upper line's would meet in a bank."""
+        return self.write_line % 2 == 0 and not self.own
+
+    @property
     def pass_cycles(self) -> int:
         """Cycles of one pass: its reads, or its products where these take longer."""
         return max(self.counts[0] * self.turns, self.products)
@@ -73,6 +76,5 @@ class LinePlan(LoopNest):
     def cycles_estimate(self, config: LinesConfig) -> int:
         """Cycles of the array or of the lanes, whichever is busier."""
         array = self.tiles * self.passes * self.pass_cycles
-        writes = -(-config.lines // WRITES_PER_CYCLE)
-        drain = self.rows_used(config.rows) * max(config.columns // config.lanes, writes)
+        drain = self.rows_used(config.rows) * slot_cycles(config, single=self.single_writes)
         return self.groups * max(array, drain)

@@ -80,6 +80,11 @@ class LinesConfig:
         return 1 << (self.lines - 1).bit_length()
 
     @property
+    def lower_lines(self) -> int:
+        """Lines whose finished words take the first write port; those above take the second."""
+        return max(1, self.banks // 2)
+
+    @property
     def set_words(self) -> int:
         """Words of each activation memory."""
         return self.banks * self.bank_words

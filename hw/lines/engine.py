@@ -46,7 +46,7 @@ class LinesEngine(wiring.Component):
     residual : 1, out; residual_set : 1, out; residual_address : out
     residual_grant : 1, in; residual_word : 8V, in
         The residual port of `LinesMemory`.
-    write, write_set, write_address, write_word : out
+    write, write_set, write_address, write_word, upper_write, upper_address, upper_word : out
     """
 
     program: Any
@@ -80,6 +80,9 @@ class LinesEngine(wiring.Component):
     write_set: Signal
     write_address: Signal
     write_word: Signal
+    upper_write: Signal
+    upper_address: Signal
+    upper_word: Signal
 
     def __init__(self, config: LinesConfig) -> None:
         self.config = config
@@ -117,6 +120,9 @@ class LinesEngine(wiring.Component):
                 "write_set": Out(1),
                 "write_address": Out(ADDRESS_BITS),
                 "write_word": Out(config.word_bits),
+                "upper_write": Out(1),
+                "upper_address": Out(ADDRESS_BITS),
+                "upper_word": Out(config.word_bits),
             }
         )
 
@@ -326,6 +332,9 @@ class LinesEngine(wiring.Component):
             self.write_set.eq(flags.write_set),
             self.write_address.eq(writer.address),
             self.write_word.eq(writer.word),
+            self.upper_write.eq(writer.upper_write),
+            self.upper_address.eq(writer.upper_address),
+            self.upper_word.eq(writer.upper_word),
         ]
 
     def _lanes(

@@ -45,6 +45,9 @@ class LinesMemory(wiring.Component):
         Two lines asked for different words of one bank a cycle ago: the program is wrong. Costs
         logic only where it is used.
     write : 1, in; write_set : 1, in; write_address : in; write_word : 8V, in
+    upper_write : 1, in; upper_address : in; upper_word : 8V, in
+        Another word for the same set. If both come in one cycle, their banks' numbers differ in the
+        highest bit. Never with one bank.
     residual : 1, in; residual_set : 1, in; residual_address : in
     residual_grant : 1, out
         The residual read is accepted.
@@ -69,6 +72,9 @@ class LinesMemory(wiring.Component):
     write_set: Signal
     write_address: Signal
     write_word: Signal
+    upper_write: Signal
+    upper_address: Signal
+    upper_word: Signal
     residual: Signal
     residual_set: Signal
     residual_address: Signal
@@ -101,6 +107,9 @@ class LinesMemory(wiring.Component):
                 "write_set": In(1),
                 "write_address": In(address),
                 "write_word": In(word),
+                "upper_write": In(1),
+                "upper_address": In(address),
+                "upper_word": In(word),
                 "residual": In(1),
                 "residual_set": In(1),
                 "residual_address": In(address),
@@ -128,6 +137,7 @@ class LinesMemory(wiring.Component):
         single_set = Mux(self.residual, self.residual_set, self.host_set)
         single = Signal(width)
         taken = self.feed & (self.feed_set == single_set)
+        writes = self.write | self.upper_write
         wrote = Signal()
         m.d.comb += [
             lines.address.eq(self.feed_address),
@@ -135,7 +145,7 @@ class LinesMemory(wiring.Component):
             lines.lines.eq(self.feed_lines),
             single.eq(Mux(self.residual, self.residual_address, self.host_address)),
             self.residual_grant.eq(self.residual & ~taken),
-            self.host_ready.eq(Mux(self.host_write, ~self.write, ~(self.residual | taken | wrote))),
+            self.host_ready.eq(Mux(self.host_write, ~writes, ~(self.residual | taken | wrote))),
         ]
         host_reads = self.host_valid & ~self.host_write & self.host_ready
         writers, readers = self._banks(m)
@@ -191,25 +201,41 @@ class LinesMemory(wiring.Component):
                 m.d.comb += [port.en.eq(1), port.addr.eq(Mux(feeds, row, single[bank_bits:]))]
 
     def _write(self, m: Module, writers: list[list[Port]], wrote: Signal) -> None:
-        """The writer's or the host's word goes into a register first; `wrote`: it holds one."""
-        bank_bits = self.config.bank_bits
+        """The writer's or the host's words go into registers first; `wrote`: it holds one."""
+        bank_bits, halves = self.config.bank_bits, min(2, self.config.banks)
         set_1 = Signal(reset_less=True)
-        address_1 = Signal(self.config.address_bits, reset_less=True)
-        word_1 = Signal(self.config.word_bits, reset_less=True)
+        writes = self.write | self.upper_write
+        hosts = self.host_valid & self.host_write
+        address = Mux(writes, self.write_address, self.host_address)
+        word = Mux(writes, self.write_word, self.host_data)
         m.d.sync += [
-            wrote.eq(self.write | (self.host_valid & self.host_write)),
-            set_1.eq(Mux(self.write, self.write_set, self.host_set)),
-            address_1.eq(Mux(self.write, self.write_address, self.host_address)),
-            word_1.eq(Mux(self.write, self.write_word, self.host_data)),
+            wrote.eq(writes | hosts),
+            set_1.eq(Mux(writes, self.write_set, self.host_set)),
         ]
-        for index, bank in product(range(SETS), range(self.config.banks)):
-            port = writers[index][bank]
-            here = (set_1 == index) & (address_1[:bank_bits] == bank)
-            m.d.comb += [
-                port.en.eq(wrote & here),
-                port.addr.eq(address_1[bank_bits:]),
-                port.data.eq(word_1),
+        # A register for each half of the banks, which take either port's word.
+        for half in range(halves):
+            enable_1 = Signal(name=f"half{half}_enable")
+            address_1 = Signal(self.config.address_bits, name=f"half{half}_row", reset_less=True)
+            word_1 = Signal(self.config.word_bits, name=f"half{half}_word", reset_less=True)
+            first = self.write | (hosts & ~writes)
+            second = self.upper_write
+            if halves == 2:
+                first &= address[bank_bits - 1] == half
+                second &= self.upper_address[bank_bits - 1] == half
+            m.d.sync += [
+                enable_1.eq(first | second),
+                address_1.eq(Mux(second, self.upper_address, address)),
+                word_1.eq(Mux(second, self.upper_word, word)),
             ]
+            banks = range(self.config.banks)[half * self.config.lower_lines :]
+            for index, bank in product(range(SETS), banks[: self.config.lower_lines]):
+                port = writers[index][bank]
+                here = (set_1 == index) & (address_1[:bank_bits] == bank)
+                m.d.comb += [
+                    port.en.eq(enable_1 & here),
+                    port.addr.eq(address_1[bank_bits:]),
+                    port.data.eq(word_1),
+                ]
 
     def _lines_out(self, m: Module, words: list[list[Signal]], addresses: list[Value]) -> None:
         """The crossbar: one mux of the two sets for each bank, one of all banks for each line."""

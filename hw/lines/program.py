@@ -60,6 +60,7 @@ class Flag(IntEnum):
     ZERO_POINT_INSIDE = 9
     SHARED_WEIGHTS = 10
     FRACTION = 11
+    SINGLE_WRITES = 12
 
 
 FIELDS: tuple[tuple[tuple[str, int], ...], ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,9 +15,10 @@ from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COUNT_BITS
 
 
-def slot_cycles(config: LinesConfig) -> int:
-    """Cycles of a row of all lines: the lanes' steps, or the writes, one a line and cycle."""
-    return max(config.columns // config.lanes, config.lines)
+def slot_cycles(config: LinesConfig, *, single: bool) -> int:
+    """Cycles of a row of all lines: the lanes' steps, or the writes, two a cycle or one."""
+    writes = config.lines if single else config.lower_lines
+    return max(config.columns // config.lanes, writes)
 
 
 def slot_layout(config: LinesConfig) -> data.StructLayout:
@@ -93,7 +94,9 @@ class TileDrain(wiring.Component):
         config, registers = self.config, self.registers
         own, flat = registers.flags.own, registers.flags.flat
         busy = Signal()
-        cycle = Signal(range(slot_cycles(config)))
+        cycles = [slot_cycles(config, single=single) for single in (False, True)]
+        last_cycle = Mux(registers.flags.single_writes, cycles[True] - 1, cycles[False] - 1)
+        cycle = Signal(range(max(cycles)))
         number = Signal(range(max(config.lines, config.rows)))  # of the slot within the tile
         slot_last = Signal()
         works = self.captured | busy
@@ -102,7 +105,7 @@ class TileDrain(wiring.Component):
             self.step.eq(cycle),
             self.row.eq(Mux(own, 0, number)),
             self.row_done.eq(works & (cycle == self.steps - 1)),
-            slot_last.eq(works & (cycle == Mux(own, self.steps, slot_cycles(config)) - 1)),
+            slot_last.eq(works & (cycle == Mux(own, self.steps - 1, last_cycle))),
         ]
         with m.If(works):
             m.d.sync += cycle.eq(Mux(slot_last, 0, cycle + 1))
@@ -140,8 +143,9 @@ class TileDrain(wiring.Component):
             ),
         ]
         rows = Mux(registers.n4 == 0, registers.rows_last, config.rows - 1)
-        times = Array(Const((n + 1) * slot_cycles(config), 8) for n in range(config.rows))
-        m.d.sync += self.tile_cycles.eq(Mux(own, config.lines * self.steps, times[rows]))
+        times = Array(Const((n + 1) * c, 8) for c in cycles for n in range(config.rows))
+        time = times[Cat(rows, registers.flags.single_writes)]
+        m.d.sync += self.tile_cycles.eq(Mux(own, config.lines * self.steps, time))
         return m
 
     def _slot(self, m: Module, number: Signal, ends: Value, few: Value) -> None:
@@ -171,7 +175,10 @@ class TileDrain(wiring.Component):
 
 
 class LinesWriter(wiring.Component):
-    """Writes the finished words of a row, one a line and cycle.
+    """Writes the finished words of a row: a lower and an upper line's in a cycle.
+
+    Lower are the first `lower_lines`. Both write at once unless the flag `single_writes` is set;
+    the upper lines then follow the lower ones.
 
     Attributes
     ----------
@@ -181,6 +188,8 @@ class LinesWriter(wiring.Component):
         With `ends`: the words of a row are at `words`, in this cycle only.
     words : 8V x P, in
     write : 1, out; address : 16, out; word : 8V, out
+        A lower line's.
+    upper_write : 1, out; upper_address : 16, out; upper_word : 8V, out
     layer_done : 1, out
         Pulse, behind the layer's last write.
     """
@@ -192,6 +201,9 @@ class LinesWriter(wiring.Component):
     write: Signal
     address: Signal
     word: Signal
+    upper_write: Signal
+    upper_address: Signal
+    upper_word: Signal
     layer_done: Signal
 
     def __init__(self, config: LinesConfig) -> None:
@@ -205,27 +217,20 @@ class LinesWriter(wiring.Component):
                 "write": Out(1),
                 "address": Out(16),
                 "word": Out(config.word_bits),
+                "upper_write": Out(1),
+                "upper_address": Out(16),
+                "upper_word": Out(config.word_bits),
                 "layer_done": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        registers, bits = self.registers, self.config.word_bits
-        held = Signal(bits * self.config.lines, reset_less=True)
+        registers, lower = self.registers, self.config.lower_lines
         pending = Signal(self.config.lines)
         base = Signal(16, reset_less=True)
         ending = Signal()
-        line = Signal(range(self.config.lines))
-        for j in reversed(range(self.config.lines)):
-            with m.If(pending[j]):
-                m.d.comb += line.eq(j)
-        lowest = pending & ~(pending - 1)
-        m.d.comb += [
-            self.write.eq(pending.any()),
-            self.word.eq(held.word_select(line, bits)),
-            self.layer_done.eq(ending & ~pending.any()),
-        ]
+        m.d.comb += self.layer_done.eq(ending & ~pending.any())
         steps = Array(
             (registers.write_row, registers.write_position, registers.write_group, Const(0, 16))
         )
@@ -234,17 +239,40 @@ class LinesWriter(wiring.Component):
         with m.Elif(self.slot.ends & self.slot.moves):
             m.d.sync += base.eq(base + steps[self.slot.step])
         with m.If(self.slot.ends):
-            m.d.sync += [held.eq(self.words), pending.eq(self.slot.lines)]
-            with m.If(self.slot.first):
-                m.d.sync += self.address.eq(base)
-            with m.Else():
-                m.d.sync += self.address.eq(self.address + registers.write_line)
-        with m.Elif(self.write):
-            m.d.sync += pending.eq(pending & ~lowest)
-            with m.If((pending & ~lowest).any()):
-                m.d.sync += self.address.eq(self.address + registers.write_line)
-        with m.If(self.slot.ends):
             m.d.sync += ending.eq(self.slot.moves & (self.slot.step == STEP_LAYER))
         with m.Elif(self.layer_done):
             m.d.sync += ending.eq(0)
+
+        halves = [(slice(0, lower), base, self.write, self.address, self.word)]
+        m.d.comb += self.write.eq(pending[:lower].any())
+        if lower < self.config.lines:
+            above = base + (registers.write_line << (lower - 1).bit_length())
+            upper = slice(lower, self.config.lines)
+            halves.append((upper, above, self.upper_write, self.upper_address, self.upper_word))
+            waits = registers.flags.single_writes & self.write
+            m.d.comb += self.upper_write.eq(pending[upper].any() & ~waits)
+        for number, (lines, first, write, address, word) in enumerate(halves):
+            m.d.comb += word.eq(self._half(m, number, lines, pending, write))
+            with m.If(self.slot.ends & self.slot.first):
+                m.d.sync += address.eq(first)
+            with m.Elif(write):
+                m.d.sync += address.eq(address + registers.write_line)
         return m
+
+    def _half(self, m: Module, number: int, lines: slice, pending: Signal, write: Signal) -> Value:
+        """Words of some lines and who of them waits; the word of the first one that does."""
+        bits = self.config.word_bits
+        waiting = pending[lines]
+        held = Signal(bits * len(waiting), name=f"held{number}", reset_less=True)
+        line = Signal(range(len(waiting)), name=f"line{number}")
+        for j in reversed(range(len(waiting))):
+            with m.If(waiting[j]):
+                m.d.comb += line.eq(j)
+        with m.If(self.slot.ends):
+            m.d.sync += [
+                held.eq(self.words[bits * lines.start : bits * lines.stop]),
+                waiting.eq(self.slot.lines[lines]),
+            ]
+        with m.Elif(write):
+            m.d.sync += waiting.eq(waiting & (waiting - 1))
+        return held.word_select(line, bits)

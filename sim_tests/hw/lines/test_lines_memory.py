@@ -75,23 +75,32 @@ def other_inputs(config: LinesConfig, rng: np.random.Generator) -> Columns:
     parts = config.word_bits // PART
     inputs: Columns = {}
     for name, data, chance in (
-        ("write", "write_word", 0.5),
+        ("write", "write_word", 0.3),
+        ("upper_write", "upper_word", 0.3),
         ("residual", "", 0.4),
         ("host", "host_data", 0.5),
     ):
         request = "host_valid" if name == "host" else name
         inputs[request] = (rng.random(CYCLES) < chance).astype(np.int64)
-        inputs[f"{name}_set"] = rng.integers(0, 2, CYCLES)
-        inputs[f"{name}_address"] = rng.integers(0, words, CYCLES)
+        port = "upper" if name == "upper_write" else name
+        if port == name:
+            inputs[f"{name}_set"] = rng.integers(0, 2, CYCLES)
+        inputs[f"{port}_address"] = rng.integers(0, words, CYCLES)
         if data:
             inputs[data] = rng.integers(0, 1 << PART, (CYCLES, parts))
     inputs["host_write"] = rng.integers(0, 2, CYCLES)
+    # Two words of a cycle lie in different halves of the banks.
+    same = (inputs["write_address"] ^ inputs["upper_address"]) % config.banks < config.banks // 2
+    inputs["upper_write"] &= ~((inputs["write"] == 1) & same)
+    if config.banks == 1:
+        inputs["upper_write"][:] = 0
     return inputs
 
 
 def handshakes(inputs: Columns) -> Columns:
     """Every 1-bit output and `words_valid`, from the rules of who waits for whom."""
-    wrote = inputs["write"] | inputs["host_valid"] & inputs["host_write"]
+    writes = inputs["write"] | inputs["upper_write"]
+    wrote = writes | inputs["host_valid"] & inputs["host_write"]
     grant, free = inputs["residual"] & 1, 1 - inputs["residual"]
     for name in ("residual", "host"):
         taken = inputs["feed"] & (inputs["feed_set"] == inputs[f"{name}_set"])
@@ -99,7 +108,7 @@ def handshakes(inputs: Columns) -> Columns:
             grant = grant & ~taken
         else:
             free = free & ~taken & ~np.concatenate([[0], wrote[:-1]])
-    ready = np.where(inputs["host_write"], 1 - inputs["write"], free)
+    ready = np.where(inputs["host_write"], 1 - writes, free)
     later = {
         "words_valid": inputs["feed_lines"] * inputs["feed"],
         "residual_valid": grant,
@@ -113,15 +122,15 @@ def handshakes(inputs: Columns) -> Columns:
 
 
 def write_of(inputs: Columns, cycle: int) -> dict[tuple[int, int], Int64Array]:
-    """The word that the writer, or else the host, writes in a cycle, by set and address."""
-    if inputs["write"][cycle]:
-        name, word = "write", inputs["write_word"]
-    elif inputs["host_valid"][cycle] and inputs["host_write"][cycle]:
-        name, word = "host", inputs["host_data"]
-    else:
-        return {}
-    place = (int(inputs[f"{name}_set"][cycle]), int(inputs[f"{name}_address"][cycle]))
-    return {place: word[cycle]}
+    """The words that the writer, or else the host, writes in a cycle, by set and address."""
+    now = {name: column[cycle] for name, column in inputs.items()}
+    found = {}
+    for request, port in (("write", "write"), ("upper_write", "upper")):
+        if now[request]:
+            found[int(now["write_set"]), int(now[f"{port}_address"])] = now[f"{port}_word"]
+    if not found and now["host_valid"] and now["host_write"]:
+        found[int(now["host_set"]), int(now["host_address"])] = now["host_data"]
+    return found
 
 
 def reads_of(
@@ -144,7 +153,7 @@ def reads_of(
 
 def run(config: LinesConfig, inputs: Columns, folder: Path, seed: int) -> Columns:
     """The memory's outputs, words in parts."""
-    wide_ports = ("words", "write_word", "residual_word", "host_data", "host_word")
+    wide_ports = ("words", "write_word", "upper_word", "residual_word", "host_data", "host_word")
     parts = {port: PART for port in wide_ports}
     return wide.run_vectors(LinesMemory(config), inputs, parts, folder, seed=seed)
 

@@ -19,7 +19,10 @@ from sim_tests.hw.lines.residual_bench import Shape
 from sim_tests.hw.lines.tile_drain_bench import tiles_of
 
 DRAINED = ("active", "row", "step", "lines", "group_done", "row_done", "tile_done", "tile_cycles")
-WRITTEN = ("write", "address", "word", "layer_done")
+WRITTEN = (
+    *("write", "address", "word", "upper_write", "upper_address", "upper_word"),
+    "layer_done",
+)
 
 
 class DrainAndWriter(wiring.Component):  # type: ignore[type-arg]  # generic in its stub only

@@ -22,7 +22,7 @@ LAYERS = 10
 SILENT = 12
 """Cycles without anything behind a layer."""
 INPUTS = ("registers", "begin", "captured", "words")
-PULSES = ("active", "row_done", "group_done", "tile_done", "write", "layer_done")
+PULSES = ("active", "row_done", "group_done", "tile_done", "write", "upper_write", "layer_done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Slot:
     tile_done: bool
 
 
-def registers_of(shape: Shape) -> int:
+def registers_of(shape: Shape, single: bool) -> int:
     """The descriptor's fields; counts are stored minus one."""
     counts = {"n4": shape.tiles, "n5": shape.positions, "n6": shape.groups}
     counts |= {"rows_last": shape.rows_last, "lines_last": shape.lines_last}
@@ -44,7 +44,8 @@ def registers_of(shape: Shape) -> int:
     places = (shape.first, shape.line, shape.row, shape.position, shape.group)
     fields: dict[str, Any] = {name: count - 1 for name, count in counts.items()}
     fields |= {f"write_{name}": place for name, place in zip(addresses, places, strict=True)}
-    fields["flags"] = {"own": int(shape.own), "flat": int(shape.flat)}
+    flags = {"own": shape.own, "flat": shape.flat, "single_writes": single}
+    fields["flags"] = {name: int(up) for name, up in flags.items()}
     return bits_of(LayerRegisters, fields)
 
 
@@ -92,15 +93,21 @@ class Bench:
         self.lines, self.bits, self.steps, self.latency = (
             int(os.environ[f"QCOMPILE_{name}"]) for name in ("LINES", "BITS", "STEPS", "LATENCY")
         )
+        self.lower = next(n for n in (1, 2, 4) if 2 * n >= self.lines)
+        self.single = False
         self.now = 0
         self.due: defaultdict[int, dict[str, int]] = defaultdict(dict)
         """Outputs by cycle; one that is left out is zero or anything."""
         self.words: dict[int, int] = {}
         """Finished words by the cycle in which the lanes give them."""
 
+    def row_cycles(self) -> int:
+        """Cycles of a row of all lines."""
+        return max(self.steps, self.lines if self.single else self.lower)
+
     def capture(self, shape: Shape, slots: list[Slot]) -> None:
         """All that follows a tile captured in this cycle."""
-        cycles = self.steps if shape.own else max(self.steps, self.lines)
+        cycles = self.steps if shape.own else self.row_cycles()
         for number, slot in enumerate(slots):
             starts = self.now + number * cycles
             for step in range(self.steps):
@@ -115,9 +122,14 @@ class Bench:
             words = self.rng.getrandbits(self.bits * self.lines)
             self.words[ends + self.latency] = words
             used = [line for line in range(self.lines) if slot.lines >> line & 1]
-            for later, (line, address) in enumerate(zip(used, slot.addresses, strict=True), 1):
+            for number, (line, address) in enumerate(zip(used, slot.addresses, strict=True), 1):
                 word = words >> self.bits * line & (1 << self.bits) - 1
-                written = {"write": 1, "address": address, "word": word}
+                if line < self.lower:
+                    written = {"write": 1, "address": address, "word": word}
+                else:
+                    written = {"upper_write": 1, "upper_address": address, "upper_word": word}
+                later = number if self.single or line < self.lower else number - self.lower
+                later = 1 if shape.own else later
                 self.due[ends + self.latency + later] |= written
 
     async def cycle(self) -> None:
@@ -135,13 +147,14 @@ class Bench:
     async def run(self, shape: Shape, pause: int) -> None:
         """One layer; its tiles come at once or up to `pause` cycles late."""
         dut = self.dut
-        port(dut, "registers").value = registers_of(shape)
+        self.single = self.rng.random() < 0.3
+        port(dut, "registers").value = registers_of(shape, self.single)
         port(dut, "begin").value = 1
         await self.cycle()
         port(dut, "begin").value = 0
         await self.cycle()
         rows = shape.rows_last if shape.tiles == 1 else ROWS
-        longest = rows * max(self.steps, self.lines)
+        longest = rows * self.row_cycles()
         if shape.own:
             longest = self.lines * self.steps
         tiles = list(tiles_of(shape, self.lines))
