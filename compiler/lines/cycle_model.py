@@ -238,7 +238,7 @@ class LinesCycleModel:
     ) -> _Layer:
         config = self.config
         steps = config.columns // config.lanes
-        rows = plan.rows_last if plan.counts[4] == 1 else config.rows
+        rows = plan.rows_last if plan.counts[4] == 1 else plan.tile_rows
         slot = steps if plan.own else slot_cycles(config, single=plan.single_writes)
         tile = config.lines * steps if plan.own else rows * slot
         reads = plan.counts[0] * plan.turns

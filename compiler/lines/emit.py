@@ -180,6 +180,7 @@ def descriptor(
         products=plan.products,
         turns=plan.turns,
         pass_cycles=plan.pass_cycles,
+        tile_rows=plan.tile_rows,
         rows_last=plan.rows_last,
         lines_last=plan.lines_last,
         weights=config.weight_address(weights),

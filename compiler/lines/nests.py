@@ -29,9 +29,6 @@ from qcompile.compiler.passes.nest_parts import (
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.program import Step
 
-CHAIN_FILL = {1: 3, 2: 6}
-"""Words that a window pass shifts in before its first product, by pixels from row to row."""
-
 
 def pitch(width: int) -> int:
     """Words from a row of pixels to the next: odd, so that lines meet in no bank."""
@@ -133,6 +130,7 @@ def _dense(layer: Layer, axes: _Axes, config: LinesConfig, *, own: bool) -> Iter
         kind="rotate",
         own=own,
         products=v,
+        rows=config.rows,
         inner=(config.rows, *trips),
         steps=[step(axes.p.stride * axes.p.address, axes.p.stride, 0), *steps],
         group_step=layer.input_channel_step // v * pixels,
@@ -158,6 +156,7 @@ def _depthwise(layer: Layer, axes: _Axes, config: LinesConfig) -> Iterator[LineP
         kind="rotate",
         own=False,
         products=1,
+        rows=config.rows,
         inner=(config.rows, copies, p_taps, o_taps),
         steps=[
             step(axes.p.stride * axes.p.address, axes.p.stride, 0),
@@ -168,7 +167,9 @@ def _depthwise(layer: Layer, axes: _Axes, config: LinesConfig) -> Iterator[LineP
         group_step=group_step,
         weights=by_tap.transpose(0, 1, 3, 2, 4).reshape(channels // v, -1, v),
     )
-    if axes.p.stride in CHAIN_FILL and axes.p.dilation == 1 and not axes.flat:
+    if axes.p.stride in (1, 2) and axes.p.dilation == 1 and not axes.flat:
+        # As many tiles as it takes, and no more rows in each than that.
+        rows = -(-axes.p.out // -(-axes.p.out // config.rows))
         yield _plan(
             layer,
             axes,
@@ -176,7 +177,8 @@ def _depthwise(layer: Layer, axes: _Axes, config: LinesConfig) -> Iterator[LineP
             kind="window",
             own=False,
             products=p_taps,
-            inner=(p_taps + CHAIN_FILL[axes.p.stride], copies, 1, o_taps),
+            rows=rows,
+            inner=(p_taps + (rows - 1) * axes.p.stride, copies, 1, o_taps),
             steps=[step(axes.p.address, 1, 0), stay, stay, across],
             group_step=group_step,
             weights=by_tap.reshape(channels // v, -1, v),
@@ -191,6 +193,7 @@ def _plan(
     kind: PassKind,
     own: bool,
     products: int,
+    rows: int,
     inner: tuple[int, ...],
     steps: list[Step],
     group_step: int,
@@ -198,12 +201,12 @@ def _plan(
 ) -> LinePlan:
     p, o = axes.p, axes.o
     line_step = 0 if own else o.stride * o.address
-    tiles = -(-p.out // config.rows)
+    tiles = -(-p.out // rows)
     across = 1 if axes.flat or own else -(-o.out // config.lines)
     counts = (*inner, tiles, across, weights.shape[0])
     loops = [
         *steps,
-        step(config.rows * p.stride * p.address, config.rows * p.stride, 0),
+        step(rows * p.stride * p.address, rows * p.stride, 0),
         step(config.lines * o.stride * o.address, 0, config.lines * o.stride),
         step(group_step, 0, 0),
     ]
@@ -227,7 +230,8 @@ def _plan(
         p_bound=NO_BOUND if axes.flat else p.size - 1,
         o_bound=NO_BOUND if axes.flat else o.size - 1,
         flat=axes.flat,
-        rows_last=p.out - (tiles - 1) * config.rows,
+        tile_rows=rows,
+        rows_last=p.out - (tiles - 1) * rows,
         lines_last=1 + (used - 1) % config.lines,
         write_start=first,
         write_line=group if own else o.out_address,

@@ -26,6 +26,8 @@ class LinePlan(LoopNest):
         `weights` are int8 [groups, words, lines, V] then, otherwise [groups, words, V].
     apart : bool
         Rows of a window pass are two pixels apart.
+    tile_rows : int
+        Rows of a tile in use, the array's last ones; `rows_last` of its first ones in the last.
     turns : int
         Cycles that one read takes, because lines meet in a bank.
     products : int
@@ -44,6 +46,7 @@ class LinePlan(LoopNest):
     kind: PassKind
     own: bool
     apart: bool
+    tile_rows: int
     turns: int
     products: int
     line_address: int
@@ -76,5 +79,5 @@ class LinePlan(LoopNest):
     def cycles_estimate(self, config: LinesConfig) -> int:
         """Cycles of the array or of the lanes, whichever is busier."""
         array = self.tiles * self.passes * self.pass_cycles
-        drain = self.rows_used(config.rows) * slot_cycles(config, single=self.single_writes)
+        drain = self.rows_used(self.tile_rows) * slot_cycles(config, single=self.single_writes)
         return self.groups * max(array, drain)

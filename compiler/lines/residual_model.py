@@ -94,4 +94,4 @@ def slots_of(plan: LinePlan, group: int, tile: int, config: LinesConfig) -> int:
     if plan.own:
         return plan.lines_last if group == plan.groups - 1 else config.lines
     along = plan.counts[4]
-    return plan.rows_last if tile % along == along - 1 else config.rows
+    return plan.rows_last if tile % along == along - 1 else plan.tile_rows

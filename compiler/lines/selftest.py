@@ -233,12 +233,12 @@ def _writes(plan: LinePlan, config: LinesConfig) -> Iterator[tuple[int, int, int
     address = plan.write_start
     for _, across, tile in product(*(range(plan.counts[level]) for level in (6, 5, 4))):
         last_across, last_tile = across == plan.counts[5] - 1, tile == plan.counts[4] - 1
-        rows = plan.rows_last if last_tile else config.rows
+        rows = plan.rows_last if last_tile else plan.tile_rows
         for row in range(rows):
             ends = last_tile and row == rows - 1
             fewer = ends if plan.flat else last_across
             for line in range(plan.lines_last if fewer else config.lines):
-                yield address + line * plan.write_line, line, row
+                yield address + line * plan.write_line, line, config.rows - plan.tile_rows + row
             if not ends:
                 address += plan.write_row
             else:

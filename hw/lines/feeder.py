@@ -15,9 +15,6 @@ from qcompile.hw.lines.registers import LayerRegisters
 from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS
 
-CHAIN_FILL = {False: 3, True: 6}
-"""Words that a window pass shifts in before its first product, by rows being two pixels apart."""
-
 
 def turn_masks(lines: int) -> list[list[int]]:
     """For turns - 1 and a turn: the lines that read in it."""
@@ -202,16 +199,17 @@ class LinesFeeder(wiring.Component):
         """Loads, and the products behind them."""
         registers, flags = self.registers, self.registers.flags
         index = Signal(COUNT_BITS[0])
-        filled = Signal()
+        filled = Signal()  # the chain holds a word for every row of the tile but the newest
         pass_first = Signal()
         first_read = Signal()
-        fill = Mux(flags.apart, CHAIN_FILL[True], CHAIN_FILL[False])
+        fill = Mux(flags.apart, registers.tile_rows << 1, registers.tile_rows)
+        full = registers.tile_rows == 0
         with m.If(self.begin):
-            m.d.sync += [index.eq(0), filled.eq(0), pass_first.eq(1)]
+            m.d.sync += [index.eq(0), filled.eq(full), pass_first.eq(1)]
         with m.Elif(read_done):
             m.d.sync += [
                 index.eq(Mux(last[0], 0, index + 1)),
-                filled.eq(~last[0] & (filled | (index + 1 == fill))),
+                filled.eq(Mux(last[0], full, filled | (index + 1 == fill))),
             ]
             with m.If(last[0]):
                 m.d.sync += pass_first.eq(pass_last)

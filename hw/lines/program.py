@@ -30,6 +30,8 @@ PRODUCT_BITS = 6
 PASS_BITS = 9
 TURN_BITS = 3
 LINE_BITS = 3
+COUNTED = ("tile_rows", "rows_last", "lines_last", "products", "turns", "pass_cycles")
+"""Fields that are stored minus one."""
 LAYER_WORDS = 14
 """Payload of a layer packet."""
 
@@ -74,6 +76,7 @@ FIELDS: tuple[tuple[tuple[str, int], ...], ...] = (
         ("p_bound", COORDINATE_BITS),
         ("o_bound", COORDINATE_BITS),
         ("pad_code", 8),
+        ("tile_rows", 2),
         ("rows_last", 2),
         ("lines_last", LINE_BITS),
         ("line_o", COORDINATE_BITS),
@@ -101,8 +104,7 @@ FIELDS: tuple[tuple[tuple[str, int], ...], ...] = (
     (("residual_offset", ADDRESS_BITS),),
 )
 """A descriptor's words, each with its fields from bit 0 on. Counts are stored minus one, and so are
-`rows_last`, `lines_last`, `products`, `turns` and `pass_cycles`; addresses and coordinates modulo
-their size."""
+the fields of `COUNTED`; addresses and coordinates modulo their size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,7 @@ class LayerDescriptor:
     products: int
     turns: int
     pass_cycles: int
+    tile_rows: int
     rows_last: int
     lines_last: int
     weights: int
@@ -146,7 +149,7 @@ class LayerDescriptor:
             found |= _step(f"delta{level}", self.deltas[level])
         found |= _step("start", self.start)
         found["flags"] = sum(1 << flag for flag in self.flags)
-        for name in ("rows_last", "lines_last", "products", "turns", "pass_cycles"):
+        for name in COUNTED:
             found[name] = getattr(self, name) - 1
         for fields in FIELDS:
             found |= {name: getattr(self, name) for name, _ in fields if name not in found}

@@ -118,7 +118,7 @@ class LinesResidual(wiring.Component):
         line = Signal(range(MAX_LINES))
         row = Signal(2)
         tile_last, position_last, group_last = (loop.last for loop in loops.values())
-        rows_end = row == Mux(tile_last, registers.rows_last, config.rows - 1)
+        rows_end = row == Mux(tile_last, registers.rows_last, registers.tile_rows)
         row_ends = own | (tile_last & rows_end)
         fewer = Mux(own, group_last, Mux(flat, row_ends, position_last))
         last_line = Mux(fewer, registers.lines_last, config.lines - 1)

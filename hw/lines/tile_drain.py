@@ -103,7 +103,8 @@ class TileDrain(wiring.Component):
         m.d.comb += [
             self.active.eq(works & (cycle < self.steps)),
             self.step.eq(cycle),
-            self.row.eq(Mux(own, 0, number)),
+            # Rows in use are the array's last ones: the first of them is 3 - tile_rows.
+            self.row.eq(Mux(own, 0, number[:2] + ~registers.tile_rows)),
             self.row_done.eq(works & (cycle == self.steps - 1)),
             slot_last.eq(works & (cycle == Mux(own, self.steps - 1, last_cycle))),
         ]
@@ -115,7 +116,7 @@ class TileDrain(wiring.Component):
         slots = Mux(
             own,
             Mux(group_last, registers.lines_last, config.lines - 1),
-            Mux(tile_last, registers.rows_last, config.rows - 1),
+            Mux(tile_last, registers.rows_last, registers.tile_rows),
         )
         ends = number == slots
         tile_end = slot_last & ends
@@ -142,7 +143,7 @@ class TileDrain(wiring.Component):
                 )
             ),
         ]
-        rows = Mux(registers.n4 == 0, registers.rows_last, config.rows - 1)
+        rows = Mux(registers.n4 == 0, registers.rows_last, registers.tile_rows)
         times = Array(Const((n + 1) * c, 8) for c in cycles for n in range(config.rows))
         time = times[Cat(rows, registers.flags.single_writes)]
         m.d.sync += self.tile_cycles.eq(Mux(own, config.lines * self.steps, time))

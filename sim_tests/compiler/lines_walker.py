@@ -54,14 +54,14 @@ class Walker:
                 "own": group == plan.counts[6] - 1,
                 "lines": across == plan.counts[5] - 1,
             }
-            rows = plan.rows_last if last_tile else config.rows
+            rows = plan.rows_last if last_tile else plan.tile_rows
             for row in range(rows):
                 ends = last_tile and row == rows - 1
                 fewer = last["own"] if plan.own else ends if plan.flat else last["lines"]
                 for line in range(plan.lines_last if fewer else config.lines):
                     at = address + line * plan.write_line
                     assert np.all(target[at] == UNWRITTEN), f"word {at} is written twice"
-                    target[at] = sums[line, row]
+                    target[at] = sums[line, config.rows - plan.tile_rows + row]
                 if not ends:
                     address += plan.write_row
                 elif not last["lines"]:
@@ -81,7 +81,7 @@ class Walker:
             used = own[number * plan.products : (number + 1) * plan.products]
             chain = np.zeros((config.lines, CHAIN, config.columns), np.int64)
             taps = 2 * rows if plan.apart else 3 + rows
-            fill = 6 if plan.apart else 3
+            fill = (plan.tile_rows - 1) * (2 if plan.apart else 1)
             for read in range(plan.counts[0]):
                 chain = np.concatenate([chain[:, 1:], self._read()[:, np.newaxis]], axis=1)
                 if plan.kind == "window" and read >= fill:

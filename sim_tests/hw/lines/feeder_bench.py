@@ -36,6 +36,7 @@ class Layer:
 
     window: bool
     apart: bool
+    tile_rows: int
     shared_weights: bool
     turns: int
     products: int
@@ -50,7 +51,7 @@ class Layer:
     @property
     def fill(self) -> int:
         """Words of a window pass that come before its first product."""
-        return 6 if self.apart else 3
+        return (self.tile_rows - 1) * (2 if self.apart else 1)
 
     def registers(self) -> int:
         """The descriptor's fields; what is left out is not the feeder's."""
@@ -60,7 +61,7 @@ class Layer:
             fields[f"{name}_address"] = step.address % ADDRESSES
             fields[f"{name}_p"] = step.p % COORDINATES
             fields[f"{name}_o"] = step.o % COORDINATES
-        for name in ("turns", "products", "pass_cycles"):
+        for name in ("turns", "products", "pass_cycles", "tile_rows"):
             fields[name] = getattr(self, name) - 1
         fields["line_o"] = self.line_o % COORDINATES
         for name in ("p_bound", "o_bound"):
@@ -86,7 +87,9 @@ def make_layer(rng: Random) -> Layer:
     """Few trips in most loops, so that all of them end; coordinates around the bounds."""
     window = rng.random() < 0.5
     apart = window and rng.random() < 0.5
-    reads = (6 if apart else 3) + rng.randint(1, 4) if window else rng.choice([1, 2, 4, 4, 4])
+    tile_rows = rng.choice([1, 2, 3, 4, 4])
+    fill = (tile_rows - 1) * (2 if apart else 1)
+    reads = fill + rng.randint(1, 4) if window else rng.choice([1, 2, 4, 4, 4])
     turns = rng.choice([1, 1, 2, 4])
     products = 1 if window else rng.choice([1, 2, 4, 8, 16])
     steps = [
@@ -96,6 +99,7 @@ def make_layer(rng: Random) -> Layer:
     return Layer(
         window=window,
         apart=apart,
+        tile_rows=tile_rows,
         shared_weights=rng.random() < 0.5,
         turns=turns,
         products=products,

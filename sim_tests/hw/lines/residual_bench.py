@@ -41,6 +41,7 @@ class Shape:
 
     own: bool
     flat: bool
+    tile_rows: int
     tiles: int
     positions: int
     groups: int
@@ -56,14 +57,16 @@ class Shape:
     @classmethod
     def random(cls, rng: Random, lines: int) -> Shape:
         own = rng.random() < 0.25
+        tile_rows = ROWS if own else rng.choice([1, 2, 3, ROWS, ROWS])
         addresses = ("first", "offset", "line", "row", "position", "group")
         return cls(
             own=own,
             flat=not own and rng.random() < 0.4,
+            tile_rows=tile_rows,
             tiles=1 if own else rng.randint(1, 4),
             positions=1 if own else rng.randint(1, 3),
             groups=rng.randint(1, 3),
-            rows_last=1 if own else rng.randint(1, ROWS),
+            rows_last=1 if own else rng.randint(1, tile_rows),
             lines_last=rng.randint(1, lines),
             **{name: rng.randrange(ADDRESSES) for name in addresses},
         )
@@ -72,6 +75,7 @@ class Shape:
         """The descriptor's fields; counts are stored minus one."""
         counts = {"n4": self.tiles, "n5": self.positions, "n6": self.groups}
         counts |= {"rows_last": self.rows_last, "lines_last": self.lines_last}
+        counts["tile_rows"] = self.tile_rows
         fields = {
             **{name: count - 1 for name, count in counts.items()},
             "flags": {"own": int(self.own), "flat": int(self.flat), "residual": 1},
@@ -90,7 +94,7 @@ class Shape:
         loops = (range(n) for n in (self.groups, self.positions, self.tiles))
         for group, position, tile in product(*loops):
             last_tile = tile == self.tiles - 1
-            rows = self.rows_last if last_tile else ROWS
+            rows = self.rows_last if last_tile else self.tile_rows
             for row in range(rows):
                 behind = last_tile and row == rows - 1
                 fewer = position == self.positions - 1

@@ -44,6 +44,7 @@ def make_descriptor(rng: Random) -> LayerDescriptor:
         products=rng.randint(1, 64),
         turns=rng.randint(1, 8),
         pass_cycles=rng.randint(1, 512),
+        tile_rows=rng.randint(1, 4),
         rows_last=rng.randint(1, 4),
         lines_last=rng.randint(1, 8),
         weights=rng.randrange(1 << 20),
@@ -68,7 +69,7 @@ def registers_of(layer: LayerDescriptor) -> int:
         fields[f"{name}_address"] = step.address % ADDRESSES
         fields[f"{name}_p"] = step.p % COORDINATES
         fields[f"{name}_o"] = step.o % COORDINATES
-    for name in ("products", "turns", "pass_cycles", "rows_last", "lines_last"):
+    for name in ("products", "turns", "pass_cycles", "tile_rows", "rows_last", "lines_last"):
         fields[name] = getattr(layer, name) - 1
     for name in ("line_address", "residual_offset"):
         fields[name] = getattr(layer, name) % ADDRESSES

@@ -85,7 +85,14 @@ def test_rows_are_drained_and_written(
 
 def test_walk_of_the_bench_on_a_table_worked_by_hand() -> None:
     """Two lines: tiles of 4 rows and 1, whose row has one line; then lines with own channels."""
-    counts = {"tiles": 2, "positions": 1, "groups": 1, "rows_last": 1, "lines_last": 1}
+    counts = {
+        "tile_rows": 4,
+        "tiles": 2,
+        "positions": 1,
+        "groups": 1,
+        "rows_last": 1,
+        "lines_last": 1,
+    }
     steps = {"first": 10, "offset": 0, "line": 1, "row": 2, "position": 0, "group": 2}
     flat = Shape(own=False, flat=True, **counts, **steps)
     found = [[slot.addresses for slot in slots] for slots in tiles_of(flat, 2)]

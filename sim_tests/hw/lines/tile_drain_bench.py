@@ -40,6 +40,7 @@ def registers_of(shape: Shape, single: bool) -> int:
     """The descriptor's fields; counts are stored minus one."""
     counts = {"n4": shape.tiles, "n5": shape.positions, "n6": shape.groups}
     counts |= {"rows_last": shape.rows_last, "lines_last": shape.lines_last}
+    counts["tile_rows"] = shape.tile_rows
     addresses = ("start", "line", "row", "position", "group")
     places = (shape.first, shape.line, shape.row, shape.position, shape.group)
     fields: dict[str, Any] = {name: count - 1 for name, count in counts.items()}
@@ -71,7 +72,7 @@ def tiles_of(shape: Shape, lines: int) -> Iterator[list[Slot]]:
             continue
         slots.append(
             Slot(
-                row=row,
+                row=ROWS - shape.tile_rows + row,
                 lines=(1 << len(used)) - 1,
                 addresses=found.addresses,
                 group_done=group_ends,
@@ -153,7 +154,7 @@ class Bench:
         await self.cycle()
         port(dut, "begin").value = 0
         await self.cycle()
-        rows = shape.rows_last if shape.tiles == 1 else ROWS
+        rows = shape.rows_last if shape.tiles == 1 else shape.tile_rows
         longest = rows * self.row_cycles()
         if shape.own:
             longest = self.lines * self.steps
