@@ -13,7 +13,9 @@ from qcompile.compiler.layers import Layer, stored_tensors
 from qcompile.compiler.lines.cycle_model import predict
 from qcompile.compiler.lines.emit import LinesProgram, emit_program
 from qcompile.compiler.lines.machine import LinesMachine, best_plan
+from qcompile.compiler.lines.odd_rows import cut_odd_rows
 from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.lines.turned import turned_tensors, with_turned
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.lower import lower
 from qcompile.hw.lines.config import LinesConfig
@@ -43,9 +45,11 @@ def compile_graph(graph: ir.Graph, config: LinesConfig, *, first_weight: int = 0
     Weights begin with word `first_weight` of the weight memory, which begins a row.
     """
     machine = LinesMachine(config)
-    layers = lower(graph, "exact", machine)
+    layers = cut_odd_rows(lower(graph, "exact", machine), machine)
     plans = tuple(_plan(layer, config) for layer in layers)
     places = allocate(layers, graph.inputs, outputs_of(graph), config.set_words, machine)
+    host = {*graph.inputs, *outputs_of(graph)}
+    plans = with_turned(layers, plans, turned_tensors(layers, host, places, config), config)
     return LinesCompiled(
         graph=graph,
         config=config,

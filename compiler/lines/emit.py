@@ -166,6 +166,8 @@ def descriptor(
         Flag.SHARED_WEIGHTS: plan.shared_weights,
         Flag.FRACTION: layer.fraction,
         Flag.SINGLE_WRITES: plan.single_writes,
+        Flag.READ_TURNED: plan.read_turned,
+        Flag.WRITE_TURNED: plan.write_turned,
     }
     start = plan.start
     return LayerDescriptor(

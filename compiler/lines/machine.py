@@ -22,12 +22,15 @@ CODES_CYCLES = 33
 """A table of codes in the program stream."""
 
 
-def best_plan(layer: Layer, config: LinesConfig) -> LinePlan | None:
-    """The plan with the fewest cycles, then the fewest weight words; None: no loop nest fits."""
+def best_plan(layer: Layer, config: LinesConfig, *, turned: bool = False) -> LinePlan | None:
+    """The plan with the fewest cycles, then the fewest weight words; None: no loop nest fits.
+
+    `turned`: the layer's input lies turned in the memory.
+    """
     room = config.lines * config.weight_rows
     plans = [
         plan
-        for plan in candidates(layer, config)
+        for plan in candidates(layer, config, turned=turned)
         if _is_countable(plan) and (not config.streams or plan.weight_words <= room)
     ]
     return min(

@@ -7,7 +7,7 @@ flat picture; where the output is one pixel, lines are channels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 from qcompile.compiler.ir import Int8Array
@@ -40,10 +40,15 @@ def words(shape: tuple[int, int, int], word_channels: int) -> int:
     return -(-shape[0] // word_channels) * shape[1] * pitch(shape[2])
 
 
-def turns(step: int, config: LinesConfig) -> int:
-    """Cycles in which all lines, `step` words apart, have read one word each."""
+def turns(step: int, config: LinesConfig, *, turned: bool) -> int:
+    """Cycles in which all lines, `step` words apart, have read one word each; 0: never.
+
+    `turned`: the words lie turned.
+    """
     if step == 0 or config.lines == 1:
         return 1
+    if turned:
+        return int(config.turns_words and step % 4 == 2)
     distinct = config.banks // gcd(step, config.banks)
     return -(-config.lines // distinct)
 
@@ -58,8 +63,15 @@ class _Axes:
     flat: bool = False
 
 
-def candidates(layer: Layer, config: LinesConfig) -> Iterator[LinePlan]:
-    """Every way to walk the layer."""
+def candidates(layer: Layer, config: LinesConfig, *, turned: bool = False) -> Iterator[LinePlan]:
+    """Every way to walk the layer; `turned`: its input lies turned in the memory."""
+    for plan in _candidates(layer, config):
+        cycles = turns(plan.line_address, config, turned=turned)
+        if cycles:
+            yield replace(plan, turns=cycles, read_turned=turned)
+
+
+def _candidates(layer: Layer, config: LinesConfig) -> Iterator[LinePlan]:
     if layer.kind == "dense" and layer.output_shape[1:] == (1, 1) and layer.region is None:
         yield from _dense(layer, _pictures(layer)[0], config, own=True)
     for axes in [*_pictures(layer), *_flat(layer, config)]:
@@ -220,7 +232,9 @@ def _plan(
         kind=kind,
         own=own,
         apart=p.stride == 2 and kind == "window",
-        turns=turns(line_step, config),
+        turns=1,
+        read_turned=False,
+        write_turned=False,
         products=products,
         counts=counts,
         deltas=deltas(counts, loops),

@@ -30,6 +30,8 @@ class LinePlan(LoopNest):
         Rows of a tile in use, the array's last ones; `rows_last` of its first ones in the last.
     turns : int
         Cycles that one read takes, because lines meet in a bank.
+    read_turned, write_turned : bool
+        The input, or the output, lies turned in the memory.
     products : int
         Cycles of a pass that add to the sums.
     line_address, line_o : int
@@ -48,6 +50,8 @@ class LinePlan(LoopNest):
     apart: bool
     tile_rows: int
     turns: int
+    read_turned: bool
+    write_turned: bool
     products: int
     line_address: int
     line_o: int

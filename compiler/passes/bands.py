@@ -165,7 +165,7 @@ class _Search:
             return None
         key = (first, stop, count)
         if key not in self.cuts:
-            cut = cut_chain(chain, count, self._mark())
+            cut = cut_chain(chain, split_rows(chain.height, count), self._mark())
             cost = self.machine.estimate(cut)
             more = None if cost is None else cost - (self.machine.estimate(chain.layers) or 0)
             self.cuts[key] = None if more is None else (more, cut)

@@ -116,20 +116,22 @@ def band_words(chain: Chain, band: Band, machine: Machine) -> dict[str, int]:
     }
 
 
-def cut_chain(chain: Chain, count: int, mark: str = MARK) -> tuple[Layer, ...]:
-    """The chain's layers for one band after the other; the last one completes the output.
+def cut_chain(chain: Chain, parts: Sequence[range], mark: str = MARK) -> tuple[Layer, ...]:
+    """The chain's layers for one band of the output's rows after the other; the last completes it.
 
     `mark` stands between a name and a band's number.
     """
     done = [0] * len(chain.layers)
     numbers = [0] * len(chain.layers)
     result: list[Layer] = []
-    for index, rows in enumerate(split_rows(chain.height, count)):
+    for index, rows in enumerate(parts):
         band = plan_band(chain, rows)
         for place, (layer, part) in enumerate(zip(chain.layers, band.rows, strict=True)):
             if not part:
                 continue
-            known = layer.output_shape[1] if index == count - 1 else max(done[place], part.stop)
+            known = (
+                layer.output_shape[1] if index == len(parts) - 1 else max(done[place], part.stop)
+            )
             macs = _share(layer, known) - _share(layer, done[place])
             cut = _band_layer(chain, layer, band, part, f"{mark}{index}")
             result.append(replace(cut, macs=macs, band=numbers[place], inner=True))

@@ -20,7 +20,7 @@ from qcompile.hw.sequencer import State
 ENGINE_TO_MEMORY = (
     *("feed", "feed_set", "feed_address", "feed_step", "feed_lines"),
     *("write", "write_set", "write_address", "write_word"),
-    *("upper_write", "upper_address", "upper_word"),
+    *("upper_write", "upper_address", "upper_word", "feed_turned", "write_turned"),
     *("residual", "residual_set", "residual_address"),
 )
 MEMORY_TO_ENGINE = ("words", "words_valid", "residual_grant", "residual_word")

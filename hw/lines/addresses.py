@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.config import LinesConfig
+
+
+def turned(config: LinesConfig, address: Value, turns: Value) -> Value:
+    """Where a word lies that is turned, or one that is not."""
+    if not config.turns_words:
+        return address
+    return Cat(address[0] ^ (turns & address[config.bank_bits]), address[1:])
 
 
 class LineAddresses(wiring.Component):
@@ -20,6 +29,8 @@ class LineAddresses(wiring.Component):
     address, step : in
     lines : P, in
         Lines that want a word.
+    turned : 1, in
+        The words lie turned.
     o : P addresses, out
         Line j's from bit j * address bits on.
     meet : 1, out
@@ -29,6 +40,7 @@ class LineAddresses(wiring.Component):
     address: Signal
     step: Signal
     lines: Signal
+    turned: Signal
     o: Signal
     meet: Signal
 
@@ -40,6 +52,7 @@ class LineAddresses(wiring.Component):
                 "address": In(bits),
                 "step": In(bits),
                 "lines": In(config.lines),
+                "turned": In(1),
                 "o": Out(bits * config.lines),
                 "meet": Out(1),
             }
@@ -63,13 +76,17 @@ class LineAddresses(wiring.Component):
                 multiples.append(multiple)
             else:
                 multiples.append((multiples[line // 2] << 1)[:bits])
-        # Lines j and k meet where k - j steps are a multiple of the banks and not zero.
+        for line, steps in enumerate(multiples):
+            own = Signal(bits, name=f"address{line}")
+            m.d.comb += [
+                own.eq(self.address + steps),
+                self.o.word_select(line, bits).eq(turned(self.config, own, self.turned)),
+            ]
         meet: list[Value] = [Const(0)]
-        for apart, steps in enumerate(multiples[1:], 1):
-            same_bank = ~steps[:bank_bits].any() & steps[bank_bits:].any()
-            meet.append(same_bank & (self.lines & (self.lines >> apart)).any())
-        m.d.comb += [
-            self.o.eq(Cat((self.address + steps)[:bits] for steps in multiples)),
-            self.meet.eq(Cat(meet).any()),
-        ]
+        for one, other in combinations(range(self.config.lines), 2):
+            words = [self.o.word_select(line, bits) for line in (one, other)]
+            differ = words[0][bank_bits:] != words[1][bank_bits:]
+            same_bank = words[0][:bank_bits] == words[1][:bank_bits]
+            meet.append(same_bank & differ & self.lines[one] & self.lines[other])
+        m.d.comb += self.meet.eq(Cat(meet).any())
         return m

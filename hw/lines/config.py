@@ -80,6 +80,16 @@ class LinesConfig:
         return 1 << (self.lines - 1).bit_length()
 
     @property
+    def turns_words(self) -> bool:
+        """Tensors may lie turned: bit 0 of a word's address changes where the lowest bit of its row
+        of the banks is set. Words an even, not doubly even number apart then meet in no bank."""
+        return self.banks >= 4
+
+    def place(self, address: int) -> int:
+        """Where a turned tensor's word lies."""
+        return address ^ (address >> self.bank_bits & 1)
+
+    @property
     def lower_lines(self) -> int:
         """Lines whose finished words take the first write port; those above take the second."""
         return max(1, self.banks // 2)

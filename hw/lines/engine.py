@@ -83,6 +83,8 @@ class LinesEngine(wiring.Component):
     upper_write: Signal
     upper_address: Signal
     upper_word: Signal
+    feed_turned: Signal
+    write_turned: Signal
 
     def __init__(self, config: LinesConfig) -> None:
         self.config = config
@@ -123,6 +125,8 @@ class LinesEngine(wiring.Component):
                 "upper_write": Out(1),
                 "upper_address": Out(ADDRESS_BITS),
                 "upper_word": Out(config.word_bits),
+                "feed_turned": Out(1),
+                "write_turned": Out(1),
             }
         )
 
@@ -232,6 +236,7 @@ class LinesEngine(wiring.Component):
             feeder.begin.eq(begin),
             self.feed.eq(feeder.feed),
             self.feed_set.eq(flags.read_set),
+            self.feed_turned.eq(flags.read_turned),
             self.feed_address.eq(feeder.address),
             self.feed_step.eq(registers.line_address),
             self.feed_lines.eq(feeder.feed_lines),
@@ -330,6 +335,7 @@ class LinesEngine(wiring.Component):
             writer.words.eq(Cat(line.finished for line in lines)),
             self.write.eq(writer.write),
             self.write_set.eq(flags.write_set),
+            self.write_turned.eq(flags.write_turned),
             self.write_address.eq(writer.address),
             self.write_word.eq(writer.word),
             self.upper_write.eq(writer.upper_write),

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from qcompile.hw.lines.addresses import LineAddresses
+from qcompile.hw.lines.addresses import LineAddresses, turned
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.ram import LinesRam, Port
 from qcompile.hw.lines.select import select
@@ -39,6 +39,8 @@ class LinesMemory(wiring.Component):
         beyond the set's is undefined.
     feed_lines : P, in
         Lines that want their word.
+    feed_turned, write_turned : 1, in
+        The words lie turned, as `LinesConfig.place` says.
     words : 8V x P, out; words_valid : P, out
         Line j's word at bit 8 * V * j. One that was not asked for is undefined.
     error : 1, out
@@ -65,6 +67,8 @@ class LinesMemory(wiring.Component):
     feed_address: Signal
     feed_step: Signal
     feed_lines: Signal
+    feed_turned: Signal
+    write_turned: Signal
     words: Signal
     words_valid: Signal
     error: Signal
@@ -100,6 +104,8 @@ class LinesMemory(wiring.Component):
                 "feed_address": In(address),
                 "feed_step": In(address),
                 "feed_lines": In(config.lines),
+                "feed_turned": In(1),
+                "write_turned": In(1),
                 "words": Out(word * config.lines),
                 "words_valid": Out(config.lines),
                 "error": Out(1),
@@ -143,6 +149,7 @@ class LinesMemory(wiring.Component):
             lines.address.eq(self.feed_address),
             lines.step.eq(self.feed_step),
             lines.lines.eq(self.feed_lines),
+            lines.turned.eq(self.feed_turned),
             single.eq(Mux(self.residual, self.residual_address, self.host_address)),
             self.residual_grant.eq(self.residual & ~taken),
             self.host_ready.eq(Mux(self.host_write, ~writes, ~(self.residual | taken | wrote))),
@@ -206,7 +213,11 @@ class LinesMemory(wiring.Component):
         set_1 = Signal(reset_less=True)
         writes = self.write | self.upper_write
         hosts = self.host_valid & self.host_write
-        address = Mux(writes, self.write_address, self.host_address)
+        written, upper = (
+            turned(self.config, at, self.write_turned)
+            for at in (self.write_address, self.upper_address)
+        )
+        address = Mux(writes, written, self.host_address)
         word = Mux(writes, self.write_word, self.host_data)
         m.d.sync += [
             wrote.eq(writes | hosts),
@@ -221,10 +232,10 @@ class LinesMemory(wiring.Component):
             second = self.upper_write
             if halves == 2:
                 first &= address[bank_bits - 1] == half
-                second &= self.upper_address[bank_bits - 1] == half
+                second &= upper[bank_bits - 1] == half
             m.d.sync += [
                 enable_1.eq(first | second),
-                address_1.eq(Mux(second, self.upper_address, address)),
+                address_1.eq(Mux(second, upper, address)),
                 word_1.eq(Mux(second, self.upper_word, word)),
             ]
             banks = range(self.config.banks)[half * self.config.lower_lines :]

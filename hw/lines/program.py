@@ -63,6 +63,8 @@ class Flag(IntEnum):
     SHARED_WEIGHTS = 10
     FRACTION = 11
     SINGLE_WRITES = 12
+    READ_TURNED = 13
+    WRITE_TURNED = 14
 
 
 FIELDS: tuple[tuple[tuple[str, int], ...], ...] = (

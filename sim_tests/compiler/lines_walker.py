@@ -121,5 +121,8 @@ class Walker:
             return
         turn = -(-len(addresses) // self.plan.turns)
         for begin in range(0, len(addresses), turn):
-            banks = [address % self.config.banks for address in addresses[begin : begin + turn]]
+            places = addresses[begin : begin + turn]
+            if self.plan.read_turned:
+                places = [self.config.place(address) for address in places]
+            banks = [place % self.config.banks for place in places]
             assert len(set(banks)) == len(banks), f"lines meet in banks {banks}"

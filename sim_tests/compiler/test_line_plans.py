@@ -32,7 +32,7 @@ def check_line_plans(layer: Layer, config: LinesConfig, seed: int) -> int:
     codes = random.integers(-128, 128, layer.input_shape).astype(np.int8)
     expected = np.full(layer.tensor_shape, UNWRITTEN)
     written(layer, convolve(layer, codes, config.columns), expected, config.columns)
-    plans = list(candidates(layer, config))
+    plans = [*candidates(layer, config), *candidates(layer, config, turned=True)]
     for plan in plans:
         found = Walker(layer, plan, config).walk(codes)
         inside = expected != UNWRITTEN

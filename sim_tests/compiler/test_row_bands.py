@@ -30,7 +30,7 @@ def check(g: IntegerGraph, output: str, counts: tuple[int, ...] = (2, 3, 5)) -> 
     codes = g.codes()
     expected = run_graph(graph, codes)[output][0]
     for count in (*counts, whole.height):
-        cut = cut_chain(whole, count)
+        cut = cut_chain(whole, split_rows(whole.height, count))
         found = {name: array[0] for name, array in codes.items()}
         run_layers(cut, found)
         np.testing.assert_array_equal(found[output].reshape(expected.shape), expected)
@@ -38,7 +38,7 @@ def check(g: IntegerGraph, output: str, counts: tuple[int, ...] = (2, 3, 5)) -> 
         assert len({layer.name for layer in cut}) == len(cut)
         assert [layer.inner for layer in cut] == [True] * (len(cut) - 1) + [False]
         assert {layer.band for layer in cut if layer.output == output} == {*range(count)}
-    for layer in cut_chain(whole, counts[0]):
+    for layer in cut_chain(whole, split_rows(whole.height, counts[0])):
         assert check_all_plans(layer, 1) >= 1
 
 
@@ -144,5 +144,5 @@ def test_rows_of_a_band_by_hand(rng: np.random.Generator) -> None:
     assert whole is not None
     band = plan_band(whole, range(3, 6))
     assert band.rows == (range(3, 13), range(5, 12), range(3, 6))
-    layers = cut_chain(whole, 2)
+    layers = cut_chain(whole, split_rows(whole.height, 2))
     assert [layer.pads[:1] for layer in layers] == [(0,), (2,), (1,), (-3,), (0,), (0,)]

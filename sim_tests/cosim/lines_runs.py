@@ -34,6 +34,13 @@ def unpacked(words: np.ndarray, shape: tuple[int, int, int], word: int) -> np.nd
     return by_group.reshape(-1, height, pitch)[:channels, :, :width]
 
 
+def turned_back(words: np.ndarray, first: int, config: LinesConfig) -> np.ndarray:
+    """The words [n * V] of a turned tensor, read from address `first` on, in their order."""
+    by_word = words.reshape(-1, config.columns)
+    order = [config.place(first + at) - first for at in range(len(by_word))]
+    return by_word[order].reshape(-1)
+
+
 class LinesRuns:
     """The accelerator of a configuration, compiled; runs subjects one after the other."""
 
@@ -66,9 +73,13 @@ class LinesRuns:
         runs = []
         for number, (compiled, codes) in enumerate(subjects):
             expected = run_graph(compiled.graph, codes)
+            pairs = zip(compiled.layers, compiled.plans, strict=True)
+            turned = {layer.output for layer, plan in pairs if plan.write_turned}
             for index, name in enumerate(self._tensors(compiled, layers)):
                 place = compiled.places[name]
                 words = result[f"s{number}_layer{index}"]
+                if name in turned:
+                    words = turned_back(words, place.offset, self.config)
                 np.testing.assert_array_equal(
                     unpacked(words, place.shape, self.config.columns),
                     expected[name][0].reshape(place.shape),

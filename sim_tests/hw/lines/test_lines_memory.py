@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,12 @@ CONFIGS = [
 Columns = dict[str, Int64Array]
 
 
+def lying(config: LinesConfig, addresses: Any, turned: Any) -> Any:
+    """Where words lie; turned: bit 0 changes in every other row of four or more banks."""
+    rows = addresses // config.banks
+    return addresses ^ (rows % 2 * turned if config.banks >= 4 else 0)
+
+
 def meets(addresses: Int64Array, banks: int) -> bool:
     """Whether two different addresses lie in one bank."""
     wanted = set(addresses.tolist())
@@ -51,14 +58,16 @@ def feeder_inputs(config: LinesConfig, rng: np.random.Generator) -> Columns:
     words = config.banks * config.bank_words
     step = np.repeat(rng.integers(0, words, CYCLES // LAYER), LAYER)
     kind = np.repeat(rng.integers(0, 6, CYCLES // LAYER), LAYER)
-    step = np.select([kind < 3, kind == 3], [step | 1, 0 * step], step)
+    step = np.select([kind < 2, kind == 2, kind == 3], [step | 1, (step | 3) ^ 1, 0 * step], step)
     feed = rng.integers(0, 3, CYCLES) > 0
     feed[::LAYER] = False  # the step counts one cycle later
     address = rng.integers(0, words, CYCLES)
+    turned = np.repeat(rng.integers(0, 2, CYCLES // LAYER), LAYER)
     mask = np.zeros(CYCLES, np.int64)
     for cycle in range(CYCLES):
         asked = (rng.integers(0, 4, config.lines) > 0).astype(np.int64)
         own = (address[cycle] + np.arange(config.lines) * step[cycle]) % (1 << config.address_bits)
+        own = lying(config, own, turned[cycle])
         mask[cycle] = fitting_lines(asked, own, config.banks) @ (1 << np.arange(config.lines))
     return {
         "feed": feed.astype(np.int64),
@@ -66,6 +75,7 @@ def feeder_inputs(config: LinesConfig, rng: np.random.Generator) -> Columns:
         "feed_address": address,
         "feed_step": step,
         "feed_lines": mask,
+        "feed_turned": turned,
     }
 
 
@@ -89,6 +99,7 @@ def other_inputs(config: LinesConfig, rng: np.random.Generator) -> Columns:
         if data:
             inputs[data] = rng.integers(0, 1 << PART, (CYCLES, parts))
     inputs["host_write"] = rng.integers(0, 2, CYCLES)
+    inputs["write_turned"] = rng.integers(0, 2, CYCLES)
     # Two words of a cycle lie in different halves of the banks.
     same = (inputs["write_address"] ^ inputs["upper_address"]) % config.banks < config.banks // 2
     inputs["upper_write"] &= ~((inputs["write"] == 1) & same)
@@ -121,13 +132,14 @@ def handshakes(inputs: Columns) -> Columns:
     return {"residual_grant": grant, "host_ready": ready, **delayed}
 
 
-def write_of(inputs: Columns, cycle: int) -> dict[tuple[int, int], Int64Array]:
+def write_of(config: LinesConfig, inputs: Columns, cycle: int) -> dict[tuple[int, int], Int64Array]:
     """The words that the writer, or else the host, writes in a cycle, by set and address."""
     now = {name: column[cycle] for name, column in inputs.items()}
     found = {}
     for request, port in (("write", "write"), ("upper_write", "upper")):
         if now[request]:
-            found[int(now["write_set"]), int(now[f"{port}_address"])] = now[f"{port}_word"]
+            at = lying(config, now[f"{port}_address"], now["write_turned"])
+            found[int(now["write_set"]), int(at)] = now[f"{port}_word"]
     if not found and now["host_valid"] and now["host_write"]:
         found[int(now["host_set"]), int(now["host_address"])] = now["host_data"]
     return found
@@ -141,8 +153,8 @@ def reads_of(
     now = {name: column[cycle] for name, column in inputs.items()}
     lines = out["words"][then].reshape(config.lines, -1)
     for line in np.flatnonzero(out["words_valid"][then] >> np.arange(config.lines) & 1):
-        address = now["feed_address"] + line * now["feed_step"]
-        place = (int(now["feed_set"]), int(address) % (1 << config.address_bits))
+        address = (now["feed_address"] + line * now["feed_step"]) % (1 << config.address_bits)
+        place = (int(now["feed_set"]), int(lying(config, address, now["feed_turned"])))
         yield "lines", place, lines[line]
     for name in ("residual", "host"):
         valid = out["residual_valid" if name == "residual" else "host_word_valid"]
@@ -172,7 +184,7 @@ def test_every_port_reads_what_was_written_two_cycles_before(
     known: dict[tuple[int, int], Int64Array] = {}
     compared = {"lines": 0, "residual": 0, "host": 0}
     for cycle in range(2, CYCLES - LinesMemory.LATENCY):
-        known |= write_of(inputs, cycle - 2)
+        known |= write_of(config, inputs, cycle - 2)
         for port, place, found in reads_of(config, inputs, out, cycle):
             if place in known:
                 told = f"cycle {cycle}: {port} of {place}"
@@ -195,6 +207,7 @@ def test_lines_that_meet_in_a_bank_are_an_error_and_no_others(
     expected = np.zeros(CYCLES, np.int64)
     for cycle in np.flatnonzero(inputs["feed"]):
         own = (inputs["feed_address"][cycle] + line * inputs["feed_step"][cycle]) % words
+        own = lying(config, own, inputs["feed_turned"][cycle])
         asked = inputs["feed_lines"][cycle] >> line & 1 == 1
         expected[cycle] = meets(own[asked], config.banks)
     np.testing.assert_array_equal(out["error"][1:], expected[:-1])
