@@ -180,8 +180,10 @@ def _depthwise(layer: Layer, axes: _Axes, config: LinesConfig) -> Iterator[LineP
         weights=by_tap.transpose(0, 1, 3, 2, 4).reshape(channels // v, -1, v),
     )
     if axes.p.stride in (1, 2) and axes.p.dilation == 1 and not axes.flat:
-        # As many tiles as it takes, and no more rows in each than that.
+        # As many tiles as it takes, and no more rows in each than that; `LinesResidual` knows
+        # whole tiles only.
         rows = -(-axes.p.out // -(-axes.p.out // config.rows))
+        rows = rows if layer.residual is None else config.rows
         yield _plan(
             layer,
             axes,

@@ -229,7 +229,7 @@ class LinesMemory(wiring.Component):
             address_1 = Signal(self.config.address_bits, name=f"half{half}_row", reset_less=True)
             word_1 = Signal(self.config.word_bits, name=f"half{half}_word", reset_less=True)
             first = self.write | (hosts & ~writes)
-            second = self.upper_write
+            second: Value = self.upper_write
             if halves == 2:
                 first &= address[bank_bits - 1] == half
                 second &= upper[bank_bits - 1] == half

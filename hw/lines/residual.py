@@ -25,8 +25,8 @@ class LinesResidual(wiring.Component):
     """Walks the rows that the layer writes and reads the residual operand's words for them.
 
     A *row* is the words that all lines in use write for one row of a tile; with the flag `own`
-    those of the whole tile. Words lie as those that are written do, `residual_offset` words on. One
-    is requested a cycle, line 0's first; `request` waits for `grant`, and stops while the rows of
+    those of the whole tile. Tiles use all rows of the array. Words lie as those that are written
+    do, `residual_offset` words on. One is requested a cycle, line 0's first; `request` waits for `grant`, and stops while the rows of
     `TILES` tiles are kept. Rows wait side by side: the oldest one's words stand at `words` until
     `take`.
 
@@ -118,7 +118,7 @@ class LinesResidual(wiring.Component):
         line = Signal(range(MAX_LINES))
         row = Signal(2)
         tile_last, position_last, group_last = (loop.last for loop in loops.values())
-        rows_end = row == Mux(tile_last, registers.rows_last, registers.tile_rows)
+        rows_end = row == Mux(tile_last, registers.rows_last, config.rows - 1)
         row_ends = own | (tile_last & rows_end)
         fewer = Mux(own, group_last, Mux(flat, row_ends, position_last))
         last_line = Mux(fewer, registers.lines_last, config.lines - 1)

@@ -55,9 +55,9 @@ class Shape:
     group: int
 
     @classmethod
-    def random(cls, rng: Random, lines: int) -> Shape:
+    def random(cls, rng: Random, lines: int, *, whole: bool = True) -> Shape:
         own = rng.random() < 0.25
-        tile_rows = ROWS if own else rng.choice([1, 2, 3, ROWS, ROWS])
+        tile_rows = ROWS if own or whole else rng.choice([1, 2, 3, ROWS, ROWS])
         addresses = ("first", "offset", "line", "row", "position", "group")
         return cls(
             own=own,

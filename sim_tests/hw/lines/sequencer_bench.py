@@ -201,10 +201,10 @@ async def a_reset_aborts_wherever_the_run_is(dut: Any) -> None:
         aborted = Bench(dut, rng, [make_descriptor(rng) for _ in range(3)], 1.0)
         await aborted.restart(ALL)
         for _ in range(10 * LAYER_WORDS):
-            if aborted.sent == words:
+            if aborted.sent >= words:
                 break
             await aborted.cycle()
-        assert aborted.sent == words
+        assert aborted.sent >= words
         bench = Bench(dut, rng, [make_descriptor(rng) for _ in range(2)], 1.0)
         await bench.restart(ALL)
         for number in range(2):

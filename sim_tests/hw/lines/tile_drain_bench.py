@@ -184,4 +184,4 @@ async def rows_are_drained_and_written_in_order(dut: Any) -> None:
         await reset(dut, **dict.fromkeys(INPUTS, 0))
         bench = Bench(dut, rng)
         for _ in range(LAYERS):
-            await bench.run(replace(Shape.random(rng, bench.lines), offset=0), pause)
+            await bench.run(replace(Shape.random(rng, bench.lines, whole=False), offset=0), pause)
