@@ -26,9 +26,9 @@ class LinesResidual(wiring.Component):
 
     A *row* is the words that all lines in use write for one row of a tile; with the flag `own`
     those of the whole tile. Tiles use all rows of the array. Words lie as those that are written
-    do, `residual_offset` words on. One is requested a cycle, line 0's first; `request` waits for `grant`, and stops while the rows of
-    `TILES` tiles are kept. Rows wait side by side: the oldest one's words stand at `words` until
-    `take`.
+    do, `residual_offset` words on. One is requested a cycle, line 0's first; `request` waits
+    for `grant`, and stops while the rows of `TILES` tiles are kept. Rows wait side by side: the
+    oldest one's words stand at `words` until `take`.
 
     Without the flag `residual` nothing is requested and tiles are always ready.
 
