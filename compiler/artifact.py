@@ -25,6 +25,7 @@ OWN_FILES = frozenset(
     {
         *("accelerator.v", "flash.bin", "golden.npz", MANIFEST, "model.onnx", "report.json"),
         *("report.txt", "sim.json", "top.bin", "top.pcf", "top.v"),
+        *("build.tcl", "openxc7.sh", "selftest.npz", "stored.npz", "top.bit", "top.xdc"),
     }
 )
 """What may stand in a build directory besides the model's external data."""

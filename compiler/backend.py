@@ -166,18 +166,23 @@ def _max_shift(layers: Sequence[Layer]) -> int:
 def flash_image(compiled: Compiled) -> bytes:
     """Header and program, as docs/architecture.md section 5 lays them out."""
     program = program_bytes(compiled.program.words)
-    header = b"".join(
+    header = image_header(program, compiled.config.id, compiled.model.sha256)
+    return header.ljust(IMAGE_HEADER_BYTES, b"\0") + program
+
+
+def image_header(body: bytes, configuration_id: int, sha256: str) -> bytes:
+    """The fields of an image's header; `body` stands behind it."""
+    return b"".join(
         (
             IMAGE_MAGIC,
             IMAGE_VERSION.to_bytes(4, "little"),
-            compiled.config.id.to_bytes(4, "little"),
-            len(program).to_bytes(4, "little"),
-            zlib.crc32(program).to_bytes(4, "little"),
+            configuration_id.to_bytes(4, "little"),
+            len(body).to_bytes(4, "little"),
+            zlib.crc32(body).to_bytes(4, "little"),
             bytes(12),
-            bytes.fromhex(compiled.model.sha256),
+            bytes.fromhex(sha256),
         )
     )
-    return header.ljust(IMAGE_HEADER_BYTES, b"\0") + program
 
 
 def check_flash(compiled: Compiled, board: Board) -> None:

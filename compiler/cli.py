@@ -49,6 +49,7 @@ examples:
 examples:
   qcompile model.onnx --target ice40
   qcompile model.onnx --board icebreaker --no-bitstream -o build/try
+  qcompile model.onnx --target xc7 --device xc7a35t --clock 80
   qcompile model.onnx --target ice40 --shape image=1,3,64,64 --json > report.json""",
     "check": """\
 examples:
@@ -223,6 +224,9 @@ def _add_target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", help="device family: its first device and board")
     parser.add_argument("--device", help="device: its first board; see `qcompile targets`")
     parser.add_argument("--board", help="board, which has its device")
+    for name, what in (("rows", "rows of the array"), ("columns", "columns of the array")):
+        parser.add_argument(f"--{name}", type=positive, metavar="N", help=f"{what}; xc7 only")
+    parser.add_argument("--clock", type=clock_mhz, metavar="MHZ", help="of the array; xc7 only")
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -353,6 +357,17 @@ def _add_flash(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("build", type=Path, metavar="DIR")
     parser.add_argument("--board", help="default: the build's own")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+
+
+def clock_mhz(text: str) -> float:
+    """A clock in MHz, between 1 and 1,000."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"'{shown(text)}' is no clock in MHz")
+    return value
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

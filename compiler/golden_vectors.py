@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.compiler.backend import Compiled
+from qcompile.compiler import ir
 from qcompile.compiler.golden.interpreter import run_graph
+from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.allocate import Placement
 
 VECTORS = 2
 SEED = 2024
 """The same vectors for the same model, so that builds are reproducible."""
 
 
-def golden_vectors(compiled: Compiled) -> bytes:
+def golden_vectors(
+    graph: ir.Graph, layers: Sequence[Layer], places: Mapping[str, Placement]
+) -> bytes:
     """The npz that `runtime.run.self_test` reads.
 
     `input/NAME` and `output/NAME` are int8 codes [vectors, ...] of the accelerator's inputs and
     outputs, `layer/INDEX` those of the tensor of the manifest's layer INDEX for the first vector,
     [channels, height, width].
     """
-    graph = compiled.model.graph
     random = np.random.default_rng(SEED)
     inputs = {
         name: random.integers(-128, 128, (VECTORS, *graph.values[name].shape[1:])).astype(np.int8)
@@ -32,9 +36,9 @@ def golden_vectors(compiled: Compiled) -> bytes:
     values = run_graph(graph, inputs)
     arrays: dict[str, npt.NDArray[Any]] = {f"input/{name}": codes for name, codes in inputs.items()}
     arrays |= {f"output/{name}": values[name] for name in graph.outputs}
-    named = [layer for layer in compiled.layers if not layer.inner]
+    named = [layer for layer in layers if not layer.inner]
     for index, layer in enumerate(named):
-        shape = compiled.places[layer.output].shape
+        shape = places[layer.output].shape
         arrays[f"layer/{index}"] = values[layer.output][0].reshape(shape)
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **arrays)

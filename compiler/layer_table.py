@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qcompile.compiler import ir
-from qcompile.compiler.backend import Compiled
 from qcompile.compiler.layers import Layer, Shape3
+from qcompile.compiler.machine import Machine
 from qcompile.compiler.passes.batch_axis import host_shape
-from qcompile.compiler.plan import Plan
 from qcompile.compiler.report import shorten, table
-from qcompile.hw.layouts import WORD_CHANNELS, tensor_words
 from qcompile.runtime.host_ops import Array, run_host_ops
 
 BEFORE, ACCELERATOR, AFTER = "host before", "accelerator", "host after"
@@ -22,22 +21,30 @@ BEFORE, ACCELERATOR, AFTER = "host before", "accelerator", "host after"
 Row = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Predicted cycles and bytes of stored weights of each layer."""
+
+    cycles: Sequence[int]
+    weight_bytes: Sequence[int]
+
+
 def layer_rows(
-    model: ir.Model, layers: Sequence[Layer], compiled: Compiled | None = None
+    model: ir.Model, layers: Sequence[Layer], machine: Machine, costs: Costs | None = None
 ) -> list[Row]:
     """All steps of a model that `for_accelerator` has prepared, as `qcompile check` lists them.
 
     Shapes are those of the first operand and of the result: with the batch on the host, channels,
     height and width on the accelerator. `memory_bytes` are those of a layer's tensors in the
-    activation memory, `weight_bytes` its weights in flash. What a step has not is None, and so
-    are `cycles` and `weight_bytes` without `compiled`.
+    activation memory, `weight_bytes` its weights as they are stored. What a step has not is None,
+    and so are `cycles` and `weight_bytes` without `costs`.
     """
     inputs = {value.name: np.zeros(host_shape(value.shape), value.dtype) for value in model.inputs}
     before, known = _host_rows(model.prologue, inputs, BEFORE)
     values = model.graph.values
     made = {name: np.zeros(values[name].shape, np.int8) for name in model.graph.outputs}
     after, _ = _host_rows(model.epilogue, {**known, **made}, AFTER)
-    return [*before, *_accelerator_rows(layers, compiled), *after]
+    return [*before, *_accelerator_rows(layers, machine, costs), *after]
 
 
 def _host_rows(
@@ -54,18 +61,17 @@ def _host_rows(
     return rows, known
 
 
-def _accelerator_rows(layers: Sequence[Layer], compiled: Compiled | None) -> list[Row]:
+def _accelerator_rows(layers: Sequence[Layer], machine: Machine, costs: Costs | None) -> list[Row]:
     shapes = _tensor_shapes(layers)
     rows = []
     for index, layer in enumerate(layers):
         row = _row(layer.name, layer.operator, ACCELERATOR, layer.input_shape, layer.output_shape)
         tensors = {layer.input, layer.output, layer.residual} - {None}
-        words = sum(tensor_words(*shapes[name]) for name in tensors if name is not None)
-        row |= {"macs": layer.macs, "memory_bytes": words * WORD_CHANNELS}
-        if compiled is not None:
-            row["cycles"] = compiled.cycles[index].cycles
-            recalled = layer.weight_source is not None
-            row["weight_bytes"] = 0 if recalled else flash_weight_bytes(compiled.plans[index])
+        words = sum(machine.words(shapes[name]) for name in tensors if name is not None)
+        row |= {"macs": layer.macs, "memory_bytes": words * machine.word_channels}
+        if costs is not None:
+            row["cycles"] = costs.cycles[index]
+            row["weight_bytes"] = costs.weight_bytes[index]
         rows.append(row)
     return rows
 
@@ -79,11 +85,6 @@ def _tensor_shapes(layers: Sequence[Layer]) -> dict[str, Shape3]:
         if layer.residual is not None:
             shapes.setdefault(layer.residual, layer.tensor_shape)
     return shapes
-
-
-def flash_weight_bytes(plan: Plan) -> int:
-    """Bytes of a layer's weights in flash, filled up to whole words; shared ones count once."""
-    return int((plan.weights[0] if plan.shared_weights else plan.weights).size)
 
 
 def _row(name: str, operator: str, runs: str, before: Sequence[int], after: Sequence[int]) -> Row:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from qcompile.compiler.layers import Layer
 
 BITS_PER_BYTE_ON_LINK = 10
 """UART 8N1: start bit, eight data bits, stop bit."""
@@ -12,12 +14,14 @@ BITS_PER_BYTE_ON_LINK = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFigures:
-    """A layer of the accelerator: its output tensor's name, operator, MACs and predicted cycles."""
+    """A layer of the accelerator: its output tensor's name, operator, MACs and predicted cycles;
+    `limit` is what it waits for most, where the machine tells."""
 
     name: str
     op: str
     macs: int
     cycles: int
+    limit: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +45,20 @@ class Figures:
     memory : mapping
         As report.json lists it: words or bytes used and available by name.
     resources : mapping of lut, ff, dsp, bram, spram to Resource, or None without place and route
+    resources_from : str
+        Who counted them.
     fmax_mhz : float or None
         After the margins for paths that the tools do not time; None without place and route.
     clock_mhz : float
         The clock that the design runs at.
     link_bytes : int
         Bytes on the host link for one inference, both directions.
-    link_baud : int
+    link_baud : int or None
+        None: the link is no serial line.
+    machine : mapping
+        What was chosen for the model, by name.
+    larger : mapping
+        Larger devices of the family -> predicted cycles there.
     bitstream : str or None
         Its file name inside the build directory.
     """
@@ -68,8 +79,11 @@ class Figures:
     fmax_mhz: float | None
     clock_mhz: float
     link_bytes: int
-    link_baud: int
+    link_baud: int | None
     bitstream: str | None
+    resources_from: str = "nextpnr"
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    larger: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def macs(self) -> int:
@@ -87,9 +101,12 @@ class Figures:
         return self.cycles / (self.clock_mhz * 1e6)
 
     @property
-    def link_seconds(self) -> float:
-        """One inference's bytes on the host link."""
-        return self.link_bytes * BITS_PER_BYTE_ON_LINK / self.link_baud
+    def rate_with_link(self) -> float | None:
+        """Inferences a second with their bytes on the serial line; None where there is none."""
+        if self.link_baud is None:
+            return None
+        link_seconds = self.link_bytes * BITS_PER_BYTE_ON_LINK / self.link_baud
+        return round(1 / (self.latency_seconds + link_seconds), 2)
 
     def utilization(self, macs: int, cycles: int) -> float:
         """Share of the array's multiplications that are the model's."""
@@ -104,7 +121,7 @@ def to_record(figures: Figures) -> dict[str, Any]:
             name: {"used": resource.used, "total": resource.total}
             for name, resource in figures.resources.items()
         }
-    return {
+    record: dict[str, Any] = {
         "model": {
             "name": figures.model,
             "sha256": figures.sha256,
@@ -140,11 +157,18 @@ def to_record(figures: Figures) -> dict[str, Any]:
         "clock_mhz": figures.clock_mhz,
         "latency_ms": round(figures.latency_seconds * 1e3, 4),
         "inferences_per_second": round(1 / figures.latency_seconds, 2),
-        "inferences_per_second_with_link": round(
-            1 / (figures.latency_seconds + figures.link_seconds), 2
-        ),
+        "inferences_per_second_with_link": figures.rate_with_link,
         "bitstream": figures.bitstream,
     }
+    if figures.machine:
+        record |= {
+            "machine": dict(figures.machine),
+            "resources_from": figures.resources_from,
+            "larger_devices": dict(figures.larger),
+        }
+        for entry, layer in zip(record["layers"], figures.layers, strict=True):
+            entry["limit"] = layer.limit
+    return record
 
 
 def to_text(record: Mapping[str, Any]) -> str:
@@ -160,6 +184,7 @@ def to_text(record: Mapping[str, Any]) -> str:
         ("latency", f"{record['latency_ms']:.2f} ms"),
         ("inferences", _inferences(record)),
         ("bitstream", record["bitstream"] or "none"),
+        *_machine_facts(record),
     ]
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:<{width}}  {value}" for name, value in facts]
@@ -173,13 +198,26 @@ def _clock(record: Mapping[str, Any]) -> str:
 
 
 def _inferences(record: Mapping[str, Any]) -> str:
-    return (
-        f"{record['inferences_per_second']:,.1f} a second, "
-        f"{record['inferences_per_second_with_link']:,.1f} with the host link"
+    linked = record["inferences_per_second_with_link"]
+    behind = f", {linked:,.1f} with the host link" if linked is not None else ""
+    return f"{record['inferences_per_second']:,.1f} a second{behind}"
+
+
+def _machine_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was chosen for the model, and what larger devices would give."""
+    if "machine" not in record:
+        return []
+    facts = [(name.replace("_", " "), _plain(value)) for name, value in record["machine"].items()]
+    larger = record["larger_devices"].items()
+    gains = ", ".join(
+        f"{name}: {cycles:,} cycles ({record['cycles'] / cycles:.2f} times as fast)"
+        for name, cycles in larger
     )
+    return [*facts, ("larger devices", gains or "none of the family")]
 
 
 def _layer_lines(record: Mapping[str, Any]) -> list[str]:
+    limited = "machine" in record
     rows = [
         (
             shorten(layer["name"]),
@@ -187,10 +225,12 @@ def _layer_lines(record: Mapping[str, Any]) -> list[str]:
             f"{layer['macs']:,}",
             f"{layer['cycles']:,}",
             f"{layer['utilization']:.1%}",
+            *([layer["limit"] or "-"] if limited else []),
         )
         for layer in record["layers"]
     ]
-    return table(("layer", "op", "MACs", "cycles", "array"), rows)
+    head = ("layer", "op", "MACs", "cycles", "array", *(["limited by"] if limited else []))
+    return table(head, rows)
 
 
 def _usage_lines(record: Mapping[str, Any]) -> list[str]:
@@ -201,12 +241,19 @@ def _usage_lines(record: Mapping[str, Any]) -> list[str]:
         (name, f"{cell['used']:,} of {cell['total']:,} ({cell['used'] / cell['total']:.1%})")
         for name, cell in (record["resources"] or {}).items()
     ]
+    if record["resources"] and "resources_from" in record:
+        cells.append(("resources", f"counted by {record['resources_from']}"))
     width = max((len(name) for name, _ in memory + cells), default=0)
     return [f"{name:<{width}}  {value}" for name, value in memory + cells]
 
 
 def _plain(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def weight_count(layers: Sequence[Layer]) -> int:
+    """Weights of a model, biases not counted; bands of one layer share theirs."""
+    return sum(int(layer.weight[0].size) for layer in layers if layer.macs and layer.band == 0)
 
 
 def shorten(name: str, limit: int = 40) -> str:

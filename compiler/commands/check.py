@@ -6,17 +6,22 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from qcompile.compiler import artifact, backend, report
-from qcompile.compiler.commands.compile import figures
+from qcompile.compiler import artifact, report
+from qcompile.compiler.commands.compile import options_of
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import CapacityError, ModelError, QcompileError, UnsupportedError
+from qcompile.compiler.errors import (
+    CapacityError,
+    ModelError,
+    QcompileError,
+    UnsupportedError,
+    UsageError,
+)
+from qcompile.compiler.flow import Options
+from qcompile.compiler.flows import flow_of
 from qcompile.compiler.ir import Model
-from qcompile.compiler.layer_table import layer_rows, row_lines
-from qcompile.compiler.passes.lower import lower
+from qcompile.compiler.layer_table import row_lines
 from qcompile.compiler.pipeline import load_model
-from qcompile.compiler.targets import choose_board, default_boards
-from qcompile.hw.boards import Board
-from qcompile.hw.layouts import IMAGE_OFFSET
+from qcompile.compiler.targets import AnyBoard, choose_board, default_boards
 
 FITS, TOO_LARGE, REFUSED = "fits", "does not fit", "refused"
 FIGURES = (
@@ -33,27 +38,42 @@ def run(arguments: argparse.Namespace) -> int:
         "device": arguments.device,
         "board": arguments.board,
     }
-    boards = (choose_board(**asked),) if any(asked.values()) else default_boards()
-    requant: backend.Mode = arguments.requant or "exact"
+    options = options_of(arguments)
+    if any(asked.values()):
+        boards = [choose_board(**asked)]
+        flow_of(boards[0]).require(options)
+    else:
+        boards = [board for board in default_boards() if _does(board, options)]
     try:
         with Progress() as progress:
             progress.step("read the model")
             shapes = dict(arguments.shape)
-            model = load_model(arguments.model, shapes=shapes, requant=requant)
+            model = load_model(arguments.model, shapes=shapes, requant=options.requant)
             progress.step("plan layers and program")
-            found = [_check(model, requant, board) for board in boards]
+            found = [_check(model, options, board) for board in boards]
     except (ModelError, UnsupportedError) as error:
         if not arguments.json:
             raise
-        record = _record(arguments.model.stem, None, requant, problems=_texts(error), targets=[])
+        record = _record(
+            arguments.model.stem, None, options.requant, problems=_texts(error), targets=[]
+        )
         print(artifact.to_json(record), end="")
         return 1
     if arguments.json:
-        record = _record(model.name, model.sha256, requant, problems=[], targets=found)
+        record = _record(model.name, model.sha256, options.requant, problems=[], targets=found)
         print(artifact.to_json(record), end="")
     else:
         print("\n\n".join(_text(target) for target in found))
     return int(all(target["verdict"] != FITS for target in found))
+
+
+def _does(board: AnyBoard, options: Options) -> bool:
+    """Whether a machine has the options at all."""
+    try:
+        flow_of(board).require(options)
+    except UsageError:
+        return False
+    return True
 
 
 def _record(name: str, sha256: str | None, requant: str, **rest: Any) -> dict[str, Any]:
@@ -61,7 +81,7 @@ def _record(name: str, sha256: str | None, requant: str, **rest: Any) -> dict[st
     return {"model": {"name": name, "sha256": sha256}, "requant": requant, **rest}
 
 
-def _check(model: Model, requant: backend.Mode, board: Board) -> dict[str, Any]:
+def _check(model: Model, options: Options, board: AnyBoard) -> dict[str, Any]:
     """What a target makes of a model: an element of the record's `targets`."""
     target: dict[str, Any] = {
         "family": board.device.family,
@@ -73,30 +93,16 @@ def _check(model: Model, requant: backend.Mode, board: Board) -> dict[str, Any]:
         **dict.fromkeys(FIGURES),
         "flash": None,
     }
+    flow = flow_of(board)
     try:
-        compiled = backend.compile_model(model, board=board, requant=requant)
-        backend.check_flash(compiled, board)
+        found = flow.check(model, options)
     except (CapacityError, UnsupportedError) as error:
         verdict = TOO_LARGE if isinstance(error, CapacityError) else REFUSED
-        layers = _layers_alone(model, requant)
+        layers = flow.rows(model, options)
         return target | {"verdict": verdict, "problems": _texts(error), "layers": layers}
-    record = report.to_record(figures(compiled, board, None))
-    rows = layer_rows(compiled.model, compiled.layers, compiled)
-    flash = {
-        "weight_bytes": sum(row["weight_bytes"] or 0 for row in rows),
-        "image_bytes": len(backend.flash_image(compiled)),
-        "available_bytes": board.flash_part.size_bytes - IMAGE_OFFSET,
-    }
-    return target | {name: record[name] for name in FIGURES} | {"layers": rows, "flash": flash}
-
-
-def _layers_alone(model: Model, requant: backend.Mode) -> list[dict[str, Any]]:
-    """The layers of a model that does not fit; none where an operator has no layer form."""
-    prepared = backend.for_accelerator(model)
-    try:
-        return layer_rows(prepared, lower(prepared.graph, requant))
-    except (CapacityError, UnsupportedError):
-        return []
+    record = report.to_record(found.figures)
+    chosen = {name: record[name] for name in (*FIGURES, "machine") if name in record}
+    return target | chosen | {"layers": found.rows, "flash": found.flash}
 
 
 def _texts(error: QcompileError) -> list[str]:
@@ -115,13 +121,19 @@ def _text(target: Mapping[str, Any]) -> str:
 def _figure_lines(target: Mapping[str, Any]) -> list[str]:
     memory, flash = target["memory"], target["flash"]
     rate, linked = (target[name] for name in FIGURES[-2:])
-    used = f"{memory['bank_0_bytes']:,} and {memory['bank_1_bytes']:,} bytes"
-    image = f"{flash['image_bytes']:,} of {flash['available_bytes']:,}"
-    return [
+    behind = f", {linked:,.1f} with the host link" if linked is not None else ""
+    lines = [
         f"cycles      {target['cycles']:,} predicted, {target['utilization']:.1%} of the array",
         f"clock       {target['clock_mhz']:.2f} MHz, not placed and routed",
         f"latency     {target['latency_ms']:.2f} ms",
-        f"inferences  {rate:,.1f} a second, {linked:,.1f} with the host link",
+        f"inferences  {rate:,.1f} a second{behind}",
+    ]
+    if "machine" in target:
+        return [*lines, *(f"{name:11} {value}" for name, value in target["machine"].items())]
+    used = f"{memory['bank_0_bytes']:,} and {memory['bank_1_bytes']:,} bytes"
+    image = f"{flash['image_bytes']:,} of {flash['available_bytes']:,}"
+    return [
+        *lines,
         f"memory      {used} of two banks of {memory['bank_size_bytes']:,}",
         f"flash       {flash['weight_bytes']:,} bytes of weights; {image} with the program",
     ]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qcompile.compiler import artifact
 from qcompile.compiler.console import Progress
@@ -20,6 +20,9 @@ from qcompile.compiler.simulate import Engine, Simulation, reference_of, simulat
 from qcompile.runtime.artifact import version_note
 from qcompile.runtime.classes import counted, find_classes, fit_labels, share
 from qcompile.runtime.inputs import Samples
+
+if TYPE_CHECKING:
+    from qcompile.hw.boards import Board, LinesBoard
 
 DEFAULT_LIMIT = 3
 """Inputs that Verilator simulates where --limit says nothing."""
@@ -102,12 +105,19 @@ def _load(arguments: argparse.Namespace, build: artifact.Build | None) -> Model:
         return load_model(
             arguments.subject, shapes=dict(arguments.shape), requant=arguments.requant or "exact"
         )
-    from qcompile.compiler.backend import for_accelerator  # a model alone needs no accelerator
+    from qcompile.compiler.flows import flow_of  # a model alone needs no accelerator
 
     shapes = {value["name"]: tuple(value["shape"]) for value in build.manifest["inputs"]}
     model = load_model(build.model, shapes=shapes, requant=build.manifest["requant"])
     # The file is called model.onnx in every build.
-    return for_accelerator(replace(model, name=build.manifest["model"]["name"]))
+    model = replace(model, name=build.manifest["model"]["name"])
+    return flow_of(_board(build)).form(model, build)
+
+
+def _board(build: artifact.Build) -> Board | LinesBoard:
+    from qcompile.compiler.targets import board_of_build
+
+    return board_of_build(build.folder, build.manifest["target"]["board"])
 
 
 def _default_limit(arguments: argparse.Namespace) -> int | None:
@@ -121,15 +131,9 @@ def _engine(
         return None
     progress.step("prepare the simulation")
     # Imported late: golden alone needs no hardware description and no simulator.
-    from qcompile.compiler.cache import cache_folder
-    from qcompile.compiler.verilator_engine import VerilatorEngine
+    from qcompile.compiler.flows import flow_of
 
-    return VerilatorEngine(
-        build,
-        cache=cache_folder("simulations"),
-        seed=arguments.seed,
-        progress=progress.step,
-    )
+    return flow_of(_board(build)).engine(build, seed=arguments.seed, progress=progress.step)
 
 
 def _deliver(

@@ -7,21 +7,26 @@ import json
 from typing import Any
 
 from qcompile.compiler.report import table
-from qcompile.hw.boards import BOARDS, Board
+from qcompile.hw.boards import BOARDS, LINES_BOARDS, Board, LinesBoard
 
 HEAD = (
     *("target", "device", "board", "logic", "block RAM", "DSP", "activations", "flash", "lines"),
     *("clock", "MACs"),
 )
 
+LINES_HEAD = ("target", "device", "board", "link", "LUT", "block RAM", "DSP", "clock")
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a table, or JSON."""
     rows = [_row(board) for board in BOARDS.values()]
+    lines = [_lines_row(board) for board in LINES_BOARDS.values()]
     if arguments.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([*rows, *lines], indent=2))
         return 0
     print("\n".join(table(HEAD, [_cells(row) for row in rows], left=3)))
+    print("\nthe array is sized for each model:\n")
+    print("\n".join(table(LINES_HEAD, [_lines_cells(row) for row in lines], left=4)))
     if not all(row["place_and_route"] for row in rows):
         print("\nno bitstream: " + ", ".join(r["board"] for r in rows if not r["place_and_route"]))
     return 0
@@ -49,6 +54,37 @@ def _row(board: Board) -> dict[str, Any]:
         "place_and_route": device.place_and_route,
         "loader": board.loader_board,
     }
+
+
+def _lines_row(board: LinesBoard) -> dict[str, Any]:
+    """A board with an array of lines: an element of what --json prints."""
+    device = board.device
+    return {
+        "target": device.family,
+        "device": device.name,
+        "part": board.part,
+        "board": board.name,
+        "luts": device.luts,
+        "block_rams": device.block_rams,
+        "dsp": device.dsps,
+        "clock_mhz": board.clock_hz / 1e6,
+        "link": board.link,
+        "place_and_route": False,
+        "loader": board.loader_board,
+    }
+
+
+def _lines_cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["target"],
+        f"{row['device']} ({row['part']})",
+        row["board"],
+        row["link"],
+        f"{row['luts']:,}",
+        f"{row['block_rams']} x 36 Kbit",
+        str(row["dsp"]),
+        f"{row['clock_mhz']:.0f} MHz",
+    ]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from qcompile.compiler.backend import accelerator_map, compile_model, outputs_of
-from qcompile.compiler.commands.compile import figures
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.golden_vectors import golden_vectors
@@ -18,6 +17,7 @@ from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import allocate
 from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.lower import lower
+from qcompile.compiler.small_flow import figures
 from qcompile.hw.boards.board import Board
 from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.config import AcceleratorConfig
@@ -137,7 +137,7 @@ def test_figures_map_and_vectors_speak_of_whole_tensors_only(rng: np.random.Gene
     assert reports[0].macs == reports[1].macs
     assert reports[1].cycles == sum(layer.cycles for layer in reports[1].layers)
     assert len({layer.name for layer in reports[1].layers}) == len(small.layers)
-    assert golden_vectors(small)
+    assert golden_vectors(small.model.graph, small.layers, small.places)
 
 
 def entries(memory: dict[str, object]) -> list[dict[str, object]]:

@@ -164,7 +164,7 @@ def test_without_a_target_every_device_answers_and_one_is_enough(
     folder: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_network(folder / "m.onnx", rng, 32)
-    up5k, hx8k = checked(capsys, 0, "m.onnx")["targets"]
+    up5k, hx8k, *larger = checked(capsys, 0, "m.onnx")["targets"]
     assert (up5k["device"], up5k["verdict"], up5k["problems"]) == ("iCE40UP5K", "fits", [])
     assert (hx8k["device"], hx8k["verdict"]) == ("iCE40HX8K", "does not fit")
     # 8 channels of 32 x 32 pixels.
@@ -178,6 +178,8 @@ def test_without_a_target_every_device_answers_and_one_is_enough(
         r"  help: use a smaller input or fewer channels in the widest layers$",
         problem,
     ), problem
+    assert {(x["family"], x["verdict"]) for x in larger} == {("xc7", "fits")}
+    assert {x["device"] for x in larger} == {"XC7A35T", "XC7A100T", "XC7Z020"}
     checked(capsys, 1, "m.onnx", "--device", "hx8k")
 
 
@@ -223,7 +225,7 @@ def test_shapes_that_host_steps_report_are_onnxruntimes(
 ) -> None:
     save_network(folder / "open.onnx", rng, "S")
     assert "--shape 'x=1,8,S,S'" in message_of(capsys, "check", "open.onnx")
-    target, _ = checked(capsys, 0, "open.onnx", "--shape", "x=1,8,7,7")["targets"]
+    target, *_ = checked(capsys, 0, "open.onnx", "--shape", "x=1,8,7,7")["targets"]
     session = onnxruntime.InferenceSession(folder / "open.onnx")
     (result,) = session.run(None, {"x": np.zeros((1, 8, 7, 7), np.float32)})
     assert target["layers"][-1]["output_shape"] == list(np.asarray(result).shape)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, save, save_model
 
-from qcompile.compiler import cli
+from qcompile.compiler import cli, targets
 from qcompile.compiler.artifact import write_build
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.hw.boards import BOARDS
@@ -112,9 +112,14 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
 def test_targets_lists_device_and_board(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["targets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:4] for line in lines[2:]] == [
+    assert [line.split()[:4] for line in lines[2 : 2 + len(BOARDS)]] == [
         [board.device.family, board.device.name, f"({board.device.part})", board.name]
         for board in BOARDS.values()
+    ]
+    # Arty A7-100T: data sheet DS180 has 63,400 LUTs, 135 block RAMs, 240 DSP slices.
+    cells = ["uart", "63,400", "135 x 36 Kbit", "240", "100 MHz"]
+    assert ["xc7", "xc7a100t (xc7a100tcsg324-1)", "arty_a7_100t", *cells] in [
+        re.split("  +", line) for line in lines
     ]
     # iCE40 UltraPlus data sheet: 5,280 LUTs, 120 kbit, 8 multipliers, 1,024 kbit; W25Q128JV: 16 MB.
     cells = ["5,280", "15 KB", "8", "128 KB", "16 MB", "4", "24 MHz", "16"]
@@ -185,6 +190,7 @@ def test_the_record_of_a_build_has_the_models_own_name(
         "model": {"name": "m_int8", "file": "model.onnx", "sha256": "00"},
         "inputs": [{"name": "x", "shape": [1, 2, 4, 4]}],
         "requant": "exact",
+        "target": {"board": "icebreaker"},
     }
     report = json.dumps({"cycles": 100, "layers": []}).encode()
     files = {"model.onnx": (folder / "m.onnx").read_bytes(), "report.json": report}
@@ -327,9 +333,9 @@ def test_unknown_target_and_board_list_what_there_is(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert misused(capsys, "m.onnx", "--target", "ecp5").startswith(
-        "--target ecp5: no such device family\n  help: choose ice40"
+        "--target ecp5: no such device family\n  help: choose one of ice40, xc7"
     )
-    known = f"{' one of' if len(BOARDS) > 1 else ''} {', '.join(sorted(BOARDS))}"
+    known = f" one of {', '.join(sorted(targets.BOARDS))}"
     assert misused(capsys, "m.onnx", "--target", "ice40", "--board", "fomu") == (
         f"--board fomu: no such board\n  help: choose{known}; `qcompile targets` lists devices and "
         "boards\n"
@@ -344,13 +350,14 @@ def test_a_bitstream_for_a_device_without_place_and_route_is_refused(
 ) -> None:
     part = replace(UP5K, part="XC7A35T", place_and_route=False)
     board = replace(BOARDS["icebreaker"], name="arty", device=part)
-    monkeypatch.setitem(BOARDS, "arty", board)
+    for known in (BOARDS, targets.BOARDS):
+        monkeypatch.setitem(known, "arty", board)
     assert misused(capsys, "m.onnx", "--board", "arty") == (
         "arty: no tool here places and routes an XC7A35T\n"
         "  help: add --no-bitstream for Verilog, program and report\n"
     )
     assert cli.main(["targets"]) == 0
-    assert capsys.readouterr().out.endswith("\n\nno bitstream: arty\n")
+    assert "\nno bitstream: arty\n" in capsys.readouterr().out
 
 
 def test_run_needs_inputs_or_the_selftest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -412,7 +419,7 @@ def test_wrong_usage_ends_with_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert misused(capsys, "m.onnx").startswith(
-        "no target is given\n  help: add --target ice40, --device up5k"
+        "no target is given\n  help: add --target ice40, xc7, --device up5k"
     )
     assert usage_error(capsys, "m.onnx", "--target", "ice40", "--shape", "x=a").endswith(
         "argument --shape: 'x=a' is not of the form NAME=1,3,224,224"

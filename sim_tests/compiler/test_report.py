@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from qcompile.compiler.backend import accelerator_map, compile_model
-from qcompile.compiler.commands.compile import figures
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.report import (
     Figures,
@@ -20,6 +19,7 @@ from qcompile.compiler.report import (
     to_record,
     to_text,
 )
+from qcompile.compiler.small_flow import figures
 from qcompile.hw.boards import BOARDS
 from sim_tests.compiler.networks import Network, random_conv
 

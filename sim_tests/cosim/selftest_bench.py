@@ -9,7 +9,7 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from sim_tests.cosim.lines_bench import LinesBench
+from qcompile.compiler.lines.core_bench import LinesBench
 
 
 @cocotb.test()

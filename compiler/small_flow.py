@@ -1,0 +1,173 @@
+"""The small array's answers to the commands: bitstream, program in flash, report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from qcompile.compiler import backend, hardware, ir, report
+from qcompile.compiler.artifact import Build
+from qcompile.compiler.errors import CapacityError, UnsupportedError, UsageError
+from qcompile.compiler.flow import Built, Checked, Options, Progress
+from qcompile.compiler.golden_vectors import golden_vectors
+from qcompile.compiler.layer_table import Costs, Row, layer_rows
+from qcompile.compiler.link_bytes import Transfer, inference_bytes
+from qcompile.compiler.passes.lower import lower
+from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
+from qcompile.compiler.simulate import Engine
+from qcompile.hw.boards import Board
+from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
+from qcompile.runtime import protocol
+
+
+@dataclass(frozen=True, slots=True)
+class SmallFlow:
+    """See `flow.Flow`; one size of array, so nothing can be asked of it."""
+
+    board: Board
+
+    def require(self, options: Options) -> None:
+        """See `Flow`."""
+        if options.bitstream and not self.board.device.place_and_route:
+            raise UsageError(
+                f"{self.board.name}: no tool here places and routes an {self.board.device.part}",
+                help="add --no-bitstream for Verilog, program and report",
+            )
+        for name in ("rows", "columns", "clock"):
+            if getattr(options, "clock_hz" if name == "clock" else name) is not None:
+                config, clock = self.board.device.config, self.board.device.clock_hz / 1e6
+                raise UsageError(
+                    f"--{name}: the {self.board.device.name} has one array, {config.rows} x"
+                    f" {config.columns} at {clock:g} MHz",
+                    help=f"leave --{name} away; an xc7 device takes other sizes",
+                )
+
+    def build(self, model: ir.Model, options: Options, progress: Progress) -> Built:
+        """See `Flow`."""
+        board = self.board
+        progress("plan layers and program")
+        compiled = backend.compile_model(model, board=board, requant=options.requant)
+        backend.check_flash(compiled, board)
+        core = hardware.accelerator_verilog(compiled.config, progress)
+        files = {"accelerator.v": core}
+        files |= hardware.board_verilog(compiled.config, board, progress)
+        placed = None
+        if options.bitstream:
+            placed = hardware.bitstream(compiled.config, board, progress)
+            files |= placed.files
+        files |= {
+            "flash.bin": backend.flash_image(compiled),
+            "golden.npz": golden_vectors(compiled.model.graph, compiled.layers, compiled.places),
+        }
+        return Built(
+            model=compiled.model,
+            files=files,
+            figures=figures(compiled, board, placed),
+            manifest=_manifest(compiled, board),
+        )
+
+    def check(self, model: ir.Model, options: Options) -> Checked:
+        """See `Flow`."""
+        compiled = backend.compile_model(model, board=self.board, requant=options.requant)
+        backend.check_flash(compiled, self.board)
+        rows = layer_rows(compiled.model, compiled.layers, SMALL_MACHINE, _costs(compiled))
+        flash = {
+            "weight_bytes": sum(row["weight_bytes"] or 0 for row in rows),
+            "image_bytes": len(backend.flash_image(compiled)),
+            "available_bytes": self.board.flash_part.size_bytes - IMAGE_OFFSET,
+        }
+        return Checked(rows=rows, figures=figures(compiled, self.board, None), flash=flash)
+
+    def rows(self, model: ir.Model, options: Options) -> list[Row]:
+        """See `Flow`."""
+        prepared = backend.for_accelerator(model)
+        try:
+            layers = lower(prepared.graph, options.requant)
+        except (CapacityError, UnsupportedError):
+            return []
+        return layer_rows(prepared, layers, SMALL_MACHINE)
+
+    def form(self, model: ir.Model, build: Build) -> ir.Model:
+        """See `Flow`."""
+        return backend.for_accelerator(model)
+
+    def engine(self, build: Build, *, seed: int, progress: Progress) -> Engine:
+        """See `Flow`."""
+        from qcompile.compiler.cache import cache_folder
+        from qcompile.compiler.verilator_engine import VerilatorEngine
+
+        return VerilatorEngine(
+            build, cache=cache_folder("simulations"), seed=seed, progress=progress
+        )
+
+
+def _costs(compiled: backend.Compiled) -> Costs:
+    """Cycles and weights in flash, layer by layer; recalled and shared weights count once."""
+    recalled = [layer.weight_source is not None for layer in compiled.layers]
+    return Costs(
+        cycles=[layer.cycles for layer in compiled.cycles],
+        weight_bytes=[
+            0 if again else int((plan.weights[0] if plan.shared_weights else plan.weights).size)
+            for plan, again in zip(compiled.plans, recalled, strict=True)
+        ],
+    )
+
+
+def figures(
+    compiled: backend.Compiled, board: Board, placed: hardware.Bitstream | None
+) -> report.Figures:
+    """What the report says of a compilation; `placed` is None without place and route."""
+    return report.Figures(
+        model=compiled.model.name,
+        sha256=compiled.model.sha256,
+        weights=report.weight_count(compiled.layers),
+        family=board.device.family,
+        device=board.device.part,
+        board=board.name,
+        rows=compiled.config.rows,
+        columns=compiled.config.columns,
+        requant=compiled.config.requant,
+        layers=tuple(
+            report.LayerFigures(
+                name=layer.name, op=layer.operator, macs=layer.macs, cycles=predicted.cycles
+            )
+            for layer, predicted in zip(compiled.layers, compiled.cycles, strict=True)
+        ),
+        cycles=compiled.total_cycles,
+        memory=backend.memory_usage(compiled),
+        resources=None if placed is None else placed.resources,
+        fmax_mhz=None if placed is None else round(placed.fmax_mhz, 3),
+        clock_mhz=board.device.clock_hz / 1e6,
+        link_bytes=link_bytes(compiled),
+        link_baud=protocol.BAUD,
+        bitstream=None if placed is None else next(iter(placed.files)),
+    )
+
+
+def _manifest(compiled: backend.Compiled, board: Board) -> dict[str, object]:
+    """What a host must know of this machine; see docs/architecture.md section 8."""
+    return {
+        "target": {
+            "family": board.device.family,
+            "device": board.device.part,
+            "board": board.name,
+            "loader": board.loader_board,
+            "cable": board.loader_cable,
+        },
+        "requant": compiled.config.requant,
+        "configuration": {**asdict(compiled.config), "id": compiled.config.id},
+        "accelerator": backend.accelerator_map(compiled),
+        "program": {
+            "offset": IMAGE_OFFSET + IMAGE_HEADER_BYTES,
+            "bytes": 2 * len(compiled.program.words),
+        },
+        "clock_hz": board.device.clock_hz,
+    }
+
+
+def link_bytes(compiled: backend.Compiled) -> int:
+    """Bytes of all frames of one inference, requests and replies."""
+    graph, places = compiled.model.graph, compiled.places
+    sent = [Transfer(words=places[x].words, beats=1, to_board=True) for x in graph.inputs]
+    outputs = backend.outputs_of(graph)
+    read = [Transfer(words=places[x].words, beats=1, to_board=False) for x in outputs]
+    return inference_bytes([*sent, *read])
