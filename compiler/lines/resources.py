@@ -24,7 +24,9 @@ RESIDUAL, RESIDUAL_FFS = 893, 98
 """`residual`: 8 lines."""
 PROGRAM, WEIGHT_READER = 12, 29
 """`program-memory`, `weight-reader`."""
-CONTROL = 481 + 47 + 59 + 126 + 94 + 485
+WHOLE = 390
+"""A line's share of what whole arrays take beyond their parts: 3,142 for 8 lines, 1,139 for 3."""
+CONTROL = 481 + 47 + 59 + 126 + 96 + 399
 """`control`: feeder, sequencer, unpacker, constants, drain and writer of 8 lines."""
 CONTROL_FFS = 156 + 1_849 + 109 + 56 + 42 + 1_065 + 24 + 11
 """`control`, with `weight-reader` and `program-memory`."""
@@ -88,10 +90,10 @@ def roomy(depth: int) -> int:
 
 
 def activation_luts(config: LinesConfig) -> int:
-    """`memory` (5,390) and `memory-2` (738): sets, crossbar, residual and host port, addresses."""
+    """`memory` (5,909) and `memory-2` (884): sets, crossbar, residual and host port, addresses."""
     bits, banks, lines = config.word_bits, config.banks, config.lines
     crossbar = bits * (banks + lines * MUX[banks] + MUX[2 * banks])
-    return crossbar + 82 * lines + 2 * banks * memory_luts(bits, config.bank_words)
+    return crossbar + 147 * lines + 2 * banks * memory_luts(bits, config.bank_words)
 
 
 def weight_luts(config: LinesConfig) -> int:
@@ -137,6 +139,7 @@ def resources(config: LinesConfig, program_words: int) -> LinesResources:
     lanes = config.lines * config.lanes
     luts = line_luts(config) + _lane_luts(config) + CONTROL
     luts += activation_luts(config) + weight_luts(config) + PROGRAM + WEIGHT_READER
+    luts += WHOLE * config.lines
     luts += RESIDUAL * config.lines / 8 if config.adder else 0
     activations = 2 * config.banks * memory_blocks(config.word_bits, config.bank_words)
     weights = config.lines * memory_blocks(config.word_bits, config.weight_rows)
