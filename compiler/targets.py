@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
+from collections.abc import Mapping
 from pathlib import Path
 
 from qcompile.compiler.errors import InputError, UsageError
@@ -12,7 +14,11 @@ from qcompile.hw.lines import devices as lines_devices
 from qcompile.hw.lines.devices import LinesDevice
 
 AnyBoard = Board | LinesBoard
-BOARDS: dict[str, AnyBoard] = {**boards.BOARDS, **boards.LINES_BOARDS}
+BOARDS: Mapping[str, AnyBoard] = ChainMap[str, AnyBoard](
+    boards.LINES_BOARDS,  # type: ignore[arg-type]  # read only
+    boards.BOARDS,  # type: ignore[arg-type]
+)
+"""The iCE40 boards come first: a ChainMap begins with its last mapping."""
 DEVICES: dict[str, Device | LinesDevice] = {**devices.DEVICES, **lines_devices.DEVICES}
 FAMILIES = tuple(dict.fromkeys(device.family for device in DEVICES.values()))
 

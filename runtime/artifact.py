@@ -39,7 +39,8 @@ class Place:
     """Where a tensor lies in the accelerator's memory; `shape` is channels, height, width.
 
     A layer's stands there when `done` layers of the program have ended. Memory words have
-    `word_bytes` channels of a pixel; rows of pixels are `pitch` words apart.
+    `word_bytes` channels of a pixel; rows of pixels are `pitch` words apart. With `turned_bit`
+    words lie as `layouts.word_order` says.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Place:
     word_bytes: int
     pitch: int
     done: int = 0
+    turned_bit: int | None = None
 
     def pack(self, codes: npt.NDArray[np.int8]) -> npt.NDArray[np.uint32]:
         """The tensor's codes, in any shape of the right size, as memory words."""
@@ -56,6 +58,9 @@ class Place:
 
     def unpack(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int8]:
         """Memory words as codes [channels, height, width]."""
+        if self.turned_bit is not None:
+            order = layouts.word_order(self.address, self.words, self.turned_bit)
+            words = words.reshape(self.words, -1)[order].reshape(-1)
         return layouts.unpack_tensor(
             words, *self.shape, word_bytes=self.word_bytes, pitch=self.pitch
         )
@@ -262,6 +267,7 @@ def _place(entry: Mapping[str, Any], key: str) -> Place:
         word_bytes=int(entry.get("word_bytes", layouts.WORD_CHANNELS)),
         pitch=int(entry.get("pitch", width)),
         done=int(entry["done"]) if key == "name" else 0,
+        turned_bit=entry.get("turned_bit"),
     )
 
 

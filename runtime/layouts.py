@@ -83,6 +83,13 @@ def pack_tensor(
     return np.ascontiguousarray(by_group).view("<u4").reshape(-1).astype(np.uint32)
 
 
+def word_order(first: int, count: int, turned_bit: int) -> npt.NDArray[np.int64]:
+    """Where each of a turned tensor's words stands behind address `first`: bit 0 of an address
+    changes where its bit `turned_bit` is set."""
+    addresses = np.arange(first, first + count)
+    return (addresses ^ (addresses >> turned_bit & 1)) - first
+
+
 def unpack_tensor(
     words: npt.NDArray[np.uint32],
     channels: int,

@@ -26,7 +26,7 @@ from qcompile.compiler.lines.hardware import config_of
 from qcompile.compiler.lines.places import SET_BIT
 from qcompile.compiler.simulate import EngineRun
 from qcompile.compiler.simulated_board import without_empty_memories
-from qcompile.runtime.layouts import IMAGE_FIELD_BYTES, pack_tensor, unpack_tensor
+from qcompile.runtime.layouts import IMAGE_FIELD_BYTES, pack_tensor, unpack_tensor, word_order
 
 TOP = "accelerator"
 Place = Mapping[str, Any]
@@ -135,6 +135,10 @@ def _unpack(words: Any, places: Sequence[Place]) -> dict[str, Int8Array]:
         end = begin + place["words"] * place["word_bytes"]
         parts = np.ascontiguousarray(words[:, begin:end]).view(np.uint32)
         begin = end
+        if "turned_bit" in place:
+            order = word_order(place["address"], place["words"], place["turned_bit"])
+            by_word = parts.reshape(len(parts), place["words"], -1)
+            parts = by_word[:, order].reshape(len(parts), -1)
         form = {"word_bytes": place["word_bytes"], "pitch": place["pitch"]}
         name = place.get("name", place["value"])
         tensors[name] = np.stack([unpack_tensor(row, *place["shape"], **form) for row in parts])

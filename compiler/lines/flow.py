@@ -300,6 +300,12 @@ def _accelerator_map(compiled: LinesCompiled) -> dict[str, Any]:
     """The manifest's `accelerator`, as `backend.accelerator_map` has it for the small array."""
     graph, places, config = compiled.graph, compiled.places, compiled.config
     outputs = zip(graph.outputs, outputs_of(graph), strict=True)
+    pairs = zip(compiled.layers, compiled.plans, strict=True)
+    turned = {layer.output for layer, plan in pairs if plan.write_turned}
+
+    def of_layer(name: str) -> dict[str, Any]:
+        return host_place(name, places[name], config, turned=name in turned)
+
     return {
         "inputs": [host_place(name, places[name], config) for name in graph.inputs],
         "outputs": [host_place(name, places[source], config) for name, source in outputs],
@@ -308,7 +314,7 @@ def _accelerator_map(compiled: LinesCompiled) -> dict[str, Any]:
                 "op": layer.operator,
                 "done": done,
                 "name": layer.output,
-                **host_place(layer.output, places[layer.output], config),
+                **of_layer(layer.output),
             }
             for done, layer in enumerate(compiled.layers, 1)
             if not layer.inner

@@ -12,8 +12,10 @@ SET_BIT = 15
 """Of the host's address of an activation word; the bits below are its number in the set."""
 
 
-def host_place(value: str, place: Placement, config: LinesConfig) -> dict[str, Any]:
-    """A place as `runtime.artifact.Place` is read from it."""
+def host_place(
+    value: str, place: Placement, config: LinesConfig, *, turned: bool = False
+) -> dict[str, Any]:
+    """A place as `runtime.artifact.Place` is read from it; `turned`: see `LinesConfig.place`."""
     return {
         "value": value,
         "address": place.bank << SET_BIT | place.offset,
@@ -21,4 +23,5 @@ def host_place(value: str, place: Placement, config: LinesConfig) -> dict[str, A
         "words": place.words,
         "word_bytes": config.columns,
         "pitch": pitch(place.shape[2]),
+        **({"turned_bit": config.bank_bits} if turned else {}),
     }

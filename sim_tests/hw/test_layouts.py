@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qcompile.hw import layouts
+from qcompile.hw.lines.config import LinesConfig
 from qcompile.runtime import layouts as runtime_layouts
 
 
@@ -26,3 +27,12 @@ def test_unpacking_undoes_packing_in_both_tables(
     np.testing.assert_array_equal(layouts.unpack_tensor(words, *shape), codes)
     np.testing.assert_array_equal(runtime_layouts.unpack_tensor(words, *shape), codes)
     assert len(words) == layouts.tensor_words(*shape)
+
+
+def test_words_of_a_turned_tensor_stand_where_the_array_places_them() -> None:
+    """Four banks: a word's neighbour within a pair of words stands in its place in every second
+    row of the banks."""
+    order = runtime_layouts.word_order(1 << 15 | 2, 8, turned_bit=2).tolist()
+    assert order == [0, 1, 3, 2, 5, 4, 6, 7]
+    config = LinesConfig(lines=3)
+    assert order == [config.place(2 + word) - 2 for word in range(8)]
