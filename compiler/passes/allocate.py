@@ -120,8 +120,6 @@ def lives_of(
     last: dict[str, int] = dict.fromkeys(early, 0)
     for index, layer in enumerate(layers):
         shapes.setdefault(layer.input, layer.input_shape)
-        if layer.residual is not None:  # in front of the sum, which may take its place
-            shapes.setdefault(layer.residual, layer.tensor_shape)
         shapes[layer.output] = layer.tensor_shape
         if bank.setdefault(layer.output, 1 - bank[layer.input]) == bank[layer.input]:
             raise ValueError(f"'{layer.name}' would write the bank that it reads")
@@ -130,6 +128,7 @@ def lives_of(
         if layer.weight_source is not None:
             last[layer.weight_source] = index
         if layer.residual is not None:
+            shapes.setdefault(layer.residual, layer.tensor_shape)
             last[layer.residual] = index
     for name in outputs:
         last[name] = len(layers)
