@@ -98,6 +98,20 @@ def link_ports(memory: MemoryShape) -> dict[str, Member]:
     }
 
 
+def connect_control(m: Module, link: Any, core: Any) -> None:
+    """Wire a link's commands to an accelerator, and its state back."""
+    m.d.comb += [
+        core.start.eq(link.start),
+        core.resume.eq(link.resume),
+        core.abort.eq(link.abort),
+        core.stop_after.eq(link.stop_after),
+        link.state.eq(core.state),
+        link.error.eq(core.error),
+        link.layers_done.eq(core.layers_done),
+        link.cycles.eq(core.cycles),
+    ]
+
+
 def connect_link(m: Module, link: Any, core: Any, reader: Any) -> None:
     """Wire a link to an accelerator and to the reader that both take program words from.
 
@@ -112,15 +126,8 @@ def connect_link(m: Module, link: Any, core: Any, reader: Any) -> None:
         link.host_ready.eq(core.host_ready),
         link.host_data.eq(core.host_data),
         link.host_data_valid.eq(core.host_data_valid),
-        core.start.eq(link.start),
-        core.resume.eq(link.resume),
-        core.abort.eq(link.abort),
-        core.stop_after.eq(link.stop_after),
-        link.state.eq(core.state),
-        link.error.eq(core.error),
-        link.layers_done.eq(core.layers_done),
-        link.cycles.eq(core.cycles),
     ]
+    connect_control(m, link, core)
     with m.If(reader.error):
         m.d.comb += [link.state.eq(State.ERROR), link.error.eq(CoreError.FLASH_SILENT)]
 

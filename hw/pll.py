@@ -1,4 +1,4 @@
-"""The core clock of iCE40 boards: a PLL, and reset until it is stable."""
+"""The core clock of iCE40 boards: a PLL, and reset until it is stable, as every PLL needs it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class Ice40Clock(Elaboratable):
             ("o", "PLLOUTGLOBAL", self.clock),
             ("o", "LOCK", locked),
         )
-        self._reset(m, locked)
+        cycles = int(RESET_SECONDS * self.output_hz)
+        reset_until_locked(m, locked, clock=self.clock, reset=self.reset, cycles=cycles)
         return m
 
     def _source(self, m: Module) -> tuple[str, str, Any]:
@@ -87,17 +88,21 @@ class Ice40Clock(Elaboratable):
         m.submodules.clock_input = buffer = io.Buffer(io.Direction.Input, self.pin)
         return ("i", "REFERENCECLK", buffer.i)
 
-    def _reset(self, m: Module, locked: Signal) -> None:
-        """Reset until the time after the lock has passed."""
-        done = Signal()
-        m.domains.power_on = ClockDomain(reset_less=True, local=True)
-        m.d.comb += [ClockSignal("power_on").eq(self.clock), self.reset.eq(~done)]
-        timer = Signal(range(int(RESET_SECONDS * self.output_hz) + 1))
-        lock_sync = Signal(2)
-        m.d.power_on += lock_sync.eq(lock_sync << 1 | locked)
-        with m.If(~lock_sync[1]):
-            m.d.power_on += [timer.eq(0), done.eq(0)]
-        with m.Elif(timer.all()):
-            m.d.power_on += done.eq(1)
-        with m.Else():
-            m.d.power_on += timer.eq(timer + 1)
+
+def reset_until_locked(
+    m: Module, locked: Signal, *, clock: Signal, reset: Signal, cycles: int
+) -> None:
+    """Drive `reset` until so many cycles of `clock` have passed since `locked`, or up to twice as
+    many: to the end of a counter that holds them."""
+    done = Signal()
+    m.domains.power_on = ClockDomain(reset_less=True, local=True)
+    m.d.comb += [ClockSignal("power_on").eq(clock), reset.eq(~done)]
+    timer = Signal(range(cycles + 1))
+    lock_sync = Signal(2)
+    m.d.power_on += lock_sync.eq(lock_sync << 1 | locked)
+    with m.If(~lock_sync[1]):
+        m.d.power_on += [timer.eq(0), done.eq(0)]
+    with m.Elif(timer.all()):
+        m.d.power_on += done.eq(1)
+    with m.Else():
+        m.d.power_on += timer.eq(timer + 1)

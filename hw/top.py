@@ -16,6 +16,7 @@ from qcompile.hw.flash_reader import FlashPins, FlashReader
 from qcompile.hw.host_link import HostLink
 from qcompile.hw.link_ports import connect_link, link_info
 from qcompile.hw.pll import Ice40Clock
+from qcompile.hw.uart import connect_uart
 
 
 class System(wiring.Component):
@@ -85,17 +86,10 @@ class Top(Elaboratable):
         m.domains.sync = ClockDomain()
         m.d.comb += [ClockSignal("sync").eq(clock.clock), ResetSignal("sync").eq(clock.reset)]
         platform.add_clock_constraint(clock.clock, system.clock_hz)
-        self._uart(m, platform)
+        uart: Any = platform.request(self.board.uart, dir={"rx": "-", "tx": "-"})
+        connect_uart(m, uart, rx=system.rx, tx=system.tx)
         self._flash(m, platform)
         return m
-
-    def _uart(self, m: Module, platform: Platform) -> None:
-        """One register out; two in, against metastability."""
-        uart: Any = platform.request(self.board.uart, dir={"rx": "-", "tx": "-"})
-        m.submodules.rx = rx = io.FFBuffer(io.Direction.Input, uart.rx)
-        m.submodules.tx = tx = io.FFBuffer(io.Direction.Output, uart.tx)
-        m.d.sync += self.system.rx.eq(rx.i)
-        m.d.comb += tx.o.eq(self.system.tx)
 
     def _flash(self, m: Module, platform: Platform) -> None:
         """The I/O cells of `FlashPins`."""

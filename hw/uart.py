@@ -6,8 +6,10 @@ beside them.
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import io, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 MAX_BAUD_ERROR = 0.015
@@ -23,6 +25,15 @@ def clocks_per_bit(clock_hz: int, baud: int) -> int:
     if error > MAX_BAUD_ERROR:
         raise ValueError(f"a clock of {clock_hz} Hz makes {baud} baud only within {error:.1%}")
     return clocks
+
+
+def connect_uart(m: Module, pins: Any, *, rx: Signal, tx: Signal) -> None:
+    """A serial line's pins through registers in their cells: one out; two in, against
+    metastability."""
+    m.submodules.rx = receiver = io.FFBuffer(io.Direction.Input, pins.rx)
+    m.submodules.tx = transmitter = io.FFBuffer(io.Direction.Output, pins.tx)
+    m.d.sync += rx.eq(receiver.i)
+    m.d.comb += transmitter.o.eq(tx)
 
 
 class UartReceiver(wiring.Component):

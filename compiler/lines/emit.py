@@ -145,30 +145,11 @@ def descriptor(
     """The layer's descriptor with absolute addresses; `weights` is its first weight word."""
     source, target = places[layer.input], places[layer.output]
     residual_offset = 0
-    residual_set = 0
     if layer.residual is not None:
         residual = places[layer.residual]
-        residual_set = residual.bank
         size = residual.shape[1] * pitch(residual.shape[2])
         first = residual.offset + layer.residual_channel // config.columns * size
         residual_offset = first - target.offset
-    flags = {
-        Flag.WINDOW: plan.kind == "window",
-        Flag.OWN: plan.own,
-        Flag.APART: plan.apart,
-        Flag.FLAT: plan.flat,
-        Flag.READ_SET: source.bank == 1,
-        Flag.WRITE_SET: target.bank == 1,
-        Flag.RESIDUAL: layer.residual is not None,
-        Flag.RESIDUAL_SET: residual_set == 1,
-        Flag.TABLE: layer.table is not None,
-        Flag.ZERO_POINT_INSIDE: layer.zero_point_inside,
-        Flag.SHARED_WEIGHTS: plan.shared_weights,
-        Flag.FRACTION: layer.fraction,
-        Flag.SINGLE_WRITES: plan.single_writes,
-        Flag.READ_TURNED: plan.read_turned,
-        Flag.WRITE_TURNED: plan.write_turned,
-    }
     start = plan.start
     return LayerDescriptor(
         counts=plan.counts,
@@ -195,5 +176,27 @@ def descriptor(
         zero_point=layer.zero_point,
         low=layer.low,
         high=layer.high,
-        flags=frozenset(flag for flag, up in flags.items() if up),
+        flags=_flags(layer, plan, places),
     )
+
+
+def _flags(layer: Layer, plan: LinePlan, places: Mapping[str, Placement]) -> frozenset[Flag]:
+    """Those that are up."""
+    flags = {
+        Flag.WINDOW: plan.kind == "window",
+        Flag.OWN: plan.own,
+        Flag.APART: plan.apart,
+        Flag.FLAT: plan.flat,
+        Flag.READ_SET: places[layer.input].bank == 1,
+        Flag.WRITE_SET: places[layer.output].bank == 1,
+        Flag.RESIDUAL: layer.residual is not None,
+        Flag.RESIDUAL_SET: layer.residual is not None and places[layer.residual].bank == 1,
+        Flag.TABLE: layer.table is not None,
+        Flag.ZERO_POINT_INSIDE: layer.zero_point_inside,
+        Flag.SHARED_WEIGHTS: plan.shared_weights,
+        Flag.FRACTION: layer.fraction,
+        Flag.SINGLE_WRITES: plan.single_writes,
+        Flag.READ_TURNED: plan.read_turned,
+        Flag.WRITE_TURNED: plan.write_turned,
+    }
+    return frozenset(flag for flag, up in flags.items() if up)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import Elaboratable, Instance, Module, Signal
+
+from qcompile.hw.pll import reset_until_locked
 
 VCO_HZ = (800_000_000, 1_600_000_000)
 """Range of the PLL's VCO, slowest speed grade (Xilinx DS181 and DS187, PLL switching
@@ -80,17 +82,6 @@ class LinesClock(Elaboratable):
             ("o", "LOCKED", locked),
         )
         m.submodules.buffer = Instance("BUFG", ("i", "I", made), ("o", "O", self.clock))
-        m.domains.power_on = ClockDomain(reset_less=True, local=True)
-        m.d.comb += ClockSignal("power_on").eq(self.clock)
-        lock_sync = Signal(2)
-        timer = Signal(range(RESET_CYCLES))
-        done = Signal()
-        m.d.power_on += lock_sync.eq(lock_sync << 1 | locked)
-        with m.If(~lock_sync[1]):
-            m.d.power_on += [timer.eq(0), done.eq(0)]
-        with m.Elif(timer == RESET_CYCLES - 1):
-            m.d.power_on += done.eq(1)
-        with m.Else():
-            m.d.power_on += timer.eq(timer + 1)
-        m.d.comb += self.reset.eq(~done)
+        cycles = RESET_CYCLES - 1
+        reset_until_locked(m, locked, clock=self.clock, reset=self.reset, cycles=cycles)
         return m

@@ -15,6 +15,7 @@ from qcompile.hw.lines.accelerator import LinesAccelerator
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.contents import LinesContents
 from qcompile.hw.lines.program_memory import WORD_BITS
+from qcompile.hw.link_ports import connect_control
 from qcompile.runtime.protocol import PROTOCOL_VERSION, REGISTER_ADDRESS_BITS, Info
 
 HOST_ADDRESS_BITS = 16
@@ -110,19 +111,12 @@ class LinesSystem(wiring.Component):
             link.host_ready.eq(core.host_ready),
             link.host_data.eq(core.host_word),
             link.host_data_valid.eq(core.host_word_valid),
-            core.start.eq(link.start),
-            core.resume.eq(link.resume),
-            core.abort.eq(link.abort),
-            core.stop_after.eq(link.stop_after),
-            link.state.eq(core.state),
-            link.error.eq(core.error),
-            link.layers_done.eq(core.layers_done),
-            link.cycles.eq(core.cycles),
             core.start_address.eq(link.flash_address // (WORD_BITS // 8)),
             core.read_address.eq(link.flash_address),
             core.read_start.eq(link.flash_start),
             core.read_stop.eq(link.flash_stop),
             link.flash_ready.eq(1),
         ]
+        connect_control(m, link, core)
         wiring.connect(m, core.read_o, link.flash_i)
         return m

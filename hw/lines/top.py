@@ -14,6 +14,7 @@ from qcompile.hw.lines.clock import LinesClock
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.contents import LinesContents
 from qcompile.hw.lines.system import LinesSystem
+from qcompile.hw.uart import connect_uart
 from qcompile.hw.vendor.zynq_ps7 import ADDRESS_BITS, ID_BITS, ZynqPs7
 from qcompile.runtime.protocol import REGISTER_ADDRESS_BITS
 
@@ -46,7 +47,8 @@ class LinesTop(Elaboratable):
         m.submodules.system = self._system
         if self.board.link == "uart":
             source = self._clock_pin(m, platform)
-            self._uart(m, platform)
+            uart: Any = platform.request(self.board.uart, dir={"rx": "-", "tx": "-"})
+            connect_uart(m, uart, rx=self._system.rx, tx=self._system.tx)
         else:
             source = self._processor(m, platform)
         m.submodules.core_clock = clock = LinesClock(
@@ -63,14 +65,6 @@ class LinesTop(Elaboratable):
         source = Signal()
         m.d.comb += source.eq(buffer.i)
         return source
-
-    def _uart(self, m: Module, platform: Platform) -> None:
-        """One register out; two in, against metastability."""
-        uart: Any = platform.request(self.board.uart, dir={"rx": "-", "tx": "-"})
-        m.submodules.rx = rx = io.FFBuffer(io.Direction.Input, uart.rx)
-        m.submodules.tx = tx = io.FFBuffer(io.Direction.Output, uart.tx)
-        m.d.sync += self._system.rx.eq(rx.i)
-        m.d.comb += tx.o.eq(self._system.tx)
 
     def _processor(self, m: Module, platform: Platform) -> Signal:
         """The processor's clock; its master at the registers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -109,24 +109,13 @@ class LinesUnpacker(wiring.Component):
         with m.Else():
             m.d.sync += self.error.eq(ERROR_PACKET)
         writing = in_packet & self.i.valid & self.idle
-        entry = self.i.payload
         m.d.comb += [
             self.weights.valid.eq(in_packet & (kind == PacketKind.WEIGHTS) & takes),
             self.weights.first.eq(first),
             self.weights.address.eq(address),
-            self.weights.word.eq(entry),
+            self.weights.word.eq(self.i.payload),
         ]
-        m.d.sync += [
-            self.writes.table.eq(writing & (kind == PacketKind.TABLE)),
-            self.writes.table_index.eq(index * CODES_A_WORD + part),
-            self.writes.table_data.eq(entry.word_select(part, 16)),
-            self.writes.add.eq(writing & (kind == PacketKind.ADD_TABLES)),
-            self.writes.add_index.eq(index),
-            self.writes.add_data[:ADD_ENTRY_BITS].eq(entry[:ADD_ENTRY_BITS]),
-            self.writes.add_data[ADD_ENTRY_BITS:].eq(entry[32 : 32 + ADD_ENTRY_BITS]),
-        ]
-        with m.If(writing & (kind == PacketKind.TABLE)):
-            m.d.sync += part.eq(part + 1)
+        self._write_tables(m, writing, kind, index, part)
         with m.If(takes):
             with m.If(~in_packet):
                 m.d.sync += [
@@ -148,3 +137,20 @@ class LinesUnpacker(wiring.Component):
                 with m.If(kind == PacketKind.END):
                     m.d.sync += self.ended.eq(1)
         return m
+
+    def _write_tables(
+        self, m: Module, writing: Value, kind: Signal, index: Signal, part: Signal
+    ) -> None:
+        """Entries of the packet's word, a cycle later; `part` of a word of codes."""
+        entry = self.i.payload
+        m.d.sync += [
+            self.writes.table.eq(writing & (kind == PacketKind.TABLE)),
+            self.writes.table_index.eq(index * CODES_A_WORD + part),
+            self.writes.table_data.eq(entry.word_select(part, 16)),
+            self.writes.add.eq(writing & (kind == PacketKind.ADD_TABLES)),
+            self.writes.add_index.eq(index),
+            self.writes.add_data[:ADD_ENTRY_BITS].eq(entry[:ADD_ENTRY_BITS]),
+            self.writes.add_data[ADD_ENTRY_BITS:].eq(entry[32 : 32 + ADD_ENTRY_BITS]),
+        ]
+        with m.If(writing & (kind == PacketKind.TABLE)):
+            m.d.sync += part.eq(part + 1)

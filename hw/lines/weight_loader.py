@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.program import WORD_BITS
 from qcompile.hw.lines.unpacker import WeightsWord
+from qcompile.hw.lines.weights import following
 
 
 class WeightLoader(wiring.Component):
@@ -53,13 +54,8 @@ class WeightLoader(wiring.Component):
                 part.eq(Mux(ends, 0, part + 1)),
                 self.word.eq(Cat(self.word, self.i.word)[WORD_BITS:]),
             ]
-        bank_bits = self.config.bank_bits
-        number, row = self.address[:bank_bits], self.address[bank_bits:]
-        row_end = number == self.config.lines - 1
         with m.If(self.i.valid & self.i.first):
             m.d.sync += self.address.eq(self.i.address)
         with m.Elif(self.write):
-            m.d.sync += self.address.eq(
-                Cat(Mux(row_end, 0, number + 1)[:bank_bits], (row + row_end)[: len(row)])
-            )
+            m.d.sync += self.address.eq(following(self.config, self.address))
         return m

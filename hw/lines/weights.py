@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -158,7 +158,7 @@ class WeightReader(wiring.Component):
         m = Module()
         group = Signal.like(self.address, reset_less=True)
         after = Signal.like(self.address)
-        m.d.comb += after.eq(self._after())
+        m.d.comb += after.eq(following(self.config, self.address, self.own))
         with m.If(self.take):
             m.d.sync += self.address.eq(Mux(self.tile_end & ~self.last_tile, group, after))
             with m.If(self.tile_end & self.last_tile):
@@ -167,9 +167,10 @@ class WeightReader(wiring.Component):
             m.d.sync += [self.address.eq(self.base), group.eq(self.base)]
         return m
 
-    def _after(self) -> Value:
-        """The address of the next word, or of the next row with `own`."""
-        bank_bits = self.config.bank_bits
-        word, row = self.address[:bank_bits], self.address[bank_bits:]
-        row_end = self.own | (word == self.config.lines - 1)
-        return Cat(Mux(row_end, 0, word + 1)[:bank_bits], (row + row_end)[: len(row)])
+
+def following(config: LinesConfig, address: Signal, own: ValueLike = 0) -> Value:
+    """The address of the next word of the weight memory, or of the next row with `own`."""
+    bank_bits = config.bank_bits
+    word, row = address[:bank_bits], address[bank_bits:]
+    row_end = Value.cast(own) | (word == config.lines - 1)
+    return Cat(Mux(row_end, 0, word + 1)[:bank_bits], (row + row_end)[: len(row)])
