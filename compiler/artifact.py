@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -16,6 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from qcompile.compiler.errors import InputError
 from qcompile.runtime.artifact import manifest_digest
@@ -249,3 +253,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 def to_json(record: Mapping[str, Any]) -> str:
     """JSON as our files have it; a NaN or infinity in it is our bug."""
     return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def to_npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """An npz as our files have it."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()

@@ -7,7 +7,7 @@ chosen here.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -197,34 +197,36 @@ def check_flash(compiled: Compiled, board: Board) -> None:
         )
 
 
-def accelerator_map(compiled: Compiled) -> dict[str, object]:
-    """The manifest's `accelerator`: where inputs, outputs and layers lie in memory.
+def tensor_map(
+    graph: ir.Graph, layers: Sequence[Layer], place: Callable[[str], Mapping[str, object]]
+) -> dict[str, object]:
+    """The manifest's `accelerator`: where inputs, outputs and layers lie in memory, as `place` says
+    of a tensor.
 
     `layers` are those whose tensor the model names; it stands when `done` layers of the program
     have ended. `program_layers` are all names.
     """
-    graph = compiled.model.graph
-
-    def place(name: str, key: str, source: str) -> dict[str, object]:
-        where = compiled.places[source]
-        return {
-            key: name,
-            "address": where.address,
-            "shape": list(where.shape),
-            "words": where.words,
-        }
-
     outputs = zip(graph.outputs, outputs_of(graph), strict=True)
     return {
-        "inputs": [place(name, "value", name) for name in graph.inputs],
-        "outputs": [place(name, "value", source) for name, source in outputs],
+        "inputs": [{"value": name, **place(name)} for name in graph.inputs],
+        "outputs": [{"value": name, **place(source)} for name, source in outputs],
         "layers": [
-            {"op": layer.operator, "done": done, **place(layer.output, "name", layer.output)}
-            for done, layer in enumerate(compiled.layers, 1)
+            {"op": layer.operator, "done": done, "name": layer.output, **place(layer.output)}
+            for done, layer in enumerate(layers, 1)
             if not layer.inner
         ],
-        "program_layers": [layer.name for layer in compiled.layers],
+        "program_layers": [layer.name for layer in layers],
     }
+
+
+def accelerator_map(compiled: Compiled) -> dict[str, object]:
+    """`tensor_map` of a compilation for the small machine."""
+
+    def place(name: str) -> dict[str, object]:
+        where = compiled.places[name]
+        return {"address": where.address, "shape": list(where.shape), "words": where.words}
+
+    return tensor_map(compiled.model.graph, compiled.layers, place)
 
 
 def memory_usage(compiled: Compiled) -> dict[str, int]:

@@ -10,6 +10,7 @@ from qcompile.compiler import ir, report
 from qcompile.compiler.artifact import Build
 from qcompile.compiler.layer_table import Row
 from qcompile.compiler.simulate import Engine
+from qcompile.compiler.targets import AnyBoard
 
 Mode = Literal["exact", "shift"]
 Progress = Callable[[str], None]
@@ -74,6 +75,9 @@ class Flow(Protocol):
 
     `QcompileError` where a model, an option or a tool does not do.
     """
+
+    @property
+    def board(self) -> AnyBoard: ...
 
     def require(self, options: Options) -> None:
         """Refuse options that no model can be built with; UsageError."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler import ir
+from qcompile.compiler.artifact import to_npz
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement
@@ -40,6 +40,4 @@ def golden_vectors(
     for index, layer in enumerate(named):
         shape = places[layer.output].shape
         arrays[f"layer/{index}"] = values[layer.output][0].reshape(shape)
-    file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **arrays)
-    return file.getvalue()
+    return to_npz(arrays)

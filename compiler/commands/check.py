@@ -16,12 +16,12 @@ from qcompile.compiler.errors import (
     UnsupportedError,
     UsageError,
 )
-from qcompile.compiler.flow import Options
-from qcompile.compiler.flows import flow_of
+from qcompile.compiler.flow import Flow, Options
+from qcompile.compiler.flows import flows_of
 from qcompile.compiler.ir import Model
 from qcompile.compiler.layer_table import row_lines
 from qcompile.compiler.pipeline import load_model
-from qcompile.compiler.targets import AnyBoard, choose_board, default_boards
+from qcompile.compiler.targets import choose_board, default_boards
 
 FITS, TOO_LARGE, REFUSED = "fits", "does not fit", "refused"
 FIGURES = (
@@ -39,18 +39,18 @@ def run(arguments: argparse.Namespace) -> int:
         "board": arguments.board,
     }
     options = options_of(arguments)
+    flows = flows_of([choose_board(**asked)] if any(asked.values()) else default_boards())
     if any(asked.values()):
-        boards = [choose_board(**asked)]
-        flow_of(boards[0]).require(options)
+        flows[0].require(options)
     else:
-        boards = [board for board in default_boards() if _does(board, options)]
+        flows = [flow for flow in flows if _does(flow, options)]
     try:
         with Progress() as progress:
             progress.step("read the model")
             shapes = dict(arguments.shape)
             model = load_model(arguments.model, shapes=shapes, requant=options.requant)
             progress.step("plan layers and program")
-            found = [_check(model, options, board) for board in boards]
+            found = [_check(model, options, flow) for flow in flows]
     except (ModelError, UnsupportedError) as error:
         if not arguments.json:
             raise
@@ -67,10 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
     return int(all(target["verdict"] != FITS for target in found))
 
 
-def _does(board: AnyBoard, options: Options) -> bool:
+def _does(flow: Flow, options: Options) -> bool:
     """Whether a machine has the options at all."""
     try:
-        flow_of(board).require(options)
+        flow.require(options)
     except UsageError:
         return False
     return True
@@ -81,8 +81,9 @@ def _record(name: str, sha256: str | None, requant: str, **rest: Any) -> dict[st
     return {"model": {"name": name, "sha256": sha256}, "requant": requant, **rest}
 
 
-def _check(model: Model, options: Options, board: AnyBoard) -> dict[str, Any]:
+def _check(model: Model, options: Options, flow: Flow) -> dict[str, Any]:
     """What a target makes of a model: an element of the record's `targets`."""
+    board = flow.board
     target: dict[str, Any] = {
         "family": board.device.family,
         "device": board.device.part,
@@ -93,7 +94,6 @@ def _check(model: Model, options: Options, board: AnyBoard) -> dict[str, Any]:
         **dict.fromkeys(FIGURES),
         "flash": None,
     }
-    flow = flow_of(board)
     try:
         found = flow.check(model, options)
     except (CapacityError, UnsupportedError) as error:

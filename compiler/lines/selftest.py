@@ -8,7 +8,6 @@ which is small: every bit of every product decides it. In the other V the sums g
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler import ir
+from qcompile.compiler.artifact import to_npz
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.golden.numerics import scale_to_mantissa
 from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
@@ -79,9 +79,7 @@ class SelfTest:
             f"output/{OUTPUT}": self.expected,
             f"units/{OUTPUT}": self.units,
         }
-        file = io.BytesIO()
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-        return file.getvalue()
+        return to_npz(arrays)
 
 
 def with_self_test(compiled: LinesCompiled) -> tuple[LinesProgram, SelfTest]:

@@ -19,9 +19,11 @@ from qcompile.compiler.passes.allocate import words_needed
 from qcompile.hw.config import ACC_WIDTHS
 from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
+from qcompile.hw.lines.program import WORD_BITS
 from qcompile.hw.lines.ram import BLOCK_ROWS
+from qcompile.runtime.layouts import IMAGE_FIELD_BYTES
 
-HEADER_WORDS = 8
+HEADER_WORDS = 8 * IMAGE_FIELD_BYTES // WORD_BITS
 """Of the program memory, before the program: the image's header."""
 ROOM = 1 << 15
 """Words of an activation memory at most: 512 KB, more than any device has."""
@@ -34,6 +36,7 @@ class _Trial:
     The device decides only which pairs take a DSP: one trial serves all devices.
     """
 
+    model: ir.Model
     config: LinesConfig
     compiled: LinesCompiled
     program_words: int
@@ -44,15 +47,22 @@ class _Trial:
 class Candidate:
     """An array that runs the model, what it takes, and its estimated cycles.
 
-    `compiled` is for the same array with more memory: places and program are the smaller one's too.
+    `model` has its inputs as the host sends them. `compiled` is for the same array with more
+    memory: places and program are the smaller one's too.
     `program_words` are those of the header, the model's and the multiply self-test's.
     """
 
+    model: ir.Model
     config: LinesConfig
     compiled: LinesCompiled
     program_words: int
     resources: LinesResources
     cycles: int
+
+    @property
+    def running(self) -> LinesCompiled:
+        """The compilation for the array as it is."""
+        return replace(self.compiled, config=self.config)
 
     def limits(self) -> dict[str, str]:
         """Layer name -> "compute", "activation reads" or "drain"."""
@@ -125,6 +135,19 @@ class Sizes:
         return {name: candidate for name, candidate in found if candidate is not None}
 
 
+class SizesOf:
+    """The `Sizes` of models that were asked for before; for all devices, they are made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int | None, int | None], Sizes] = {}
+
+    def __call__(self, model: ir.Model, lines: int | None, columns: int | None) -> Sizes:
+        key = (model.sha256, lines, columns)
+        if key not in self._known:
+            self._known[key] = Sizes(model, lines=lines, columns=columns)
+        return self._known[key]
+
+
 def size_for(
     model: ir.Model,
     device: LinesDevice,
@@ -146,21 +169,29 @@ def fits(need: LinesResources, device: LinesDevice) -> bool:
     )
 
 
+def with_room(config: LinesConfig) -> LinesConfig:
+    """The same array with memories for every model that any device holds."""
+    return replace(config, bank_words=ROOM // config.banks, weight_rows=1 << 15)
+
+
+def forms(model: ir.Model, config: LinesConfig) -> Iterator[ir.Model]:
+    """With inputs in the form of the fewest cycles, and in that of the fewest words if it is
+    another; the size of the memories makes no difference."""
+    machine = LinesMachine(with_room(config))
+    fast, thrifty = (for_accelerator(model, machine, thrifty=few) for few in (False, True))
+    yield fast
+    if thrifty.graph.inputs != fast.graph.inputs:
+        yield thrifty
+
+
 def _trials(model: ir.Model, lines: int, lanes: int) -> Iterator[_Trial]:
-    """With inputs in the form of the fewest cycles, and of the fewest words."""
-    config = LinesConfig(lines=lines, lanes=lanes, weight_rows=1 << 15)
-    config = replace(config, bank_words=ROOM // config.banks)
-    forms: list[ir.Graph] = []
-    for thrifty in (False, True):
-        graph = for_accelerator(model, LinesMachine(config), thrifty=thrifty).graph
-        if graph.inputs not in [form.inputs for form in forms]:
-            forms.append(graph)
-            trial = _trial(graph, config)
-            if trial is not None:
-                yield trial
+    config = with_room(LinesConfig(lines=lines, lanes=lanes))
+    found = (_trial(form, config) for form in forms(model, config))
+    return (trial for trial in found if trial is not None)
 
 
-def _trial(graph: ir.Graph, config: LinesConfig) -> _Trial | None:
+def _trial(model: ir.Model, config: LinesConfig) -> _Trial | None:
+    graph = model.graph
     compiled = compile_graph(graph, config)
     bound = max(layer.acc_bound for layer in compiled.layers)
     width = next((w for w in ACC_WIDTHS if bound < 1 << (w - 1)), None)
@@ -170,6 +201,7 @@ def _trial(graph: ir.Graph, config: LinesConfig) -> _Trial | None:
     rows = -(-len(compiled.program.weights) // config.lines)
     program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
     return _Trial(
+        model=model,
         config=replace(
             config,
             acc_width=width,
@@ -192,6 +224,7 @@ def _candidates(trial: _Trial, device: LinesDevice) -> Iterator[Candidate]:
     for bank_words, weight_rows in product(_depths(own.bank_words), _depths(own.weight_rows)):
         config = replace(own, bank_words=bank_words, weight_rows=weight_rows)
         yield Candidate(
+            model=trial.model,
             config=config,
             compiled=trial.compiled,
             program_words=trial.program_words,

@@ -1,0 +1,133 @@
+"""What the report says of a model on an array of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from qcompile.compiler import ir, report
+from qcompile.compiler.backend import outputs_of
+from qcompile.compiler.lines.backend import LinesCompiled
+from qcompile.compiler.lines.sizing import Candidate
+from qcompile.compiler.link_bytes import Transfer, inference_bytes
+from qcompile.hw.boards import LinesBoard
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.runtime import protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """The array that was chosen for a model on a board, and those of larger devices by name."""
+
+    best: Candidate
+    larger: Mapping[str, Candidate]
+    board: LinesBoard
+    clock_hz: int
+
+    @property
+    def model(self) -> ir.Model:
+        """With its inputs as the host sends them."""
+        return self.best.model
+
+    @property
+    def compiled(self) -> LinesCompiled:
+        """For the very array."""
+        return self.best.running
+
+
+def figures(sized: Sized) -> report.Figures:
+    """What the report says of a compilation."""
+    compiled, board, config = sized.compiled, sized.board, sized.compiled.config
+    limits = sized.best.limits()
+    cycles = compiled.cycles()
+    return report.Figures(
+        model=sized.model.name,
+        sha256=sized.model.sha256,
+        weights=report.weight_count(compiled.layers),
+        family=board.device.family,
+        device=board.device.part,
+        board=board.name,
+        rows=config.lines * config.rows,
+        columns=config.columns,
+        requant="exact",
+        layers=tuple(
+            report.LayerFigures(
+                name=layer.name,
+                op=layer.operator,
+                macs=layer.macs,
+                cycles=predicted.cycles,
+                limit=limits[layer.name],
+            )
+            for layer, predicted in zip(compiled.layers, cycles, strict=True)
+        ),
+        cycles=_cycles(compiled),
+        memory=_memory(compiled),
+        resources=_resources(sized),
+        resources_from="the sum of measured parts",
+        fmax_mhz=None,
+        clock_mhz=sized.clock_hz / 1e6,
+        link_bytes=_link_bytes(compiled),
+        link_baud=protocol.BAUD if board.link == "uart" else None,
+        bitstream=None,
+        machine=_machine(config),
+        larger={name: _cycles(found.running) for name, found in sized.larger.items()},
+    )
+
+
+def _cycles(compiled: LinesCompiled) -> int:
+    return sum(layer.cycles for layer in compiled.cycles())
+
+
+def _machine(config: LinesConfig) -> dict[str, Any]:
+    """What was chosen, in words."""
+    logic = config.pairs - config.pairs_in_dsp
+    pairs = f"{config.pairs_in_dsp} in DSPs" + (f", {logic} in logic" if logic else "")
+    return {
+        "lines": f"{config.lines} of {config.rows} rows, words of {config.columns} channels",
+        "pairs": f"{config.pairs} of multipliers: {pairs} ({config.dsp})",
+        "lanes": f"{config.lanes} a line, sums of {config.acc_width} bits",
+        "activations": f"2 sets of {config.banks} banks of {config.bank_words:,} words",
+        "weight rows": config.weight_rows,
+    }
+
+
+def _memory(compiled: LinesCompiled) -> dict[str, int]:
+    """The report's `memory`, in bytes."""
+    config = compiled.config
+    ends = [0, 0]
+    for place in compiled.places.values():
+        ends[place.bank] = max(ends[place.bank], (place.offset + place.words) * config.columns)
+    return {
+        "set_0_bytes": ends[0],
+        "set_1_bytes": ends[1],
+        "set_size_bytes": config.set_words * config.columns,
+        "weight_bytes": compiled.program.weights.size,
+        "weight_memory_bytes": config.lines * config.weight_rows * config.columns,
+        "program_bytes": 8 * len(compiled.program.words),
+    }
+
+
+def _resources(sized: Sized) -> dict[str, report.Resource]:
+    need, device = sized.best.resources, sized.board.device
+    return {
+        "lut": report.Resource(used=need.luts, total=device.luts),
+        "ff": report.Resource(used=need.ffs, total=2 * device.luts),
+        "dsp": report.Resource(used=need.dsps, total=device.dsps),
+        "bram36": report.Resource(used=ceil(need.block_rams), total=device.block_rams),
+    }
+
+
+def _link_bytes(compiled: LinesCompiled) -> int:
+    """On the serial line: of words with few channels only the beats that hold some are sent."""
+    beats = compiled.config.word_bits // protocol.BEAT_BITS
+
+    def transfer(name: str, *, to_board: bool) -> Transfer:
+        place = compiled.places[name]
+        sent = min(beats, -(-place.shape[0] // 4)) if to_board else beats
+        return Transfer(words=place.words, beats=sent, to_board=to_board)
+
+    sent = [transfer(x, to_board=True) for x in (*compiled.graph.inputs, *compiled.stored)]
+    read = [transfer(x, to_board=False) for x in outputs_of(compiled.graph)]
+    return inference_bytes([*sent, *read])
