@@ -57,3 +57,14 @@ N25Q032A13 = FlashPart(
 )
 """Micron n25q_32mb_3v_65nm data sheet: the 3 V part has no deep power-down. It reads on four lines
 without any enable bit, which no board here asks for."""
+
+S25FL128S = FlashPart(
+    name="S25FL128S", size_bytes=16 << 20, jedec_id=0x012018, sleeps=False, quad_enable=False
+)
+"""Infineon (Spansion) S25FL128S data sheet: without deep power-down; its quad bit lies in another
+register than Winbond's, so it is read on two lines."""
+
+N25Q128A = FlashPart(
+    name="N25Q128A", size_bytes=16 << 20, jedec_id=0x20BA18, sleeps=False, quad_enable=False
+)
+"""Micron n25q_128mb_3v_65nm data sheet."""
