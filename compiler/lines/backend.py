@@ -17,6 +17,7 @@ from qcompile.compiler.lines.odd_rows import cut_odd_rows
 from qcompile.compiler.lines.plan import LinePlan
 from qcompile.compiler.lines.turned import turned_tensors, with_turned
 from qcompile.compiler.passes.allocate import Placement, allocate
+from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.lower import lower
 from qcompile.hw.lines.config import LinesConfig
 
@@ -42,10 +43,13 @@ class LinesCompiled:
 def compile_graph(graph: ir.Graph, config: LinesConfig, *, first_weight: int = 0) -> LinesCompiled:
     """Lower, plan, allocate, emit; UnsupportedError or CapacityError name the layer.
 
-    Weights begin with word `first_weight` of the weight memory, which begins a row.
+    Layers whose tensors do not fit the activation memory are cut into bands of rows. Weights
+    begin with word `first_weight` of the weight memory, which begins a row.
     """
     machine = LinesMachine(config)
-    layers = cut_odd_rows(lower(graph, "exact", machine), machine)
+    layers = lower(graph, "exact", machine)
+    layers = cut_bands(layers, graph.inputs, outputs_of(graph), config.set_words, machine)[0]
+    layers = cut_odd_rows(layers, machine)
     plans = tuple(_plan(layer, config) for layer in layers)
     places = allocate(layers, graph.inputs, outputs_of(graph), config.set_words, machine)
     host = {*graph.inputs, *outputs_of(graph)}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from qcompile.compiler.lines.backend import compile_graph
+from qcompile.compiler import ir
+from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.hw.lines.config import LinesConfig
 from sim_tests.compiler.integer_graphs import IntegerGraph
+from sim_tests.compiler.test_bands import large_kernels, mobilenet_v2
 from sim_tests.cosim.lines_runs import LinesRuns
 from sim_tests.cosim.test_accelerator import (
     constants,
@@ -25,6 +28,8 @@ from sim_tests.cosim.test_accelerator import (
     pools,
     products,
 )
+from sim_tests.cosim.test_bands import inner_sum
+from sim_tests.cosim.test_bands import maxima as cut_maxima
 
 pytestmark = pytest.mark.cosim
 
@@ -35,6 +40,15 @@ SIZES = [
         lines=3, columns=8, lanes=2, acc_width=28, bank_words=2048, weight_rows=192, streams=True
     ),
 ]
+
+Subject = tuple[LinesCompiled, dict[str, ir.Int8Array]]
+BANDS: list[tuple[Callable[[IntegerGraph], str], int]] = [
+    (large_kernels, 8704),
+    (cut_maxima, 8704),
+    (inner_sum, 4608),
+    (lambda g: mobilenet_v2(g, 32), 8704),
+]
+"""Networks that do not fit sets of so many bytes."""
 
 
 def config_name(config: LinesConfig) -> str:
@@ -67,7 +81,30 @@ def test_every_layer_is_golden(
         subjects.append((compile_graph(graph, config), g.codes()))
     runs = LinesRuns(config, tmp_path)
     runs.check(subjects, seed=seed)
-    whole = runs.check(subjects, seed=seed, layers=False)
-    for (compiled, _), run in zip(subjects, whole, strict=True):
+    check_whole_runs(runs, subjects, seed)
+
+
+@pytest.mark.parametrize("config", SIZES[1:], ids=config_name)
+def test_bands_of_rows_are_golden(
+    config: LinesConfig, tmp_path: Path, rng: np.random.Generator, seed: int
+) -> None:
+    subjects = []
+    for make, size in BANDS:
+        g = IntegerGraph(rng)
+        graph = g.graph(make(g))
+        fewer = replace(config, bank_words=size // config.columns // config.banks)
+        compiled = replace(compile_graph(graph, fewer), config=config)
+        assert any(layer.inner for layer in compiled.layers)
+        ends = [place.offset + place.words for place in compiled.places.values()]
+        assert max(ends) <= fewer.set_words
+        subjects.append((compiled, g.codes()))
+    check_whole_runs(LinesRuns(config, tmp_path), subjects, seed)
+
+
+def check_whole_runs(runs: LinesRuns, subjects: list[Subject], seed: int) -> None:
+    """Outputs are golden's, and cycles what the model predicts, layer by layer."""
+    for (compiled, _), run in zip(
+        subjects, runs.check(subjects, seed=seed, layers=False), strict=True
+    ):
         predicted = [layer.cycles for layer in compiled.cycles()]
         assert (predicted, sum(predicted)) == ([*run.layer_cycles], run.cycles)
