@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from qcompile.compiler import ir
+from qcompile.compiler import ir, search
 from qcompile.compiler.cycle_model import LayerCycles, predict
 from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.machine import Machine
-from qcompile.compiler.memory_sizes import Fit, fits
+from qcompile.compiler.memory_sizes import Fit, block_rams, fits
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.fold_constants import fold_constants
@@ -61,6 +61,11 @@ class Compiled:
         """Predicted, from start to the last output word."""
         return sum(layer.cycles for layer in self.cycles)
 
+    @property
+    def cells(self) -> int:
+        """EBRs."""
+        return block_rams(self.config)
+
 
 def for_accelerator(
     model: ir.Model, machine: Machine = SMALL_MACHINE, *, thrifty: bool = False
@@ -102,7 +107,9 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     )
     found = fits(layers, graph.inputs, outputs_of(graph), board.device, config)
     candidates = (_finish(model, fit, board.flash_lines) for fit in found)
-    return min(candidates, key=lambda compiled: compiled.total_cycles)
+    chosen = search.best(candidates)
+    assert chosen is not None, "`fits` has one at least"
+    return chosen
 
 
 def _finish(model: ir.Model, fit: Fit, flash_lines: int) -> Compiled:

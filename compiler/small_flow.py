@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from qcompile.compiler import backend, hardware, ir, report
+from qcompile.compiler import backend, hardware, ir, report, search
 from qcompile.compiler.artifact import Build
 from qcompile.compiler.errors import CapacityError, UnsupportedError, UsageError
 from qcompile.compiler.flow import Built, Checked, Options, Progress
@@ -13,10 +14,17 @@ from qcompile.compiler.layer_table import Costs, Row, layer_rows
 from qcompile.compiler.link_bytes import Transfer, inference_bytes
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
+from qcompile.compiler.plan import VALUES_PER_ROW
 from qcompile.compiler.simulate import Engine
-from qcompile.hw.boards import Board
+from qcompile.hw.boards import BOARDS, Board
+from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.devices import Device
+from qcompile.hw.flash_reader import word_cycles
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
 from qcompile.runtime import protocol
+
+WEIGHT_PARTS = 2
+"""Words of the program stream that a weight word takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class SmallFlow:
         return Built(
             model=compiled.model,
             files=files,
-            figures=figures(compiled, board, placed),
+            figures=figures(compiled, board, placed, self._larger(model, options)),
             manifest=_manifest(compiled, board),
         )
 
@@ -76,7 +84,8 @@ class SmallFlow:
             "image_bytes": len(backend.flash_image(compiled)),
             "available_bytes": self.board.flash_part.size_bytes - IMAGE_OFFSET,
         }
-        return Checked(rows=rows, figures=figures(compiled, self.board, None), flash=flash)
+        larger = self._larger(model, options)
+        return Checked(rows=rows, figures=figures(compiled, self.board, None, larger), flash=flash)
 
     def rows(self, model: ir.Model, options: Options) -> list[Row]:
         """See `Flow`."""
@@ -100,6 +109,60 @@ class SmallFlow:
             build, cache=cache_folder("simulations"), seed=seed, progress=progress
         )
 
+    def _larger(self, model: ir.Model, options: Options) -> dict[str, int]:
+        """Predicted cycles on each device of the family with more memory, by its name."""
+        device = self.board.device
+        boards = {board.device.name: board for board in reversed(BOARDS.values())}  # the first
+        beyond = [
+            board.device
+            for board in boards.values()
+            if board.device.family == device.family
+            and board.device.activation_bytes > device.activation_bytes
+        ]
+
+        def fitting(device: Device) -> backend.Compiled | None:
+            try:
+                return backend.compile_model(
+                    model, board=boards[device.name], requant=options.requant
+                )
+            except (CapacityError, UnsupportedError):
+                return None
+
+        found = search.larger(beyond, fitting)
+        return {name: compiled.total_cycles for name, compiled in found.items()}
+
+
+def _limits(compiled: backend.Compiled, flash_lines: int) -> list[str]:
+    """What each layer waits for: "compute", "activation bandwidth", "weight bandwidth" or "drain".
+
+    Weights that came early, in the time of other layers, are no limit.
+    """
+    limits = []
+    for layer, plan, predicted in zip(
+        compiled.layers, compiled.plans, compiled.cycles, strict=True
+    ):
+        reads = plan.groups * plan.tiles * plan.tile_reads
+        bounds = {
+            # A read feeds all rows of a dense layer, and one row of any other.
+            "compute" if layer.kind == "dense" else "activation bandwidth": reads,
+            "drain": plan.groups * plan.rows_written * VALUES_PER_ROW,
+        }
+        arrival = plan.stream_words * WEIGHT_PARTS * word_cycles(flash_lines)
+        if layer.weight_source is None and arrival <= predicted.cycles:
+            bounds["weight bandwidth"] = arrival
+        limits.append(search.limit(bounds))
+    return limits
+
+
+def _machine(config: AcceleratorConfig) -> dict[str, object]:
+    """What was chosen for the model, in words."""
+    return {
+        "sums": f"{config.acc_width} bits",
+        "activations": f"2 banks of {config.bank_words:,} words of {config.columns} channels",
+        "weight FIFO": f"{config.weight_depth:,} words",
+        "residual adder": "yes" if config.adder else "no",
+    }
+
 
 def _costs(compiled: backend.Compiled) -> Costs:
     """Cycles and weights in flash, layer by layer; recalled and shared weights count once."""
@@ -114,9 +177,14 @@ def _costs(compiled: backend.Compiled) -> Costs:
 
 
 def figures(
-    compiled: backend.Compiled, board: Board, placed: hardware.Bitstream | None
+    compiled: backend.Compiled,
+    board: Board,
+    placed: hardware.Bitstream | None,
+    larger: Mapping[str, int],
 ) -> report.Figures:
-    """What the report says of a compilation; `placed` is None without place and route."""
+    """What the report says of a compilation; `placed` is None without place and route, `larger`
+    has the cycles on larger devices."""
+    limits = _limits(compiled, board.flash_lines)
     return report.Figures(
         model=compiled.model.name,
         sha256=compiled.model.sha256,
@@ -129,9 +197,15 @@ def figures(
         requant=compiled.config.requant,
         layers=tuple(
             report.LayerFigures(
-                name=layer.name, op=layer.operator, macs=layer.macs, cycles=predicted.cycles
+                name=layer.name,
+                op=layer.operator,
+                macs=layer.macs,
+                cycles=predicted.cycles,
+                limit=limit,
             )
-            for layer, predicted in zip(compiled.layers, compiled.cycles, strict=True)
+            for layer, predicted, limit in zip(
+                compiled.layers, compiled.cycles, limits, strict=True
+            )
         ),
         cycles=compiled.total_cycles,
         memory=backend.memory_usage(compiled),
@@ -141,6 +215,8 @@ def figures(
         link_bytes=link_bytes(compiled),
         link_baud=protocol.BAUD,
         bitstream=None if placed is None else next(iter(placed.files)),
+        machine=_machine(compiled.config),
+        larger=larger,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-from qcompile.compiler import ir
+from qcompile.compiler import ir, search
 from qcompile.compiler.backend import for_accelerator, outputs_of
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.lines import selftest
@@ -57,24 +57,33 @@ class Candidate:
     compiled: LinesCompiled
     program_words: int
     resources: LinesResources
-    cycles: int
+    total_cycles: int
 
     @property
     def running(self) -> LinesCompiled:
         """The compilation for the array as it is."""
         return replace(self.compiled, config=self.config)
 
+    @property
+    def cells(self) -> int:
+        """LUTs."""
+        return self.resources.luts
+
     def limits(self) -> dict[str, str]:
-        """Layer name -> "compute", "activation reads" or "drain"."""
+        """Layer name -> "compute", "activation bandwidth" or "drain"."""
         pairs = zip(self.compiled.layers, self.compiled.plans, strict=True)
         return {layer.name: _limit(plan, self.config) for layer, plan in pairs}
 
 
 def _limit(plan: LinePlan, config: LinesConfig) -> str:
-    array = plan.tiles * plan.passes * plan.pass_cycles
-    if plan.cycles_estimate(config) > plan.groups * array:
-        return "drain"
-    return "compute" if plan.pass_cycles == plan.products else "activation reads"
+    passes = plan.groups * plan.tiles * plan.passes
+    return search.limit(
+        {
+            "compute": passes * plan.products,
+            "activation bandwidth": passes * plan.pass_cycles,
+            "drain": plan.cycles_estimate(config),
+        }
+    )
 
 
 class Sizes:
@@ -125,14 +134,12 @@ class Sizes:
 
     def fitting(self, device: LinesDevice) -> Candidate | None:
         """As `best`; None where no array fits."""
-        fitting = [c for c in self.candidates(device) if fits(c.resources, device)]
-        return min(fitting, key=lambda c: (c.cycles, c.resources.luts), default=None)
+        return search.best(c for c in self.candidates(device) if fits(c.resources, device))
 
     def larger(self, device: LinesDevice) -> dict[str, Candidate]:
         """What each larger device of the list would give, by its name; those that hold it."""
         beyond = (d for d in DEVICES.values() if d.luts > device.luts)
-        found = ((d.name, self.fitting(d)) for d in beyond)
-        return {name: candidate for name, candidate in found if candidate is not None}
+        return search.larger(beyond, self.fitting)
 
 
 class SizesOf:
@@ -229,7 +236,7 @@ def _candidates(trial: _Trial, device: LinesDevice) -> Iterator[Candidate]:
             compiled=trial.compiled,
             program_words=trial.program_words,
             resources=resources(config, trial.program_words),
-            cycles=trial.cycles,
+            total_cycles=trial.cycles,
         )
 
 

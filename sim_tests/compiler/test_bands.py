@@ -132,7 +132,7 @@ def test_figures_map_and_vectors_speak_of_whole_tensors_only(rng: np.random.Gene
     done = [entry["done"] for entry in entries(accelerator_map(small))]
     last: dict[object, int] = {layer.output: index for index, layer in enumerate(small.layers, 1)}
     assert done == [last[name] for name in known]
-    reports = [figures(compiled, ICEBREAKER, None) for compiled in (whole, small)]
+    reports = [figures(compiled, ICEBREAKER, None, {}) for compiled in (whole, small)]
     assert reports[0].weights == reports[1].weights
     assert reports[0].macs == reports[1].macs
     assert reports[1].cycles == sum(layer.cycles for layer in reports[1].layers)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from qcompile.compiler.backend import accelerator_map, compile_model
+from qcompile.compiler.flow import Options
+from qcompile.compiler.flows import flow_of
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.report import (
     Figures,
@@ -134,7 +136,26 @@ def test_report_calls_layers_as_sim_does(tmp_path: Path, rng: np.random.Generato
     model = load_model(tmp_path / "pool.onnx", requant="exact")
     board = BOARDS["icebreaker"]
     compiled = compile_model(model, requant="exact", board=board)
-    record = to_record(figures(compiled, board, None))
+    record = to_record(figures(compiled, board, None, {}))
     names = [layer["name"] for layer in record["layers"]]
     assert names == accelerator_map(compiled)["program_layers"]
     assert len(set(names)) == len(names) > 4
+
+
+def test_a_layer_of_one_pixel_waits_for_its_weights_and_a_larger_device_is_named(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    network = Network()
+    x = network.quantize(network.input("x", "float32", [1, 64, 1, 1]), CODES)
+    for _ in range(3):
+        x = random_conv(network, rng, x, (64, 64, 1, 1), (CODES, CODES))
+    network.output(network.dequantize(x, CODES), "float32")
+    network.save(tmp_path / "vector.onnx")
+    model = load_model(tmp_path / "vector.onnx", requant="exact")
+    figures_of = {
+        board: flow_of(BOARDS[board]).check(model, Options()).figures
+        for board in ("ice40_hx8k_b_evn", "icebreaker")
+    }
+    small, large = figures_of.values()
+    assert [layer.limit for layer in small.layers] == ["weight bandwidth"] * 3
+    assert (small.larger, large.larger) == ({"up5k": large.cycles}, {})
