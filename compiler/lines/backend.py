@@ -20,12 +20,14 @@ from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.lower import lower
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.flash_program import FlashTiming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinesCompiled:
     """A graph as an array of lines runs it; `stored` are constant tensors that stand in the
-    activation memory before each run."""
+    activation memory before each run, `flash` is how the program's flash is read (None: it stands
+    in a program memory)."""
 
     graph: ir.Graph
     config: LinesConfig
@@ -34,13 +36,21 @@ class LinesCompiled:
     places: Mapping[str, Placement]
     program: LinesProgram
     stored: Mapping[str, ir.Int8Array]
+    flash: FlashTiming | None = None
 
     def cycles(self) -> tuple[LayerCycles, ...]:
         """Of every layer, predicted; they sum up to the run's."""
-        return predict(self.layers, self.plans, self.places, self.program.words, self.config)
+        words = self.program.words
+        return predict(self.layers, self.plans, self.places, words, self.config, self.flash)
 
 
-def compile_graph(graph: ir.Graph, config: LinesConfig, *, first_weight: int = 0) -> LinesCompiled:
+def compile_graph(
+    graph: ir.Graph,
+    config: LinesConfig,
+    *,
+    first_weight: int = 0,
+    flash: FlashTiming | None = None,
+) -> LinesCompiled:
     """Lower, plan, allocate, emit; UnsupportedError or CapacityError name the layer.
 
     Layers whose tensors do not fit the activation memory are cut into bands of rows. Weights
@@ -62,6 +72,7 @@ def compile_graph(graph: ir.Graph, config: LinesConfig, *, first_weight: int = 0
         places=places,
         program=emit_program(layers, plans, places, config, first_weight=first_weight),
         stored=stored_tensors(layers),
+        flash=flash,
     )
 
 

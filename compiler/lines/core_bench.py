@@ -2,9 +2,9 @@
 
 `job.npz` holds what to do, `result.npz` what came out; environment variable QCOMPILE_JOB names the
 folder. Program and weights go into their memories first, through their ports, as the bitstream
-has them; then one input after the other: its words, a run, its output words and cycles. With
-layers, a second run pauses after each and reads its tensor, which leaves the first run's cycles as
-they are without pauses.
+has them, unless they are in a flash; then one input after the other: its words, a run, its output
+words and cycles. With layers, a second run pauses after each and reads its tensor, which leaves the
+first run's cycles as they are without pauses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ UNUSED = (
     *("host_valid", "weight_write", "program_write", "start", "resume", "abort"),
     *("start_address", "read_start", "read_stop", "read_address", "read_o__ready"),
 )
-"""Inputs that nothing drives at first, or ever."""
+"""Inputs that nothing drives at first, or ever; those of a program memory are not always there."""
+WAKE_CYCLES = 2_000
+"""From a flash's being ready until its reader rests."""
 LIMIT_CYCLES = 100_000_000
 """A run that takes longer hangs."""
 Words = npt.NDArray[Any]
@@ -49,15 +51,22 @@ class LinesBench:
         self.ends: list[int] = []
 
     async def reset(self) -> None:
-        """Clock and reset."""
+        """Clock and reset, and a flash awake."""
         dut = self.dut
         Clock(dut.clk, CLOCK_NS, "ns").start()
         for name in UNUSED:
-            getattr(dut, name).value = 0
+            if hasattr(dut, name):
+                getattr(dut, name).value = 0
         dut.rst.value = 1
         await ClockCycles(dut.clk, 3)
         dut.rst.value = 0
         await self.edge()
+        if hasattr(dut, "flash_ready"):
+            while not int(dut.flash_ready.value):
+                assert not int(dut.flash_error.value), "the flash does not answer"
+                await self.edge()
+            await ClockCycles(dut.clk, WAKE_CYCLES)
+            await self.edge()
 
     async def edge(self) -> None:
         """To just after the next rise of the clock."""
@@ -124,6 +133,8 @@ class LinesBench:
         state = int(dut.state.value)
         layers = int(dut.layers_done.value)
         assert state in (State.DONE, State.PAUSED), f"state {state} after {layers} layers"
+        if hasattr(dut, "flash_violated"):
+            assert not int(dut.flash_violated.value), "the flash reports a violation, see the log"
         return int(dut.cycles.value)
 
     async def _watch(self) -> None:
@@ -148,9 +159,10 @@ async def run_job(dut: Any) -> None:
     job = np.load(folder / "job.npz")
     bench = LinesBench(dut)
     await bench.reset()
-    program = job["program"]
-    await bench.fill("program", np.arange(len(program)), program[:, np.newaxis])
-    await bench.fill("weight", job["weights_at"], job["weights"])
+    if "program" in job:
+        program = job["program"]
+        await bench.fill("program", np.arange(len(program)), program[:, np.newaxis])
+        await bench.fill("weight", job["weights_at"], job["weights"])
     dut.start_address.value = int(job["start_address"])
     inputs, outputs, layers = (job[name].tolist() for name in ("inputs", "outputs", "layers"))
     results: dict[str, list[Any]] = {name: [] for name in ("cycles", "ends", "outputs", "layers")}

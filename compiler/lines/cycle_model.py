@@ -1,7 +1,7 @@
 """The cycle model of an array of lines: what every layer takes, from the program and its plans.
 
-It follows the hardware's events at the grain of passes: the program stream hands over a word a
-cycle and waits where its target is full, passes follow one another and a tile's last one waits as
+It follows the hardware's events at the grain of passes: the program stream hands over its words
+(`program_stream`), passes follow one another and a tile's last one waits as
 `hw/lines/pace.py` and `hw/lines/residual.py` have it, and what lies between is the sum of the
 latencies that the components state. Verilator measures the same cycles; sim_tests hold the two
 together.
@@ -11,27 +11,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
 from qcompile.compiler.cycle_model import LayerCycles
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.lines.program_stream import ProgramStream, packets
 from qcompile.compiler.lines.residual_model import ResidualFetch, residual_rows, slots_of
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.hw.lines.array import LineArray
 from qcompile.hw.lines.config import LinesConfig
-from qcompile.hw.lines.constants import SLOTS
 from qcompile.hw.lines.feeder import LinesFeeder
+from qcompile.hw.lines.flash_program import FlashTiming
 from qcompile.hw.lines.lanes import LineLanes, lanes_latency
-from qcompile.hw.lines.program import LAYER_WORDS, MAX_PAYLOAD_WORDS, WEIGHTS_WAIT_AT, PacketKind
 from qcompile.hw.lines.residual import TILES
 from qcompile.hw.lines.tile_drain import slot_cycles
 from qcompile.hw.lines.tile_reader import TileReader
-from qcompile.hw.lines.unpacker import CODES_A_WORD
 
-FIRST_WORD = 1
-"""Cycle in which the program's first word stands at the unpacker."""
 BEGIN_CYCLES = 1
 """From "a descriptor waits and nothing runs" to `begin`."""
 FIRST_PASS = 2
@@ -48,72 +45,6 @@ DONE_CYCLES = 1
 """From a layer's last write to `layer_done`, and from there to "nothing runs"."""
 END_CYCLES = 1
 """From the last layer's end to the run's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Packets:
-    """A layer's part of the program.
-
-    Attributes
-    ----------
-    before : tuple of (int, bool)
-        Cycles of the payload of each packet in front of the descriptor; True: it waits until
-        nothing runs.
-    groups : int
-        Of constants.
-    """
-
-    before: tuple[tuple[int, bool], ...]
-    groups: int
-
-
-def packets(words: Sequence[int]) -> list[_Packets]:
-    """The program, layer by layer."""
-    layers: list[tuple[list[tuple[int, bool]], list[int]]] = []
-    before: list[tuple[int, bool]] = []
-    at = 0
-    while at < len(words):
-        header = words[at]
-        kind, count = PacketKind(header >> 60), header % MAX_PAYLOAD_WORDS + 1
-        at += 1 + count
-        if kind == PacketKind.TABLE:
-            before.append((count * CODES_A_WORD, True))
-        elif kind == PacketKind.ADD_TABLES:
-            before.append((count, True))
-        elif kind == PacketKind.WEIGHTS:
-            before.append((count, bool(header >> WEIGHTS_WAIT_AT & 1)))
-        elif kind == PacketKind.LAYER:
-            layers.append((before, []))
-            before = []
-        elif kind == PacketKind.CONSTANTS:
-            layers[-1][1].append(count)
-    return [_Packets(before=tuple(first), groups=len(groups)) for first, groups in layers]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Stream:
-    """The program's words on their way; `time` is when the next one may be taken."""
-
-    columns: int
-    time: int = FIRST_WORD
-    room: int = 0
-    """When the next descriptor may come: in the cycle of the last one's `begin`."""
-    idle: int = 0
-    """When tables may come."""
-    releases: deque[int] = field(default_factory=lambda: deque([0] * SLOTS))
-    """When the constants' FIFO has room for the next groups."""
-
-    def descriptor(self, packets: _Packets) -> int:
-        """Take what precedes a layer, and its descriptor; from which cycle on it may begin."""
-        for cycles, waits in packets.before:
-            self.time = max(self.time + 1, self.idle if waits else 0) + cycles
-        self.time = max(self.time + 1, self.room) + LAYER_WORDS
-        return self.time
-
-    def group(self) -> int:
-        """Take a group of constants; the cycle of its last word."""
-        self.time = max(self.time + 1, self.releases.popleft()) + self.columns
-        return self.time - 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,7 +65,7 @@ class _Layer:
 
     plan: LinePlan
     config: LinesConfig
-    stream: _Stream
+    stream: ProgramStream
     residual: ResidualFetch | None
     slot: int
     gap: int
@@ -183,10 +114,14 @@ class _Layer:
 
 
 class LinesCycleModel:
-    """Latencies of one configuration, and a run of a program on it."""
+    """Latencies of one configuration, and a run of a program on it.
 
-    def __init__(self, config: LinesConfig) -> None:
+    `flash` is how the program's flash is read; None: it stands in a program memory.
+    """
+
+    def __init__(self, config: LinesConfig, flash: FlashTiming | None = None) -> None:
         self.config = config
+        self.flash = flash
         self.capture = LinesFeeder.TAKE_DELAY + LineArray.LATENCY
         self.lanes = TileReader.LATENCY + lanes_latency(config)
 
@@ -198,7 +133,7 @@ class LinesCycleModel:
         words: Sequence[int],
     ) -> tuple[LayerCycles, ...]:
         """Cycles of every layer of a program; the last one's include the end of the run."""
-        stream = _Stream(columns=self.config.columns)
+        stream = ProgramStream(self.config.columns, self.flash)
         result: list[LayerCycles] = []
         time = 0
         for layer, plan, part in zip(layers, plans, packets(words), strict=True):
@@ -208,7 +143,8 @@ class LinesCycleModel:
             run = self._layer(plan, stream, begin, residual)
             end = run.run() + self.lanes + self._writes(plan) + 2 * DONE_CYCLES
             stream.idle = end
-            counted = end if len(result) < len(plans) - 1 else end + END_CYCLES
+            last = len(result) == len(plans) - 1
+            counted = max(end, stream.end()) + END_CYCLES if last else end
             result.append(_layer_cycles(layer, counted - time, self.config))
             time = counted
         return tuple(result)
@@ -234,7 +170,7 @@ class LinesCycleModel:
         )
 
     def _layer(
-        self, plan: LinePlan, stream: _Stream, begin: int, residual: ResidualFetch | None
+        self, plan: LinePlan, stream: ProgramStream, begin: int, residual: ResidualFetch | None
     ) -> _Layer:
         config = self.config
         steps = config.columns // config.lanes
@@ -272,6 +208,7 @@ def predict(
     places: Mapping[str, Placement],
     words: Sequence[int],
     config: LinesConfig,
+    flash: FlashTiming | None = None,
 ) -> tuple[LayerCycles, ...]:
     """See `LinesCycleModel.run`."""
-    return LinesCycleModel(config).run(layers, plans, places, words)
+    return LinesCycleModel(config, flash).run(layers, plans, places, words)

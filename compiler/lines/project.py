@@ -26,11 +26,13 @@ DATABASES = {"xc7a": "artix7", "xc7z": "zynq7"}
 def board_files(
     config: LinesConfig,
     board: LinesBoard,
-    contents: LinesContents,
+    contents: LinesContents | None,
     clock_hz: int,
     progress: Progress,
 ) -> dict[str, bytes]:
     """`BOARD_FILES`, cached: the whole design on a board, with its program and weights.
+
+    Without `contents` it takes them from the board's flash, and serves every model of its size.
 
     * `top.v`, module `top`; `top.xdc`, its pins and the clock that comes from outside;
     * `build.tcl`, for `vivado -mode batch -source build.tcl`: leaves top.bit, top_timing.rpt,
@@ -42,8 +44,8 @@ def board_files(
     require_clock(board, clock_hz)
     facts = [
         Path(__file__).read_bytes(),
-        contents.image,
-        len(contents.program).to_bytes(4, "little"),
+        b"" if contents is None else contents.image,
+        b"" if contents is None else len(contents.program).to_bytes(4, "little"),
         clock_hz.to_bytes(8, "little"),
     ]
     key = hashlib.sha256(b"".join(hashlib.sha256(fact).digest() for fact in facts)).hexdigest()
@@ -79,7 +81,7 @@ def _clock_problem(board: LinesBoard, clock_hz: int) -> str | None:
 
 
 def _make(
-    config: LinesConfig, board: LinesBoard, contents: LinesContents, clock_hz: int
+    config: LinesConfig, board: LinesBoard, contents: LinesContents | None, clock_hz: int
 ) -> dict[str, bytes]:
     """Amaranth's build plan for the board, and the commands for openXC7."""
     from qcompile.hw.lines.top import LinesTop

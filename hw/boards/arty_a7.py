@@ -1,14 +1,44 @@
-"""Digilent Arty A7-35T and A7-100T: 100 MHz, FT2232HQ."""
+"""Digilent Arty A7-35T and A7-100T: 100 MHz, FT2232HQ, 16 MB of SPI flash.
+
+The flash is an S25FL128S, an N25Q128A on the first boards; the FPGA's configuration clock is its
+clock. Bitstreams take 2,192,012 bytes (xc7a35t) and 3,825,788 (xc7a100t): UG470, table 1-1.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qcompile.hw.boards.lines_board import LinesBoard
+from qcompile.hw.boards.lines_board import BoardFlash, LinesBoard
+from qcompile.hw.flash_parts import S25FL128S
 from qcompile.hw.lines.devices import DEVICES
 
 if TYPE_CHECKING:
     from amaranth.build import Platform
+
+
+FLASH = BoardFlash(
+    part=S25FL128S,
+    resource="program_flash",
+    lines=2,
+    clock_hz=33_400_000,
+    offset=0x400000,
+)
+
+
+def _with_flash(platform: Any) -> Platform:
+    """The flash without its clock, which has no pin of the fabric."""
+    from amaranth.build import Attrs, Pins, PinsN, Resource, Subsignal
+
+    flash = Resource(
+        FLASH.resource,
+        0,
+        Subsignal("cs", PinsN("L13", dir="o")),
+        Subsignal("dq", Pins("K17 K18 L14 M14", dir="io")),
+        Attrs(IOSTANDARD="LVCMOS33"),
+    )
+    platform.add_resources([flash])
+    found: Platform = platform
+    return found
 
 
 def _platform_35t() -> Platform:
@@ -16,8 +46,7 @@ def _platform_35t() -> Platform:
         ArtyA7_35Platform,
     )
 
-    platform: Platform = ArtyA7_35Platform(toolchain="Vivado")
-    return platform
+    return _with_flash(ArtyA7_35Platform(toolchain="Vivado"))
 
 
 def _platform_100t() -> Platform:
@@ -28,8 +57,7 @@ def _platform_100t() -> Platform:
         device = "xc7a100t"
         speed = "1"
 
-    platform: Platform = ArtyA7100T(toolchain="Vivado")
-    return platform
+    return _with_flash(ArtyA7100T(toolchain="Vivado"))
 
 
 ARTY_A7_35T = LinesBoard(
@@ -42,6 +70,7 @@ ARTY_A7_35T = LinesBoard(
     link="uart",
     loader_board="arty_a7_35t",
     open_part="xc7a35tcsg324-1",
+    flash=FLASH,
 )
 ARTY_A7_100T = LinesBoard(
     name="arty_a7_100t",
@@ -53,4 +82,5 @@ ARTY_A7_100T = LinesBoard(
     link="uart",
     loader_board="arty_a7_100t",
     open_part="xc7a100tcsg324-1",
+    flash=FLASH,
 )

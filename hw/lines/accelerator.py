@@ -8,9 +8,11 @@ from amaranth.hdl import Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from qcompile.hw.flash_reader import FlashPins
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.contents import LinesContents
 from qcompile.hw.lines.engine import LinesEngine
+from qcompile.hw.lines.flash_program import ADDRESS_BITS, FlashProgram, FlashTiming
 from qcompile.hw.lines.memory import LinesMemory
 from qcompile.hw.lines.program_bytes import ProgramBytes
 from qcompile.hw.lines.program_memory import ProgramMemory
@@ -27,6 +29,8 @@ MEMORY_TO_ENGINE = ("words", "words_valid", "residual_grant", "residual_word")
 HOST_TO_MEMORY = ("host_valid", "host_write", "host_set", "host_address", "host_data")
 MEMORY_TO_HOST = ("host_ready", "host_word", "host_word_valid")
 """Ports that have one name on both sides."""
+ProgramSource = int | FlashTiming
+"""Where programs lie: in a program memory of so many words, or in a flash that is read so."""
 
 
 class LinesAccelerator(wiring.Component):
@@ -34,13 +38,14 @@ class LinesAccelerator(wiring.Component):
 
     The host reads and writes activation words (`host_*`, as `LinesMemory` has them), and writes
     words of the weight and the program memory, all while nothing runs. Memories keep their contents
-    over an abort; everything else is reset by `start` and `abort`.
+    over an abort; everything else is reset by `start` and `abort`. Where programs lie in a flash,
+    it takes the program memory's place.
 
     Parameters
     ----------
     config : LinesConfig
-    program_words : int
-        Words of the program memory.
+    source : int or FlashTiming
+        Words of the program memory, or how the flash with the program is read.
     contents : LinesContents or None
         What program and weight memory hold from power-up on; None: undefined until written.
 
@@ -48,13 +53,16 @@ class LinesAccelerator(wiring.Component):
     ----------
     weight_write : 1, in; weight_address : in; weight_data : 8V, in
     program_write : 1, in; program_address : in; program_data : 64, in
+        Of a program memory alone.
+    flash : FlashPins, out; flash_ready, flash_error : 1, out
+        Of a flash alone, as `FlashProgram` has them.
     start, resume, abort : 1, in; stop_after : 16, in
         Pulses; how many layers of the program to run in all.
     start_address : in
         The program's first word, from `start` on for two cycles more.
     read_start, read_stop : 1, in; read_address : in; read_o : stream of 16 bits, out
-        Bytes of the program memory from byte `read_address` on, low byte first; neither while it
-        runs nor while it is paused. A start ends reading too; a stop ends nothing else.
+        Bytes of program memory or flash from byte `read_address` on, low byte first; neither while
+        it runs nor while it is paused. A start ends reading too; a stop ends nothing else.
     state : 3, out; error : 8, out; layers_done : 16, out; cycles : 32, out
     """
 
@@ -72,6 +80,9 @@ class LinesAccelerator(wiring.Component):
     program_write: Signal
     program_address: Signal
     program_data: Signal
+    flash: Any
+    flash_ready: Signal
+    flash_error: Signal
     start: Signal
     stop_after: Signal
     start_address: Signal
@@ -87,12 +98,18 @@ class LinesAccelerator(wiring.Component):
     cycles: Signal
 
     def __init__(
-        self, config: LinesConfig, program_words: int, contents: LinesContents | None = None
+        self, config: LinesConfig, source: ProgramSource, contents: LinesContents | None = None
     ) -> None:
         self.config = config
-        self.program_words = program_words
+        self.source = source
         self.contents = contents
-        program_bits = (program_words - 1).bit_length()
+        program_bits = (source - 1).bit_length() if isinstance(source, int) else ADDRESS_BITS
+        of_flash = {"flash": Out(FlashPins), "flash_ready": Out(1), "flash_error": Out(1)}
+        of_memory = {
+            "program_write": In(1),
+            "program_address": In(program_bits),
+            "program_data": In(64),
+        }
         super().__init__(
             {
                 "host_valid": In(1),
@@ -106,9 +123,7 @@ class LinesAccelerator(wiring.Component):
                 "weight_write": In(1),
                 "weight_address": In(config.weight_address_bits),
                 "weight_data": In(config.word_bits),
-                "program_write": In(1),
-                "program_address": In(program_bits),
-                "program_data": In(64),
+                **(of_memory if isinstance(source, int) else of_flash),
                 "start": In(1),
                 "stop_after": In(16),
                 "start_address": In(program_bits),
@@ -132,9 +147,7 @@ class LinesAccelerator(wiring.Component):
         m.submodules.weights = weights = WeightMemory(
             self.config, init=None if contents is None else contents.weights
         )
-        m.submodules.program = program = ProgramMemory(
-            self.program_words, init=() if contents is None else contents.program
-        )
+        m.submodules.program = program = self._program_source(m)
         restart = Signal()
         engine = LinesEngine(self.config)
         m.submodules.engine = ResetInserter(restart)(engine)
@@ -160,19 +173,32 @@ class LinesAccelerator(wiring.Component):
             self.error.eq(engine.error),
             self.layers_done.eq(engine.layers_done),
             self.cycles.eq(engine.cycles),
-            program.write.eq(self.program_write),
-            program.write_address.eq(self.program_address),
-            program.write_word.eq(self.program_data),
         ]
         self._program(m, engine, program, stale, host_reads)
         self._memories(m, engine, memory, weights)
         return m
 
+    def _program_source(self, m: Module) -> ProgramMemory | FlashProgram:
+        """The program memory or the flash, with the ports that are its own."""
+        if isinstance(self.source, FlashTiming):
+            flash = FlashProgram(self.source)
+            wiring.connect(m, wiring.flipped(self.flash), flash.pins)
+            m.d.comb += [self.flash_ready.eq(flash.ready), self.flash_error.eq(flash.error)]
+            return flash
+        contents = self.contents
+        memory = ProgramMemory(self.source, init=() if contents is None else contents.program)
+        m.d.comb += [
+            memory.write.eq(self.program_write),
+            memory.write_address.eq(self.program_address),
+            memory.write_word.eq(self.program_data),
+        ]
+        return memory
+
     def _program(
         self,
         m: Module,
         engine: LinesEngine,
-        program: ProgramMemory,
+        program: ProgramMemory | FlashProgram,
         stale: Value,
         host_reads: Signal,
     ) -> None:

@@ -10,13 +10,21 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.axi.link import AxiLink
 from qcompile.hw.axi.signatures import AXI_STREAM, axi_lite
+from qcompile.hw.flash_reader import FlashPins
 from qcompile.hw.host_link import HostLink
-from qcompile.hw.lines.accelerator import LinesAccelerator
+from qcompile.hw.lines.accelerator import LinesAccelerator, ProgramSource
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.contents import LinesContents
+from qcompile.hw.lines.flash_program import FlashTiming
 from qcompile.hw.lines.program_memory import WORD_BITS
 from qcompile.hw.link_ports import connect_control
-from qcompile.runtime.protocol import PROTOCOL_VERSION, REGISTER_ADDRESS_BITS, Info
+from qcompile.runtime.protocol import (
+    PROTOCOL_VERSION,
+    REGISTER_ADDRESS_BITS,
+    CoreError,
+    Info,
+    State,
+)
 
 HOST_ADDRESS_BITS = 16
 """The host's address of an activation word: bits 0 to 14 its number in the set, bit 15 the set."""
@@ -36,16 +44,18 @@ def lines_info(config: LinesConfig, clock_hz: int) -> Info:
 
 
 class LinesSystem(wiring.Component):
-    """`LinesAccelerator` behind a link; its program memory is the flash that the link knows.
+    """`LinesAccelerator` behind a link, which reads and starts programs in a flash.
 
-    Byte address n of the link's flash is byte n of the program memory; beyond its end bytes are
-    undefined. A program begins at a whole word: the low three bits of its address are ignored.
+    Without a flash of the board this is the program memory: byte address n is its byte n; beyond
+    its end bytes are undefined. A program begins at a whole word: the low three bits of its address
+    are ignored. A flash that does not answer shows as `State.ERROR` with
+    `CoreError.FLASH_SILENT`.
 
     Parameters
     ----------
     config : LinesConfig
-    program_words : int
-        Words of the program memory.
+    source : int or FlashTiming
+        Words of the program memory, or how the flash with the program is read.
     contents : LinesContents or None
         What program and weight memory hold from power-up on: the link writes neither.
     clock_hz : int
@@ -58,6 +68,8 @@ class LinesSystem(wiring.Component):
         With "uart": the serial line; `rx` already synchronized.
     axi : axi_lite(12), in; words_i : AXI_STREAM, in; words_o : AXI_STREAM, out
         With "axi": as `AxiLink` has them.
+    flash : FlashPins, out
+        With a flash: as `FlashProgram` has them.
     """
 
     rx: Signal
@@ -65,38 +77,41 @@ class LinesSystem(wiring.Component):
     axi: Any
     words_i: Any
     words_o: Any
+    flash: Any
 
     def __init__(
         self,
         config: LinesConfig,
-        program_words: int,
+        source: ProgramSource,
         contents: LinesContents | None,
         *,
         clock_hz: int,
         link: LinkKind,
     ) -> None:
         self.clock_hz = clock_hz
-        self._core = LinesAccelerator(config, program_words, contents)
+        self.in_flash = isinstance(source, FlashTiming)
+        self._core = LinesAccelerator(config, source, contents)
         info = lines_info(config, clock_hz)
         self._link: Any
         if link == "uart":
             self._link = HostLink(info, address_bits=HOST_ADDRESS_BITS)
-            super().__init__({"rx": In(1), "tx": Out(1)})
+            outer = {"rx": In(1), "tx": Out(1)}
         else:
             self._link = AxiLink(info, address_bits=HOST_ADDRESS_BITS)
-            super().__init__(
-                {
-                    "axi": In(axi_lite(REGISTER_ADDRESS_BITS)),
-                    "words_i": In(AXI_STREAM),
-                    "words_o": Out(AXI_STREAM),
-                }
-            )
+            outer = {
+                "axi": In(axi_lite(REGISTER_ADDRESS_BITS)),
+                "words_i": In(AXI_STREAM),
+                "words_o": Out(AXI_STREAM),
+            }
+        self._outer = tuple(outer)  # of the link
+        super().__init__({**outer, **({"flash": Out(FlashPins)} if self.in_flash else {})})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self._core
         m.submodules.link = link = self._link
-        for name, member in self.signature.members.items():
+        for name in self._outer:
+            member = self.signature.members[name]
             outer, inner = getattr(self, name), getattr(link, name)
             if member.is_signature:
                 wiring.connect(m, wiring.flipped(outer), inner)
@@ -115,8 +130,12 @@ class LinesSystem(wiring.Component):
             core.read_address.eq(link.flash_address),
             core.read_start.eq(link.flash_start),
             core.read_stop.eq(link.flash_stop),
-            link.flash_ready.eq(1),
+            link.flash_ready.eq(core.flash_ready if self.in_flash else 1),
         ]
         connect_control(m, link, core)
+        if self.in_flash:
+            wiring.connect(m, wiring.flipped(self.flash), core.flash)
+            with m.If(core.flash_error):
+                m.d.comb += [link.state.eq(State.ERROR), link.error.eq(CoreError.FLASH_SILENT)]
         wiring.connect(m, core.read_o, link.flash_i)
         return m

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.build import Platform
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.hdl import (
+    ClockDomain,
+    ClockSignal,
+    Elaboratable,
+    Instance,
+    Module,
+    ResetSignal,
+    Signal,
+)
 from amaranth.lib import io, wiring
 
 from qcompile.hw.axi.burst_bridge import BurstBridge
 from qcompile.hw.boards.lines_board import LinesBoard
+from qcompile.hw.lines.accelerator import ProgramSource
 from qcompile.hw.lines.clock import LinesClock
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.contents import LinesContents
@@ -20,27 +29,40 @@ from qcompile.runtime.protocol import REGISTER_ADDRESS_BITS
 
 
 class LinesTop(Elaboratable):
-    """A `LinesSystem` on a board, with its program and weights in the bitstream.
+    """A `LinesSystem` on a board, with its program and weights in the bitstream or in the flash.
 
     Where the link is a UART, clock and serial line come from pins; where it is AXI, from the
     processor beside the array, whose master reaches the registers. Nothing drives the streams.
+    Signals of the flash go through registers in the I/O cells, its clock through one in front of
+    the STARTUPE2.
 
     Parameters
     ----------
     config : LinesConfig
     board : LinesBoard
-    contents : LinesContents
+    contents : LinesContents or None
+        None: the board's flash has them.
     clock_hz : int
         Clock of the array.
     """
 
     def __init__(
-        self, config: LinesConfig, board: LinesBoard, contents: LinesContents, *, clock_hz: int
+        self,
+        config: LinesConfig,
+        board: LinesBoard,
+        contents: LinesContents | None,
+        *,
+        clock_hz: int,
     ) -> None:
         self.board = board
         self.clock_hz = clock_hz
-        words = contents.program_words
-        self._system = LinesSystem(config, words, contents, clock_hz=clock_hz, link=board.link)
+        if contents is not None:
+            source: ProgramSource = contents.program_words
+        elif board.flash is not None:
+            source = board.flash.timing(clock_hz)
+        else:
+            raise ValueError(f"{board.name} has no flash that a design reads")
+        self._system = LinesSystem(config, source, contents, clock_hz=clock_hz, link=board.link)
 
     def elaborate(self, platform: Platform) -> Module:
         m = Module()
@@ -51,6 +73,8 @@ class LinesTop(Elaboratable):
             connect_uart(m, uart, rx=self._system.rx, tx=self._system.tx)
         else:
             source = self._processor(m, platform)
+        if self._system.in_flash:
+            self._flash(m, platform)
         m.submodules.core_clock = clock = LinesClock(
             source, input_hz=self.board.oscillator_hz, output_hz=self.clock_hz
         )
@@ -65,6 +89,33 @@ class LinesTop(Elaboratable):
         source = Signal()
         m.d.comb += source.eq(buffer.i)
         return source
+
+    def _flash(self, m: Module, platform: Platform) -> None:
+        """The cells of `FlashPins`."""
+        assert self.board.flash is not None, "the constructor looked"
+        port: Any = platform.request(self.board.flash.resource, dir={"cs": "-", "dq": "-"})
+        pins = self._system.flash
+        m.submodules.flash_select = select = io.FFBuffer(io.Direction.Output, port.cs)
+        m.d.comb += select.o.eq(pins.select)
+        for line in range(len(pins.d_o)):
+            buffer = io.FFBuffer(io.Direction.Bidir, port.dq[line])
+            m.submodules[f"dq{line}"] = buffer
+            m.d.comb += [
+                buffer.o.eq(pins.d_o[line]),
+                buffer.oe.eq(pins.d_oe[line]),
+                pins.d_i[line].eq(buffer.i),
+            ]
+        clock = Signal()
+        m.d.sync += clock.eq(pins.clock)
+        constants = {"CLK": 0, "GSR": 0, "GTS": 0, "KEYCLEARB": 1, "PACK": 0, "USRCCLKTS": 0}
+        m.submodules.startup = Instance(
+            "STARTUPE2",
+            ("p", "PROG_USR", "FALSE"),
+            ("i", "USRCCLKO", clock),
+            ("i", "USRDONEO", 1),
+            ("i", "USRDONETS", 1),
+            *(("i", name, value) for name, value in constants.items()),
+        )
 
     def _processor(self, m: Module, platform: Platform) -> Signal:
         """The processor's clock; its master at the registers."""

@@ -1,4 +1,4 @@
-// The cells of a simulated 7-series board that Yosys has no model of.
+// The cells of a simulated 7-series board that Yosys has no model of that does something.
 
 // The PLL: its reference carries the array's clock already. It locks after 20 clocks.
 module PLLE2_BASE (  // with the ports that the design connects
@@ -24,4 +24,23 @@ module PLLE2_BASE (  // with the ports that the design connects
   assign CLKFBOUT = CLKIN1;
   assign CLKOUT0 = CLKIN1;
   assign LOCKED = clocks == 20;
+endmodule
+
+// The configuration clock's pin: the first three clocks of USRCCLKO do not come out (UG470).
+module STARTUPE2 (  // with the ports that the design connects
+    input CLK,
+    input GSR,
+    input GTS,
+    input KEYCLEARB,
+    input PACK,
+    input USRCCLKO,
+    input USRCCLKTS,
+    input USRDONEO,
+    input USRDONETS
+);
+  parameter PROG_USR = "FALSE";
+
+  reg [1:0] swallowed = 0;
+  always @(negedge USRCCLKO) if (swallowed != 3) swallowed <= swallowed + 1;
+  wire cclk = USRCCLKO && !USRCCLKTS && swallowed == 3;
 endmodule

@@ -24,11 +24,16 @@ async def run_subjects(dut: Any) -> None:
     bench = LinesBench(dut)
     await bench.reset()
     results: dict[str, Any] = {}
+    first = 0
     for subject in range(int(job["subjects"])):
         key = f"s{subject}"
         program = job[f"{key}_program"]
-        await bench.fill("program", np.arange(len(program)), program[:, np.newaxis])
-        await bench.fill("weight", job[f"{key}_weights_at"], job[f"{key}_weights"])
+        if int(job["in_flash"]):
+            dut.start_address.value = first
+            first += len(program)
+        else:
+            await bench.fill("program", np.arange(len(program)), program[:, np.newaxis])
+            await bench.fill("weight", job[f"{key}_weights_at"], job[f"{key}_weights"])
         layered = job[f"{key}_layers"]
         for index in range(int(job[f"{key}_inputs"])):
             place = tuple(job[f"{key}_place{index}"].tolist())

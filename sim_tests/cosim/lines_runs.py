@@ -11,9 +11,12 @@ import numpy as np
 from qcompile.compiler import ir
 from qcompile.compiler.backend import outputs_of
 from qcompile.compiler.golden.interpreter import run_graph
+from qcompile.compiler.lines import flash_bench
 from qcompile.compiler.lines.backend import LinesCompiled
+from qcompile.hw.flash_parts import S25FL128S
 from qcompile.hw.lines.accelerator import LinesAccelerator
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.flash_program import FlashTiming
 from sim_tests.compiler.lines_walker import memory_words
 from sim_tests.hw import cosim
 
@@ -42,13 +45,30 @@ def turned_back(words: np.ndarray, first: int, config: LinesConfig) -> np.ndarra
 
 
 class LinesRuns:
-    """The accelerator of a configuration, compiled; runs subjects one after the other."""
+    """The accelerator of a configuration, compiled; runs subjects one after the other.
 
-    def __init__(self, config: LinesConfig, folder: Path, program_words: int = 16384) -> None:
+    With `flash` their programs lie in a flash, which is read so.
+    """
+
+    def __init__(
+        self,
+        config: LinesConfig,
+        folder: Path,
+        program_words: int = 16384,
+        flash: FlashTiming | None = None,
+    ) -> None:
         self.config = config
         self.folder = folder
-        text = cosim.to_verilog(LinesAccelerator(config, program_words))
-        self.simulation = cosim.build(cosim.with_random_memories(text), "dut")
+        self.flash = flash
+        source = program_words if flash is None else flash
+        text = cosim.with_random_memories(cosim.to_verilog(LinesAccelerator(config, source)))
+        if flash is None:
+            self.simulation = cosim.build(text, "dut")
+            return
+        (folder / "part.v").write_text(S25FL128S.verilog_defines())
+        sources = [folder / "part.v", *flash_bench.MODELS]
+        text += flash_bench.flash_bench(text, "dut")
+        self.simulation = cosim.build(text, flash_bench.TOP, sources=sources)
 
     def check(
         self,
@@ -58,7 +78,11 @@ class LinesRuns:
         layers: bool = True,
     ) -> list[LinesRun]:
         """Every subject's tensors, after each layer or only the outputs, are golden's."""
-        job: dict[str, object] = {"subjects": len(subjects), "whole": int(not layers)}
+        job: dict[str, object] = {
+            "subjects": len(subjects),
+            "whole": int(not layers),
+            "in_flash": int(self.flash is not None),
+        }
         for number, (compiled, codes) in enumerate(subjects):
             job |= {f"s{number}_{k}": v for k, v in self._job(compiled, codes, layers).items()}
         np.savez(self.folder / "job.npz", **job)  # type: ignore[arg-type]  # stubs know arrays only
@@ -68,6 +92,7 @@ class LinesRuns:
             self.folder,
             seed=seed,
             environment={"QCOMPILE_JOB": str(self.folder)},
+            plusargs=self._write_flash([compiled for compiled, _ in subjects]),
         )
         result = np.load(self.folder / "result.npz")
         runs = []
@@ -91,6 +116,15 @@ class LinesRuns:
                 spans = tuple(b - a for a, b in zip([0, *ends], ends, strict=False))
                 runs.append(LinesRun(cycles, spans))
         return runs
+
+    def _write_flash(self, compiled: Sequence[LinesCompiled]) -> list[str]:
+        """All programs in a flash, one after the other from byte 0 on; the simulation's options."""
+        if self.flash is None:
+            return []
+        path = self.folder / "flash.bin"
+        words = [word for each in compiled for word in each.program.words]
+        path.write_bytes(np.array(words, "<u8").tobytes())
+        return [f"+flash={path}"]
 
     def _tensors(self, compiled: LinesCompiled, layers: bool) -> list[str]:
         if layers:

@@ -12,6 +12,7 @@ import pytest
 from qcompile.compiler import ir
 from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.flash_program import FlashTiming
 from sim_tests.compiler.integer_graphs import IntegerGraph
 from sim_tests.compiler.test_bands import large_kernels, mobilenet_v2
 from sim_tests.cosim.lines_runs import LinesRuns
@@ -33,6 +34,7 @@ from sim_tests.cosim.test_bands import maxima as cut_maxima
 
 pytestmark = pytest.mark.cosim
 
+FLASH = FlashTiming(clock_hz=100_000_000, divider=3, lines=2)
 SIZES = [
     LinesConfig(lines=2, columns=4, lanes=2, acc_width=28, bank_words=4096, weight_rows=4096),
     LinesConfig(lines=3, columns=4, lanes=4, acc_width=28, bank_words=2048, weight_rows=4096),
@@ -70,16 +72,24 @@ GRAPHS: list[Callable[[IntegerGraph], tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize("config", SIZES, ids=config_name)
+@pytest.mark.parametrize(
+    ("config", "flash"),
+    [*((config, None) for config in SIZES), (SIZES[-1], FLASH)],
+    ids=[*map(config_name, SIZES), "3 lines, program in a flash"],
+)
 def test_every_layer_is_golden(
-    config: LinesConfig, tmp_path: Path, rng: np.random.Generator, seed: int
+    config: LinesConfig,
+    flash: FlashTiming | None,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    seed: int,
 ) -> None:
     subjects = []
     for make in GRAPHS:
         g = IntegerGraph(rng)
         graph = g.graph(*make(g))
-        subjects.append((compile_graph(graph, config), g.codes()))
-    runs = LinesRuns(config, tmp_path)
+        subjects.append((compile_graph(graph, config, flash=flash), g.codes()))
+    runs = LinesRuns(config, tmp_path, flash=flash)
     runs.check(subjects, seed=seed)
     check_whole_runs(runs, subjects, seed)
 
