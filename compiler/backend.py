@@ -40,6 +40,7 @@ from qcompile.hw.layouts import (
     WORD_CHANNELS,
 )
 from qcompile.hw.program import program_bytes
+from qcompile.runtime.protocol import BEAT_BITS
 
 Mode = Literal["exact", "shift"]
 
@@ -72,8 +73,8 @@ def for_accelerator(
 ) -> ir.Model:
     """The model with its inputs as the host sends them, without what need not be computed.
 
-    Inputs take the form with the fewest cycles, or `thrifty` that with the fewest words. A form of
-    an input that no bank holds is not chosen.
+    Inputs take the form with the fewest cycles, those of bringing it included, or `thrifty` that
+    with the fewest words. A form of an input that no bank holds is not chosen.
     """
 
     def cost(graph: ir.Graph, conv: ir.Conv) -> tuple[int, ...] | None:
@@ -83,7 +84,10 @@ def for_accelerator(
         cycles = machine.estimate(convolution(machine, graph, conv, conv.inputs[0]))
         if cycles is None:
             return None
-        return (machine.words(shape), cycles) if thrifty else (cycles,)
+        words = machine.words(shape)
+        # A link brings BEAT_BITS a cycle at best; a serial line is slower than any machine.
+        beats = words * machine.word_channels * 8 // BEAT_BITS
+        return (words, cycles) if thrifty else (cycles + beats,)
 
     model = send_inputs(model, cost)
     graph = sink_moves(reshape_words(fold_constants(model.graph)))

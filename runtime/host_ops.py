@@ -24,6 +24,8 @@ x86-64, Softmax in the last bit included.
 | Select | index (flat), shape, fill | entries of the inputs behind one another; -1: fill |
 | Softmax | axis | float32 |
 | Transpose | permutation (0 first) | as numpy's |
+| WindowColumns | kernel, stride, dilation, pad, out_width, fill | see `_window_columns` |
+| Windows | kernel, strides, dilations, pads, size, fill | see `_windows` |
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ def _functions() -> dict[str, Callable[..., Array]]:
         "Softmax": lambda x, a: softmax(x, axis=a["axis"]),
         "Transpose": lambda x, a: np.transpose(x, a["permutation"]),
         "WindowColumns": _window_columns,
+        "Windows": _windows,
     }
 
 
@@ -225,6 +228,33 @@ def _window_columns(x: Array, attributes: Attributes) -> Array:
         inside = (columns >= 0) & (columns < width)
         result[:, j * channels : (j + 1) * channels, :, inside] = x[..., columns[inside]]
     return result
+
+
+def _windows(x: Array, attributes: Attributes) -> Array:
+    """[N, C, H, W] -> [N, kh * kw * C, *size]: each window becomes one pixel.
+
+    Channel (i * kw + j) * C + c at (y, x) is channel c at (y * strides[0] + i * dilations[0] -
+    pads[0], x * strides[1] + j * dilations[1] - pads[1]), or `fill` outside.
+    """
+    count, channels, *size = x.shape
+    (kh, kw), out = attributes["kernel"], attributes["size"]
+    padded = np.full((count, channels, size[0] + 2, size[1] + 2), attributes["fill"], x.dtype)
+    padded[:, :, 1:-1, 1:-1] = x  # row and column 0, and the last ones, stand for all outside
+    result = np.empty((count, kh * kw, channels, *out), x.dtype)
+    for tap, offset in enumerate(np.ndindex(kh, kw)):
+        y, x_ = (
+            np.clip(
+                np.arange(out[axis]) * attributes["strides"][axis]
+                + offset[axis] * attributes["dilations"][axis]
+                - attributes["pads"][axis],
+                -1,
+                size[axis],
+            )
+            + 1
+            for axis in range(2)
+        )
+        result[:, tap] = padded[:, :, y[:, np.newaxis], x_]
+    return result.reshape(count, -1, *out)
 
 
 def _pixel_blocks(x: Array, attributes: Attributes) -> Array:

@@ -15,6 +15,7 @@ from qcompile.compiler.names import fresh_name, names_of
 from qcompile.compiler.passes.pixel_blocks import pixel_blocks
 from qcompile.compiler.passes.sent_form import SentForm
 from qcompile.compiler.passes.window_columns import window_columns
+from qcompile.compiler.passes.windows import windows
 
 Cost = Callable[[ir.Graph, ir.Conv], tuple[int, ...] | None]
 """Of a convolution in a graph, its input included; None where it does not fit."""
@@ -30,9 +31,10 @@ class _Choice:
     conv: ir.Conv
 
 
-def send_inputs(
-    model: ir.Model, cost: Cost, forms: Sequence[MakeForm] = (window_columns, pixel_blocks)
-) -> ir.Model:
+FORMS: tuple[MakeForm, ...] = (window_columns, pixel_blocks, windows)
+
+
+def send_inputs(model: ir.Model, cost: Cost, forms: Sequence[MakeForm] = FORMS) -> ir.Model:
     """The model with every graph input in the form of least cost; as it is where none is less."""
     for name in model.graph.inputs:
         conv = _only_reader(model.graph, name)

@@ -30,6 +30,7 @@ Scales are float32 values (a JSON number that float32 holds exactly), dtypes are
 | Select | index (flat), shape, fill | entries of the inputs behind one another; -1: fill |
 | Softmax | axis | float32 softmax along one axis |
 | WindowColumns | kernel, stride, dilation, pad, out_width, fill | windows' columns as channels |
+| Windows | kernel, strides, dilations, pads, size, fill | windows' taps as channels |
 | PixelBlocks | block, start, size, fill | blocks of pixels as channels |
 | QLinearSoftmax | axis, x_scale, y_scale, y_zero_point, dtype | as ONNX Runtime's operator |
 
