@@ -160,7 +160,6 @@ def _machine(config: AcceleratorConfig) -> dict[str, object]:
         "sums": f"{config.acc_width} bits",
         "activations": f"2 banks of {config.bank_words:,} words of {config.columns} channels",
         "weight FIFO": f"{config.weight_depth:,} words",
-        "residual adder": "yes" if config.adder else "no",
     }
 
 

@@ -128,12 +128,13 @@ def _figure_lines(target: Mapping[str, Any]) -> list[str]:
         f"latency     {target['latency_ms']:.2f} ms",
         f"inferences  {rate:,.1f} a second{behind}",
     ]
-    if "machine" in target:
-        return [*lines, *(f"{name:11} {value}" for name, value in target["machine"].items())]
-    used = f"{memory['bank_0_bytes']:,} and {memory['bank_1_bytes']:,} bytes"
-    image = f"{flash['image_bytes']:,} of {flash['available_bytes']:,}"
-    return [
-        *lines,
-        f"memory      {used} of two banks of {memory['bank_size_bytes']:,}",
-        f"flash       {flash['weight_bytes']:,} bytes of weights; {image} with the program",
-    ]
+    lines += [f"{name:11} {value}" for name, value in target.get("machine", {}).items()]
+    if "bank_0_bytes" in memory:
+        used = f"{memory['bank_0_bytes']:,} and {memory['bank_1_bytes']:,} bytes"
+        lines.append(f"memory      {used} of two banks of {memory['bank_size_bytes']:,}")
+    if flash is not None:
+        image = f"{flash['image_bytes']:,} of {flash['available_bytes']:,}"
+        lines.append(
+            f"flash       {flash['weight_bytes']:,} bytes of weights; {image} with the program"
+        )
+    return lines
