@@ -76,12 +76,16 @@ class LinesRuns:
         *,
         seed: int,
         layers: bool = True,
+        busy_host: bool = False,
     ) -> list[LinesRun]:
-        """Every subject's tensors, after each layer or only the outputs, are golden's."""
+        """Every subject's tensors, after each layer or only the outputs, are golden's; a busy host
+        reads and writes words beside them meanwhile."""
         job: dict[str, object] = {
             "subjects": len(subjects),
             "whole": int(not layers),
             "in_flash": int(self.flash is not None),
+            "busy_host": int(busy_host),
+            "seed": seed,
         }
         for number, (compiled, codes) in enumerate(subjects):
             job |= {f"s{number}_{k}": v for k, v in self._job(compiled, codes, layers).items()}
@@ -98,6 +102,7 @@ class LinesRuns:
         runs = []
         for number, (compiled, codes) in enumerate(subjects):
             expected = run_graph(compiled.graph, codes)
+            assert (min(result[f"s{number}_accesses"]) > 10) == busy_host
             pairs = zip(compiled.layers, compiled.plans, strict=True)
             turned = {layer.output for layer, plan in pairs if plan.write_turned}
             for index, name in enumerate(self._tensors(compiled, layers)):
@@ -131,6 +136,13 @@ class LinesRuns:
             return [layer.output for layer in compiled.layers if not layer.inner]
         return list(dict.fromkeys(outputs_of(compiled.graph)))
 
+    def _free(self, compiled: LinesCompiled) -> list[tuple[int, int, int]]:
+        """Set, first word, words: above all tensors of each set, a few words alone."""
+        ends = [0, 0]
+        for place in compiled.places.values():
+            ends[place.bank] = max(ends[place.bank], place.offset + place.words)
+        return [(s, end, min(64, self.config.set_words - end)) for s, end in enumerate(ends)]
+
     def _job(
         self, compiled: LinesCompiled, codes: dict[str, ir.Int8Array], layers: bool
     ) -> dict[str, object]:
@@ -146,6 +158,7 @@ class LinesRuns:
                 [self.config.weight_address(i) for i in range(len(compiled.program.weights))]
             ),
             "layers": np.array(reads),
+            "free": np.array(self._free(compiled)),
             "inputs": len(codes) + len(compiled.stored),
         }
         stored = {name: tensor[np.newaxis] for name, tensor in compiled.stored.items()}

@@ -118,3 +118,19 @@ def check_whole_runs(runs: LinesRuns, subjects: list[Subject], seed: int) -> Non
     ):
         predicted = [layer.cycles for layer in compiled.cycles()]
         assert (predicted, sum(predicted)) == ([*run.layer_cycles], run.cycles)
+
+
+def test_the_hosts_accesses_disturb_no_run_and_take_no_cycles(
+    tmp_path: Path, rng: np.random.Generator, seed: int
+) -> None:
+    config = SIZES[1]
+    subjects = []
+    for make in (dense, depthwise, vectors, operands):
+        g = IntegerGraph(rng)
+        graph = g.graph(*make(g))
+        subjects.append((compile_graph(graph, config), g.codes()))
+    runs = LinesRuns(config, tmp_path)
+    runs.check(subjects, seed=seed, busy_host=True)
+    whole = runs.check(subjects, seed=seed, layers=False, busy_host=True)
+    for (compiled, _), run in zip(subjects, whole, strict=True):
+        assert [layer.cycles for layer in compiled.cycles()] == [*run.layer_cycles]
