@@ -19,7 +19,7 @@ class WordArbiter(wiring.Component):
     then, a read when its word has come, one cycle later at the earliest. A client wants nothing in
     the cycle after its word is done unless that is already the next access, so a stream that needs
     a cycle to go on never keeps the others out. Backpressure: clients wait while the accelerator
-    runs.
+    uses the memory.
 
     Attributes
     ----------

@@ -30,8 +30,8 @@ class AxiLink(wiring.Component):
 
     The response stands three cycles after address and data have come, of a memory word that is
     written one more, of one that is read two more, of a write to CONTROL three more. Nothing waits
-    for a run to end but the streams: what the state forbids is answered at once, does nothing and
-    leaves `Status.BUSY` in RESULT.
+    for a run to end but the streams of an accelerator whose memory is its own in a run: what the
+    state forbids is answered at once, does nothing and leaves `Status.BUSY` in RESULT.
     Backpressure: see AxiLiteSlave, StreamSink and StreamSource.
 
     Parameters
@@ -40,6 +40,9 @@ class AxiLink(wiring.Component):
         What INFO tells; a memory word has `columns` bytes.
     address_bits : int
         Of memory words, 24 at most.
+    queues : bool
+        Memory takes the host's accesses during a run, after the accelerator's own, and
+        `stop_after` may change then: the next input comes while the last one is computed.
 
     Attributes
     ----------
@@ -48,7 +51,8 @@ class AxiLink(wiring.Component):
     words_i : AXI_STREAM, in; words_o : AXI_STREAM, out
         Memory words from IN_ADDRESS on; OUT_COUNT words from OUT_ADDRESS on.
     others : `link_ports.link_ports`
-        `flash_address` and `stop_after` are registers that cannot be written while they count.
+        `flash_address` and, unless inputs queue, `stop_after` are registers that cannot be
+        written while they count.
     """
 
     axi: Any
@@ -68,7 +72,9 @@ class AxiLink(wiring.Component):
     flash_i: stream.Interface
     flash_ready: Signal
 
-    def __init__(self, info: protocol.Info, *, address_bits: int = ADDRESS_BITS) -> None:
+    def __init__(
+        self, info: protocol.Info, *, address_bits: int = ADDRESS_BITS, queues: bool = False
+    ) -> None:
         memory = MemoryShape(word_bits=8 * info.columns, address_bits=address_bits)
         self._info = struct.unpack("<4I", protocol.info_payload(info))
         super().__init__(
@@ -93,11 +99,12 @@ class AxiLink(wiring.Component):
         self._written = Signal(32)
         """A register's value after the write of those bytes that have a strobe."""
         self._running = self.state == State.RUNNING
+        self._memory_taken: ValueLike = 0 if queues else self._running
         self._flash_taken = self._running | (self.state == State.PAUSED) | self._reading_flash
         sink, source = self._sink, self._source
         self._settings: dict[int, tuple[Signal, ValueLike]] = {
             Register.PROGRAM_ADDRESS: (self._set_program_address, self._flash_taken),
-            Register.STOP_AFTER: (self._set_stop_after, self._running),
+            Register.STOP_AFTER: (self._set_stop_after, self._memory_taken),
             Register.MEMORY_ADDRESS: (self._window.load, 0),
             Register.IN_ADDRESS: (sink.load, sink.busy),
             Register.OUT_ADDRESS: (source.load, source.busy),
@@ -209,7 +216,7 @@ class AxiLink(wiring.Component):
         whole = ~bus.write | (bus.strobe == FULL_STROBE)
         m.d.comb += [
             bus.refused.eq(~whole),
-            window.request.eq(self._allowed(m, bus.request & whole, self._running)),
+            window.request.eq(self._allowed(m, bus.request & whole, self._memory_taken)),
         ]
         with m.If(window.request):
             m.d.comb += bus.done.eq(window.done)

@@ -19,8 +19,8 @@ class StreamSink(wiring.Component):
     A complete word waits for memory while the next one's beats come: words of three beats and more
     are taken at one beat a cycle, those of one beat at one in three cycles. Packets have no
     meaning, but the beats of a word that is not complete at TLAST are dropped.
-    Backpressure: TREADY is low when a last beat comes and the word before still waits, so also
-    while the accelerator runs.
+    Backpressure: TREADY is low when a last beat comes and the word before still waits for
+    memory.
 
     Attributes
     ----------

@@ -17,8 +17,8 @@ class StreamSource(wiring.Component):
     """Sends words from an address on, their beats low first; TLAST stands with the last beat.
 
     The next word is read while one is sent: words of four beats and more leave at one beat a
-    cycle, others at one word in four. Backpressure: a beat stays until TREADY; reading waits while
-    the accelerator runs.
+    cycle, others at one word in four. Backpressure: a beat stays until TREADY; reading waits for
+    memory.
 
     Attributes
     ----------

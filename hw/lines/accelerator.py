@@ -36,10 +36,10 @@ ProgramSource = int | FlashTiming
 class LinesAccelerator(wiring.Component):
     """Everything between the host link and the clock.
 
-    The host reads and writes activation words (`host_*`, as `LinesMemory` has them), and writes
-    words of the weight and the program memory, all while nothing runs. Memories keep their contents
-    over an abort; everything else is reset by `start` and `abort`. Where programs lie in a flash,
-    it takes the program memory's place.
+    The host reads and writes activation words (`host_*`, as `LinesMemory` has them) whenever the
+    engine leaves a cycle for it, and writes words of the weight and the program memory while
+    nothing runs. Memories keep their contents over an abort; everything else is reset by `start`
+    and `abort`. Where programs lie in a flash, it takes the program memory's place.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class LinesAccelerator(wiring.Component):
     flash : FlashPins, out; flash_ready, flash_error : 1, out
         Of a flash alone, as `FlashProgram` has them.
     start, resume, abort : 1, in; stop_after : 16, in
-        Pulses; how many layers of the program to run in all.
+        Pulses; how many layers of the program to run in all, which may change during a run.
     start_address : in
         The program's first word, from `start` on for two cycles more.
     read_start, read_stop : 1, in; read_address : in; read_o : stream of 16 bits, out

@@ -97,7 +97,7 @@ class LinesSystem(wiring.Component):
             self._link = HostLink(info, address_bits=HOST_ADDRESS_BITS)
             outer = {"rx": In(1), "tx": Out(1)}
         else:
-            self._link = AxiLink(info, address_bits=HOST_ADDRESS_BITS)
+            self._link = AxiLink(info, address_bits=HOST_ADDRESS_BITS, queues=True)
             outer = {
                 "axi": In(axi_lite(REGISTER_ADDRESS_BITS)),
                 "words_i": In(AXI_STREAM),

@@ -114,10 +114,10 @@ def _compiled(system: AxiSystem) -> cosim.Simulation:
     return cosim.build("".join(parts), TOP)
 
 
-def link_alone(*, word_bytes: int, address_bits: int) -> cosim.Simulation:
+def link_alone(*, word_bytes: int, address_bits: int, queues: bool) -> cosim.Simulation:
     """The link to an accelerator with other memory words, whose ports are the bench's."""
     info = replace(link_info(CONFIG, CLOCK_HZ), columns=word_bytes)
-    link = AxiLink(info, address_bits=address_bits)
+    link = AxiLink(info, address_bits=address_bits, queues=queues)
     text = cosim.to_verilog(link, name="axi_link")
     return cosim.build(text + wrapper(link, "axi_link"), TOP)
 

@@ -14,7 +14,7 @@ from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiStreamFrame
 
 from qcompile.runtime.link import Words
-from qcompile.runtime.protocol import Register, State, Status
+from qcompile.runtime.protocol import Control, Register, State, Status
 from qcompile.runtime.register_link import RegisterLink
 from sim_tests.hw.axi_bus import AxiBench
 from sim_tests.hw.clocked import dice
@@ -22,6 +22,7 @@ from sim_tests.hw.clocked import dice
 BYTES = int(os.environ["QCOMPILE_WORD_BYTES"])
 BEATS = BYTES // 4
 WORDS = 1 << int(os.environ["QCOMPILE_ADDRESS_BITS"])
+QUEUES = os.environ["QCOMPILE_QUEUES"] == "1"
 LIMIT_MS = 5
 """Of simulated time; what takes longer hangs."""
 SINK_CYCLES = max(3, BEATS)
@@ -169,7 +170,7 @@ async def streams_keep_their_pace(dut: Any) -> None:
         assert cycles[-1] - cycles[BEATS - 1] == pace * (len(words) - 1)
 
 
-@cocotb.test(timeout_time=LIMIT_MS, timeout_unit="ms")
+@cocotb.test(skip=QUEUES, timeout_time=LIMIT_MS, timeout_unit="ms")
 async def streams_wait_while_the_accelerator_runs(dut: Any) -> None:
     bench, memory, rng = await begin(dut, "wait", ready=0.0)
     words = [rng.getrandbits(8 * BYTES) for _ in range(3)]
@@ -189,6 +190,35 @@ async def streams_wait_while_the_accelerator_runs(dut: Any) -> None:
         pass
     assert memory.words == dict(enumerate(words))
     assert len(words_in(await bench.sink.recv())) == 3
+
+
+@cocotb.test(skip=not QUEUES, timeout_time=LIMIT_MS, timeout_unit="ms")
+async def words_pass_while_the_accelerator_runs(dut: Any) -> None:
+    bench, memory, rng = await begin(dut, "queues", ready=0.3, latency=3)
+    bench.stall(rng, 0.2)
+    words = [rng.getrandbits(8 * BYTES) for _ in range(12)]
+    await bench.write(Register.STOP_AFTER, 7)
+    dut.state.value = State.RUNNING
+    await bench.write(Register.IN_ADDRESS, 40)
+    await bench.source.send(packet(words[:6]))
+    await bench.write(Register.MEMORY_ADDRESS, 90)
+    await bench.write(Register.MEMORY_DATA, *beats(words[6:]))
+    while await bench.read(Register.IN_ADDRESS) != 46:
+        pass
+    assert memory.words == dict(zip([*range(40, 46), *range(90, 96)], words, strict=True))
+    await bench.write(Register.OUT_ADDRESS, 90)
+    await bench.write(Register.OUT_COUNT, 6)
+    await bench.write(Register.MEMORY_ADDRESS, 40)
+    assert await bench.read_all(Register.MEMORY_DATA, 6 * BEATS) == beats(words[:6])
+    assert words_in(await bench.sink.recv()) == words[6:]
+    assert int(dut.stop_after.value) == 7
+    await bench.write(Register.STOP_AFTER, 0xFFFF)
+    assert int(dut.stop_after.value) == 0xFFFF
+    assert await bench.read(Register.RESULT) == Status.OK
+    for register in (Register.PROGRAM_ADDRESS, Register.CONTROL):
+        await bench.write(register, Control.START)
+        assert await bench.read(Register.RESULT) == Status.BUSY
+        await bench.write(Register.RESULT, 0)
 
 
 class BusRegisters:

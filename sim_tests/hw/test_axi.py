@@ -29,12 +29,14 @@ def test_link_in_front_of_the_accelerator(
     )
 
 
-@pytest.mark.parametrize(("word_bytes", "address_bits"), [(4, 15), (8, 17), (16, 24)])
+@pytest.mark.parametrize(
+    ("word_bytes", "address_bits", "queues"), [(4, 15, False), (8, 17, False), (16, 16, True)]
+)
 def test_memory_words_of_several_beats(
-    word_bytes: int, address_bits: int, tmp_path: Path, seed: int
+    word_bytes: int, address_bits: int, queues: bool, tmp_path: Path, seed: int
 ) -> None:
     cosim.run_module(
-        axi_board.link_alone(word_bytes=word_bytes, address_bits=address_bits),
+        axi_board.link_alone(word_bytes=word_bytes, address_bits=address_bits, queues=queues),
         "sim_tests.hw.axi_wide_bench",
         tmp_path,
         seed=seed,
@@ -42,5 +44,6 @@ def test_memory_words_of_several_beats(
             "QCOMPILE_SEED": str(seed),
             "QCOMPILE_WORD_BYTES": str(word_bytes),
             "QCOMPILE_ADDRESS_BITS": str(address_bits),
+            "QCOMPILE_QUEUES": str(int(queues)),
         },
     )
