@@ -22,6 +22,7 @@ import numpy.typing as npt
 from qcompile.runtime import layouts
 from qcompile.runtime.classes import Classes, find_classes
 from qcompile.runtime.errors import BoardError
+from qcompile.runtime.input_queue import InputQueue
 from qcompile.runtime.inputs import InputSpec
 
 MANIFEST = "manifest.json"
@@ -95,7 +96,8 @@ class Artifact:
     accelerator_inputs, accelerator_outputs, layers : tuples of Place
         Layers whose tensor the model names, in the order of the program.
     stored : tuple of Place
-        Constant operands, which are written before each run.
+        Constant operands, which are written before each run, where inputs queue before the first.
+    queue : InputQueue or None
     multiply_test : MultiplyTest or None
     header : ImageHeader
         Of the build's flash image.
@@ -121,6 +123,7 @@ class Artifact:
     accelerator_outputs: tuple[Place, ...]
     layers: tuple[Place, ...]
     stored: tuple[Place, ...]
+    queue: InputQueue | None
     multiply_test: MultiplyTest | None
     header: layouts.ImageHeader
     program_address: int
@@ -225,6 +228,7 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         accelerator_outputs=tuple(read_place(entry, "value") for entry in accelerator["outputs"]),
         layers=tuple(read_place(entry, "name") for entry in accelerator["layers"]),
         stored=tuple(read_place(entry, "value") for entry in accelerator.get("stored", ())),
+        queue=_input_queue(accelerator),
         multiply_test=_multiply_test(manifest),
         header=_image_header(folder, manifest),
         program_address=int(manifest["program"]["offset"]),
@@ -243,6 +247,11 @@ def _input_spec(value: Mapping[str, Any]) -> InputSpec:
         scale=None if floating else quantization.get("scale"),
         zero_point=quantization.get("zero_point", 0),
     )
+
+
+def _input_queue(accelerator: Mapping[str, Any]) -> InputQueue | None:
+    queue = accelerator.get("queue")
+    return None if queue is None else InputQueue(**queue)
 
 
 def _multiply_test(manifest: Mapping[str, Any]) -> MultiplyTest | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qcompile.compiler import ir
 from qcompile.compiler.backend import outputs_of
@@ -12,6 +12,7 @@ from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer, stored_tensors
 from qcompile.compiler.lines.cycle_model import predict
 from qcompile.compiler.lines.emit import LinesProgram, emit_program
+from qcompile.compiler.lines.input_queue import queue_of
 from qcompile.compiler.lines.machine import LinesMachine, best_plan
 from qcompile.compiler.lines.odd_rows import cut_odd_rows
 from qcompile.compiler.lines.plan import LinePlan
@@ -21,13 +22,17 @@ from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.lower import lower
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.flash_program import FlashTiming
+from qcompile.runtime.input_queue import InputQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinesCompiled:
     """A graph as an array of lines runs it; `stored` are constant tensors that stand in the
     activation memory before each run, `flash` is how the program's flash is read (None: it stands
-    in a program memory)."""
+    in a program memory).
+
+    With a `queue`, inputs, stored constants and outputs have places of their own for the whole run.
+    """
 
     graph: ir.Graph
     config: LinesConfig
@@ -37,6 +42,7 @@ class LinesCompiled:
     program: LinesProgram
     stored: Mapping[str, ir.Int8Array]
     flash: FlashTiming | None = None
+    queue: InputQueue | None = None
 
     def cycles(self) -> tuple[LayerCycles, ...]:
         """Of every layer, predicted; they sum up to the run's."""
@@ -60,9 +66,45 @@ def compile_graph(
     layers = lower(graph, "exact", machine)
     layers = cut_bands(layers, graph.inputs, outputs_of(graph), config.set_words, machine)[0]
     layers = cut_odd_rows(layers, machine)
+    found = _placed(graph, layers, config, first_weight=first_weight)
+    return replace(found, flash=flash)
+
+
+def with_queue(compiled: LinesCompiled) -> LinesCompiled | None:
+    """The same, weights from the memory's beginning, with places of their own for what the host
+    reads and writes; None where the sets are too small for it, or where it costs anything else."""
+    graph, layers = compiled.graph, compiled.layers
+    queue = queue_of(layers, graph.inputs, outputs_of(graph))
+    if queue is None:
+        return None
+    try:
+        found = _placed(graph, layers, compiled.config, queued=True)
+    except CapacityError:
+        return None
+    found = replace(found, flash=compiled.flash, queue=queue)
+    return found if _costs(found) == _costs(compiled) else None
+
+
+def _costs(compiled: LinesCompiled) -> tuple[int, int, int]:
+    """Cycles of a run, words of the program, weight words."""
+    program = compiled.program
+    return sum(x.cycles for x in compiled.cycles()), len(program.words), len(program.weights)
+
+
+def _placed(
+    graph: ir.Graph,
+    layers: tuple[Layer, ...],
+    config: LinesConfig,
+    *,
+    first_weight: int = 0,
+    queued: bool = False,
+) -> LinesCompiled:
+    """Plan, allocate, emit."""
+    machine = LinesMachine(config)
     plans = tuple(_plan(layer, config) for layer in layers)
-    places = allocate(layers, graph.inputs, outputs_of(graph), config.set_words, machine)
-    host = {*graph.inputs, *outputs_of(graph)}
+    outputs, room = outputs_of(graph), config.set_words
+    places = allocate(layers, graph.inputs, outputs, room, machine, queued=queued)
+    host = {*graph.inputs, *outputs}
     plans = with_turned(layers, plans, turned_tensors(layers, host, places, config), config)
     return LinesCompiled(
         graph=graph,
@@ -72,7 +114,6 @@ def compile_graph(
         places=places,
         program=emit_program(layers, plans, places, config, first_weight=first_weight),
         stored=stored_tensors(layers),
-        flash=flash,
     )
 
 

@@ -19,9 +19,13 @@ from qcompile.runtime import protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
-    """The array that was chosen for a model on a board, and those of larger devices by name."""
+    """The array that was chosen for a model on a board, and those of larger devices by name.
+
+    `compiled` is for the very array; inputs queue in it where that costs nothing.
+    """
 
     best: Candidate
+    compiled: LinesCompiled
     larger: Mapping[str, Candidate]
     board: LinesBoard
     clock_hz: int
@@ -30,11 +34,6 @@ class Sized:
     def model(self) -> ir.Model:
         """With its inputs as the host sends them."""
         return self.best.model
-
-    @property
-    def compiled(self) -> LinesCompiled:
-        """For the very array."""
-        return self.best.running
 
 
 def figures(sized: Sized) -> report.Figures:

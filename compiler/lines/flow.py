@@ -15,7 +15,7 @@ from qcompile.compiler.flow import Built, Checked, Options, Progress
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.layer_table import Costs, Row, layer_rows
 from qcompile.compiler.lines import hardware
-from qcompile.compiler.lines.backend import LinesCompiled
+from qcompile.compiler.lines.backend import LinesCompiled, with_queue
 from qcompile.compiler.lines.figures import Sized, figures
 from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.lines.places import host_form, host_place
@@ -130,8 +130,10 @@ class LinesFlow:
         """The best array on the device; what larger devices would give."""
         lines = None if options.rows is None else options.rows // LINE_ROWS
         sizes = self.sizes(model, lines, options.columns)
+        best = sizes.best(self.board.device)
         return Sized(
-            best=sizes.best(self.board.device),
+            best=best,
+            compiled=with_queue(best.running) or best.running,
             larger=sizes.larger(self.board.device),
             board=self.board,
             clock_hz=options.clock_hz or self.board.clock_hz,
@@ -163,7 +165,8 @@ class LinesFlow:
 
 
 def _accelerator_map(compiled: LinesCompiled) -> dict[str, Any]:
-    """The manifest's `accelerator`; `stored` are constants that the host writes with each input."""
+    """The manifest's `accelerator`; `stored` are constants that the host writes with each input,
+    where inputs queue before the first."""
     places, config = compiled.places, compiled.config
     pairs = zip(compiled.layers, compiled.plans, strict=True)
     turned = {layer.output for layer, plan in pairs if plan.write_turned}
@@ -174,4 +177,5 @@ def _accelerator_map(compiled: LinesCompiled) -> dict[str, Any]:
     return {
         **tensor_map(compiled.graph, compiled.layers, place),
         "stored": [host_place(name, places[name], config) for name in compiled.stored],
+        "queue": None if compiled.queue is None else asdict(compiled.queue),
     }

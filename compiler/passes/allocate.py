@@ -32,7 +32,7 @@ class Life:
     """A tensor's words and bank, and the layers from and to which it is kept.
 
     Layers count from 0; graph inputs and stored constants live from -1, outputs to the number of
-    layers.
+    layers, and all of these for both where inputs queue.
     """
 
     name: str
@@ -49,6 +49,8 @@ def allocate(
     outputs: Sequence[str],
     room: int,
     machine: Machine = SMALL_MACHINE,
+    *,
+    queued: bool = False,
 ) -> Mapping[str, Placement]:
     """Placements of all tensors, largest first into the lowest free offset of their bank, which
     has `room` words.
@@ -56,10 +58,12 @@ def allocate(
     Banks: an output lies in the other bank than its layer's input, so a tensor of several layers
     needs inputs of one bank (ValueError otherwise; `lower` sees to it). Graph inputs and stored
     constants live from the start and, so that a second run needs no new input, outputs until the
-    end. Where the machine can, a sum takes the place of an operand that ends there. Raises
-    CapacityError, naming the tensor, with needed and available bytes.
+    end. Where the machine can, a sum takes the place of an operand that ends there. `queued`:
+    inputs, stored constants and outputs have places of their own for the whole run, so that the
+    host can write the next inputs and read the last outputs meanwhile. Raises CapacityError,
+    naming the tensor, with needed and available bytes.
     """
-    lives = lives_of(layers, inputs, outputs, machine)
+    lives = lives_of(layers, inputs, outputs, machine, queued=queued)
     replaced = _replaced(lives, layers, machine)
     ways = [
         (turned, over)
@@ -79,9 +83,11 @@ def words_needed(
     inputs: Sequence[str],
     outputs: Sequence[str],
     machine: Machine = SMALL_MACHINE,
+    *,
+    queued: bool = False,
 ) -> int:
     """The smallest `room` with which `allocate` succeeds."""
-    lives = lives_of(layers, inputs, outputs, machine)
+    lives = lives_of(layers, inputs, outputs, machine, queued=queued)
     ends = []
     for over in (_replaced(lives, layers, machine), {}):
         places = _place(lives, over, sum(life.words for life in lives), machine)
@@ -111,6 +117,8 @@ def lives_of(
     inputs: Sequence[str],
     outputs: Sequence[str],
     machine: Machine = SMALL_MACHINE,
+    *,
+    queued: bool = False,
 ) -> list[Life]:
     """Every tensor's; ValueError where a layer would write the bank that it reads."""
     shapes: dict[str, Shape3] = {}
@@ -132,6 +140,9 @@ def lives_of(
             last[layer.residual] = index
     for name in outputs:
         last[name] = len(layers)
+    if queued:
+        last |= dict.fromkeys(early, len(layers))
+        first |= dict.fromkeys(outputs, -1)
     return [
         Life(
             name=name,

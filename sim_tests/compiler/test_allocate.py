@@ -37,8 +37,10 @@ def step(source: str, output: str, words: tuple[int, int], *, residual: str | No
     )
 
 
-def alive(name: str, layers: Sequence[Layer], outputs: Sequence[str]) -> range:
+def alive(name: str, layers: Sequence[Layer], outputs: Sequence[str], *, queued: bool) -> range:
     """Indices of the layers during which a tensor's words must stay."""
+    if queued and (name == "x" or name in outputs):
+        return range(-1, len(layers) + 1)
     made = [index for index, layer in enumerate(layers) if layer.output == name] or [-1]
     read = [index for index, layer in enumerate(layers) if name in (layer.input, layer.residual)]
     end = len(layers) if name in outputs else max([*made, *read, 0])
@@ -46,7 +48,12 @@ def alive(name: str, layers: Sequence[Layer], outputs: Sequence[str]) -> range:
 
 
 def check(
-    layers: Sequence[Layer], places: dict[str, Placement], outputs: Sequence[str], words: int
+    layers: Sequence[Layer],
+    places: dict[str, Placement],
+    outputs: Sequence[str],
+    words: int,
+    *,
+    queued: bool = False,
 ) -> None:
     """Every layer reads and writes different banks and no live tensors overlap."""
     for layer in layers:
@@ -57,7 +64,7 @@ def check(
     for (a, place), (b, other) in combinations(places.items(), 2):
         if place.bank != other.bank:
             continue
-        lives = alive(a, layers, outputs), alive(b, layers, outputs)
+        lives = [alive(name, layers, outputs, queued=queued) for name in (a, b)]
         together = max(lives[0].start, lives[1].start) < min(lives[0].stop, lives[1].stop)
         apart = (
             place.offset + place.words <= other.offset or other.offset + other.words <= place.offset
@@ -81,10 +88,10 @@ def test_live_tensors_never_overlap_and_banks_alternate(data: st.DataObject) -> 
     made = [layer.output for layer in layers]
     extra = data.draw(st.sets(st.sampled_from(made)))
     outputs = sorted({made[-1], *extra})
-    config = AcceleratorConfig(bank_words=512)
-    places = dict(allocate(layers, ["x"], outputs, config.bank_words))
+    queued = data.draw(st.booleans())
+    places = dict(allocate(layers, ["x"], outputs, 512, queued=queued))
     assert set(places) == {"x", *made}
-    check(layers, places, outputs, config.bank_words)
+    check(layers, places, outputs, 512, queued=queued)
 
 
 def test_a_tensor_takes_the_place_of_one_that_nobody_needs_any_more() -> None:
@@ -183,3 +190,16 @@ def test_a_sum_spares_an_operand_that_is_needed_afterwards_or_of_another_shape()
         assert places["c"].bank == places["a"].bank
         assert places["c"].offset != places["a"].offset
         assert words_needed(layers, ["x"], outputs, LINES) == 198
+
+
+def test_where_inputs_queue_no_tensor_comes_where_the_host_writes_or_reads() -> None:
+    stored = Stored(name="k", codes=np.zeros((4, 1, 99), np.int8))
+    add = replace(step("a", "b", (99, 99), residual="k"), stored=(stored,))
+    layers = [step("x", "a", (99, 99)), add, step("b", "c", (99, 99)), step("c", "d", (99, 99))]
+    places = allocate(layers, ["x"], ["d"], 400, LINES, queued=True)
+    shared = {name: place for name, place in places.items() if name not in ("x", "k", "d")}
+    for name in ("x", "k", "d"):
+        assert places[name] not in shared.values()
+    assert len({places[name].offset for name in ("x", "k", "d", "b")}) == 4
+    assert words_needed(layers, ["x"], ["d"], LINES, queued=True) == 4 * 99
+    assert words_needed(layers, ["x"], ["d"], LINES) == 2 * 99
