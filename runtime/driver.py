@@ -91,9 +91,11 @@ class Board:
                 help=reflash,
             )
 
-    def finished(self, status: RunStatus) -> RunStatus:
-        """Check a status after a wait: DONE or PAUSED, else BoardError."""
-        if status.state in (State.DONE, State.PAUSED):
+    def finished(self, status: RunStatus, *, running: bool = False) -> RunStatus:
+        """Check a status after a wait: DONE or PAUSED (or RUNNING), else BoardError."""
+        if status.state in (State.DONE, State.PAUSED) or (
+            running and status.state == State.RUNNING
+        ):
             return status
         known = {int(code): text for code, text in CORE_ERRORS.items()}
         reason = known.get(status.error, f"state {status.state.name}, error {status.error}")

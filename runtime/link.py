@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,19 @@ class Link(Protocol):
 
     def close(self) -> None:
         """End the link."""
+
+
+@runtime_checkable
+class QueueLink(Link, Protocol):
+    """A `Link` through which memory can be read and written during a run, where the accelerator
+    allows that: inputs queue."""
+
+    def wait(self, timeout: float, *, layers: int = ALL_LAYERS) -> RunStatus:
+        """As `Link.wait`, or the status when so many layers have ended."""
+        ...
+
+    def lift_pause(self) -> None:
+        """Run on behind the last `stop_after`, whether the accelerator has come there or not."""
 
 
 def overdue(name: str, timeout: float) -> BoardError:

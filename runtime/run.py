@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.runtime.artifact import GOLDEN, STORED, Artifact, Place
+from qcompile.runtime.artifact import GOLDEN, Artifact, Place
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.host_ops import run_host_ops
 from qcompile.runtime.protocol import ALL_LAYERS, State
+from qcompile.runtime.runs import Run, run_codes, runs, stored_codes
 from qcompile.runtime.tensors import RUN_SECONDS, read_tensor, write_tensors
 
 Array = npt.NDArray[Any]
@@ -59,45 +60,29 @@ def run_inputs(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> RunResult:
-    """Run N inputs, arrays [N, ...] by the model's input names, one after the other.
+    """Run N inputs, arrays [N, ...] by the model's input names, one after the other; the next is
+    written while one is computed, where `runs` can.
 
     `board.check` must have accepted the build. `progress` gets the number of inputs done.
     """
     begin = time.perf_counter()
     values = run_host_ops(artifact.prologue, inputs)
     count = len(next(iter(inputs.values())))
-    stored = stored_codes(artifact)
-    results: dict[str, list[Int8Array]] = {p.name: [] for p in artifact.accelerator_outputs}
-    cycles = []
-    for index in range(count):
-        sample = {p.name: values[p.name][index] for p in artifact.accelerator_inputs}
-        cycles.append(run_codes(board, artifact, {**stored, **sample}))
-        for place in artifact.accelerator_outputs:
-            results[place.name].append(read_tensor(board.link, place))
-        progress(index + 1)
-    codes = {name: np.stack(tensors) for name, tensors in results.items()}
+    names = [place.name for place in artifact.accelerator_inputs]
+    samples = ({name: values[name][index] for name in names} for index in range(count))
+    done: list[Run] = []
+    for run in runs(board, artifact, samples):
+        done.append(run)
+        progress(len(done))
+    outputs = [place.name for place in artifact.accelerator_outputs]
+    codes = {name: np.stack([run.codes[name] for run in done]) for name in outputs}
     known = run_host_ops(artifact.epilogue, {**values, **codes})
     return RunResult(
         outputs={name: known[name] for name in artifact.outputs},
         codes=codes,
-        cycles=tuple(cycles),
+        cycles=tuple(run.cycles for run in done),
         seconds=time.perf_counter() - begin,
     )
-
-
-def stored_codes(artifact: Artifact) -> dict[str, Array]:
-    """Constant operands by name; they are written with every input, for runs overwrite them."""
-    if not artifact.stored:
-        return {}
-    held = artifact.tensors(STORED)
-    return {place.name: held[place.name] for place in artifact.stored}
-
-
-def run_codes(board: Board, artifact: Artifact, codes: Mapping[str, Array]) -> int:
-    """One run on int8 codes by accelerator input and stored constant; returns its cycles."""
-    write_tensors(board.link, (*artifact.stored, *artifact.accelerator_inputs), codes)
-    board.link.start(artifact.program_address)
-    return board.finished(board.link.wait(RUN_SECONDS)).cycles
 
 
 def dump_layers(

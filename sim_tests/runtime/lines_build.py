@@ -13,7 +13,7 @@ import numpy as np
 
 from qcompile.compiler import ir
 from qcompile.compiler.golden.interpreter import run_graph
-from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
+from qcompile.compiler.lines.backend import LinesCompiled, compile_graph, with_queue
 from qcompile.compiler.lines.places import host_place
 from qcompile.compiler.lines.selftest import SelfTest, with_self_test
 from qcompile.hw.lines.config import LinesConfig
@@ -28,12 +28,13 @@ SHA256 = hashlib.sha256(b"lines").hexdigest()
 
 
 class LinesBuild:
-    """A network of three input channels with a stored constant, compiled, with its self-test.
+    """A network of three input channels with a stored constant, compiled, with its self-test;
+    inputs queue or not.
 
-    Always the same one, so that its simulated board is compiled once.
+    Always the same ones, so that simulated boards are compiled once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, queued: bool = False) -> None:
         rng = np.random.default_rng(7)
         g = IntegerGraph(rng)
         x = g.input(3, 6, 4)
@@ -43,6 +44,10 @@ class LinesBuild:
         self.graph = g.graph(y)
         self.compiled: LinesCompiled = compile_graph(self.graph, CONFIG)
         assert self.compiled.stored, "the constant is an operand of the residual adder"
+        if queued:
+            found = with_queue(self.compiled)
+            assert found is not None, "the sets have room"
+            self.compiled = found
         program, self.test = with_self_test(self.compiled)
         body = np.array(program.words, "<u8").tobytes() + program.weights.tobytes()
         identity, length = CONFIG.id, len(body)
@@ -96,6 +101,7 @@ class LinesBuild:
                 "outputs": [self._place(name) for name in graph.outputs],
                 "layers": layers,
                 "stored": [self._place(name) for name in self.compiled.stored],
+                "queue": self.compiled.queue and asdict(self.compiled.queue),
             },
             "selftest": self.test.manifest(IMAGE_FIELD_BYTES),
             "program": {
