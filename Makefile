@@ -4,7 +4,7 @@
 #   make test       lint, types and all tests but the long sweeps
 #   make test-full  the long sweeps too
 #   make bench      the figures of the README and of docs/
-#   make bench-networks   every network beside the project on UP5K: differences and cycles
+#   make bench-networks   every network beside the project on UP5K, those with figures on xc7 devices
 #   make lint       ruff and the two type checkers alone
 #   make clean      removes builds, caches and the environment
 #
@@ -64,6 +64,7 @@ bench: setup
 
 bench-networks: setup
 	@$(BIN)/python -m sim_tests.bench
+	@$(BIN)/python -m sim_tests.bench --device xc7a100t --device xc7a35t --device xc7z020 --figures
 
 clean:
 	rm -rf $(VENV) build sim_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

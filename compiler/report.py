@@ -15,13 +15,15 @@ BITS_PER_BYTE_ON_LINK = 10
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFigures:
     """A layer of the accelerator: its output tensor's name, operator, MACs and predicted cycles;
-    `limit` is what it waits for most, where the machine tells."""
+    `limit` is what it waits for most, where the machine tells; `depthwise` where each output
+    channel has one input channel."""
 
     name: str
     op: str
     macs: int
     cycles: int
     limit: str | None = None
+    depthwise: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +169,7 @@ def to_record(figures: Figures) -> dict[str, Any]:
             "larger_devices": dict(figures.larger),
         }
         for entry, layer in zip(record["layers"], figures.layers, strict=True):
-            entry["limit"] = layer.limit
+            entry |= {"limit": layer.limit, "depthwise": layer.depthwise}
     return record
 
 

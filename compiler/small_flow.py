@@ -201,6 +201,7 @@ def figures(
                 macs=layer.macs,
                 cycles=predicted.cycles,
                 limit=limit,
+                depthwise=layer.kind == "depthwise",
             )
             for layer, predicted, limit in zip(
                 compiled.layers, compiled.cycles, limits, strict=True

@@ -1,7 +1,8 @@
-"""Every network that others trained, on a device: does it fit, is it right, how many cycles.
+"""Every network that others trained, on devices: does it fit, is it right, how many cycles.
 
     python -m sim_tests.bench                           # all networks on UP5K, about 15 minutes
     python -m sim_tests.bench --device up5k mlpt_ic_resnet8 mlpt_vww_mbv1_025
+    python -m sim_tests.bench --device xc7a100t --device xc7a35t --figures   # with a figure there
     python -m sim_tests.bench --golden                  # golden against ONNX Runtime alone
 
 The networks and their real inputs lie in a folder `shared` beside the project. Where no real inputs
@@ -15,37 +16,20 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from qcompile.compiler.errors import QcompileError
-from qcompile.compiler.pipeline import load_model
-from sim_tests.compiler.agreement import Inputs, random_inputs
+from sim_tests.zoo import MUSTS, PROJECT, SHARED, networks, save_inputs
 
-PROJECT = Path(__file__).resolve().parent.parent
-SHARED = PROJECT.parent / "shared"
 QCOMPILE = Path(sys.executable).parent / "qcompile"
-SEED = 7
-
-REAL = {
-    "mlpt_kws_dscnn": "kws01",
-    "tflm_micro_speech": "micro_speech2",
-    "tflm_person_detect": "person_bmp2",
-    "qonnx_kws_mlp_w3a3_v07_qcdq": "kws_finn400",
-    "ort_mnist_qdq_u8u8": "mnist2k",
-    "qonnx_TFC_2W2A_qcdq": "mnist2k",
-    "coral_mobilenet_v2_1.0_224_quant": "coral4_224",
-}
-"""Data that a network takes as it is, or divided by what `DIVISORS` says."""
-DIVISORS = {"qonnx_TFC_2W2A_qcdq": 255}
+DEVICES = ("up5k",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +53,13 @@ class Row:
         Output elements that differ from ONNX Runtime, of so many.
     islands : int
         Tensors that ONNX Runtime computes in float.
+    array : str
+        Rows x columns, as the compiler chose them.
+    macs_per_cycle : int
+    depthwise : float
+        Utilisation of the depthwise layers together, by their measured cycles.
+    resources : mapping
+        Share of the device by kind, as the report has it.
     """
 
     network: str
@@ -84,33 +75,16 @@ class Row:
     differing: int = 0
     outputs: int = 0
     islands: int = 0
+    array: str = ""
+    macs_per_cycle: int = 0
+    depthwise: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
     passed: bool = True
 
-
-def networks() -> list[Path]:
-    """The networks beside the project, by name."""
-    return sorted((SHARED / "models").glob("*.onnx"))
-
-
-def real_inputs(path: Path, count: int) -> Inputs | None:
-    """Real inputs in the model's own shape; None where there are none."""
-    if path.stem not in REAL:
-        return None
-    (value,) = load_model(path).inputs
-    x: npt.NDArray[Any] = np.load(SHARED / "data" / f"{REAL[path.stem]}.npz")["x"][:count]
-    if value.dtype == "float32":
-        x = (x / DIVISORS.get(path.stem, 1)).astype(np.float32)
-    return {value.name: x.reshape(len(x), *value.shape[1:])}
-
-
-def save_inputs(path: Path, folder: Path, count: int) -> Path:
-    """Real or random inputs as an npz file."""
-    inputs = real_inputs(path, count)
-    if inputs is None:
-        inputs = random_inputs(load_model(path), np.random.default_rng(SEED), count)
-    target = folder / f"{path.stem}.npz"
-    np.savez(target, allow_pickle=False, **inputs)
-    return target
+    @property
+    def must(self) -> int | None:
+        """Cycles that it may take at most, where that is said."""
+        return MUSTS.get((self.network, self.device))
 
 
 def _qcompile(*words: str | Path) -> tuple[int, str]:
@@ -124,13 +98,30 @@ def _qcompile(*words: str | Path) -> tuple[int, str]:
 def measure(path: Path, device: str, folder: Path, count: int) -> Row:
     """Compile a network, simulate the Verilog, compare every layer."""
     build = folder / device / path.stem
-    where = ("--target", "ice40", "--device", device)
-    code, told = _qcompile(path, *where, "--no-bitstream", "--force", "-o", build)
+    code, told = _qcompile(path, "--device", device, "--no-bitstream", "--force", "-o", build)
     if code:
         return Row(network=path.stem, device=device, problem=told)
     report = json.loads((build / "report.json").read_text())
     row = _simulate(path, device, folder, count, build, ("--layers",))
-    return Row(**{**asdict(row), "macs": report["model"]["macs"]})
+    array, resources = report["array"], report["resources"] or {}
+    sim = folder / f"{path.stem}.{device}.json"
+    return replace(
+        row,
+        macs=report["model"]["macs"],
+        array=f"{array['rows']} x {array['columns']}",
+        macs_per_cycle=array["macs_per_cycle"],
+        depthwise=_depthwise(report, json.loads(sim.read_text())) if sim.exists() else 0.0,
+        resources={name: cell["used"] / cell["total"] for name, cell in resources.items()},
+        passed=row.passed and (row.must is None or row.first <= row.must),
+    )
+
+
+def _depthwise(report: Mapping[str, Any], sim: Mapping[str, Any]) -> float:
+    """Utilisation of all depthwise layers together, the first input's cycles."""
+    cycles = {layer["name"]: layer["cycles"][0] for layer in sim["layer_cycles"]}
+    chosen = [layer for layer in report["layers"] if layer["depthwise"] and layer["macs"]]
+    peak = report["array"]["macs_per_cycle"] * sum(cycles[layer["name"]] for layer in chosen)
+    return sum(layer["macs"] for layer in chosen) / peak if peak else 0.0
 
 
 def measure_golden(path: Path, folder: Path, count: int) -> Row:
@@ -174,40 +165,70 @@ def _row(name: str, device: str, record: dict[str, Any], *, passed: bool) -> Row
     )
 
 
+HEADS = (
+    *("array", "MACs", "cycles", "at most", "later inputs", "predicted", "busy", "depthwise"),
+    *("LUT DSP BRAM", "layers", "wrong", "ONNX Runtime", "islands", ""),
+)
+
+
 def table(rows: Sequence[Row]) -> Table:
     """A line for each row."""
-    heads = ("MACs", "cycles", "later inputs", "predicted", "array", "layers", "wrong")
     result = Table("network", "device", box=box.SIMPLE_HEAD)
-    for head in (*heads, "ONNX Runtime", "islands", ""):
+    for head in HEADS:
         result.add_column(head, justify="right")
     for row in rows:
         if row.problem:
-            result.add_row(row.network, row.device, *[""] * (len(heads) + 2), "refused")
+            result.add_row(row.network, row.device, *[""] * (len(HEADS) - 1), "refused")
             continue
-        share = f"{row.macs / (16 * row.first):.1%}" if row.first else ""
-        cells = [f"{number:,}" for number in (row.macs, row.first, row.later, row.predicted)]
-        more = [share, str(row.layers), str(row.wrong), f"{row.differing:,} of {row.outputs:,}"]
-        verdict = "passed" if row.passed else "FAILED"
-        result.add_row(row.network, row.device, *cells, *more, str(row.islands), verdict)
+        numbers = [f"{n:,}" if n else "" for n in (row.macs, row.first, row.must, row.later)]
+        share = f"{row.macs / (row.macs_per_cycle * row.first):.1%}" if row.first else ""
+        cells = " ".join(f"{row.resources.get(kind, 0):.0%}" for kind in ("lut", "dsp", "bram36"))
+        result.add_row(
+            row.network,
+            row.device,
+            row.array,
+            *numbers,
+            f"{row.predicted:,}",
+            share,
+            f"{row.depthwise:.1%}" if row.depthwise else "",
+            cells if "bram36" in row.resources else "",
+            str(row.layers),
+            str(row.wrong),
+            f"{row.differing:,} of {row.outputs:,}",
+            str(row.islands),
+            "passed" if row.passed else "FAILED",
+        )
     return result
+
+
+def chosen_networks(arguments: argparse.Namespace, device: str) -> list[Path]:
+    """Those asked for, those with a figure on the device, or all."""
+    named: set[str] = set(arguments.network)
+    if arguments.figures:
+        named |= {network for network, other in MUSTS if other == device}
+    return [path for path in networks() if path.stem in named or not named]
 
 
 def measured(arguments: argparse.Namespace, console: Console) -> Iterator[Row]:
     """Row after row, each named when it begins."""
-    chosen = [path for path in networks() if path.stem in (arguments.network or [path.stem])]
-    for number, path in enumerate(chosen, 1):
-        console.print(f"{number} of {len(chosen)}: {path.stem}", highlight=False)
-        if arguments.golden:
-            yield measure_golden(path, arguments.folder, arguments.inputs)
-        else:
-            yield measure(path, arguments.device, arguments.folder, arguments.inputs)
+    for device in arguments.device or DEVICES:
+        chosen = chosen_networks(arguments, device)
+        for number, path in enumerate(chosen, 1):
+            console.print(f"{device}: {number} of {len(chosen)}: {path.stem}", highlight=False)
+            if arguments.golden:
+                yield measure_golden(path, arguments.folder, arguments.inputs)
+            else:
+                yield measure(path, device, arguments.folder, arguments.inputs)
 
 
 def main() -> None:
     """Measure, print the table, write it as JSON too."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("network", nargs="*", help="names without .onnx (default: all)")
-    parser.add_argument("--device", default="up5k", help="as `qcompile targets` names it")
+    parser.add_argument(
+        "--device", action="append", help="as `qcompile targets` names it (default: up5k)"
+    )
+    parser.add_argument("--figures", action="store_true", help="networks with a figure to reach")
     parser.add_argument("--golden", action="store_true", help="golden alone, no hardware")
     parser.add_argument("--inputs", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--folder", type=Path, default=PROJECT / "build" / "bench")
@@ -217,11 +238,12 @@ def main() -> None:
     if unknown or not names:
         parser.error(f"no such network: {', '.join(unknown)}" if names else f"no {SHARED}/models")
     rows = list(measured(arguments, Console(stderr=True)))
-    Console(width=None if sys.stdout.isatty() else 180).print(table(rows))
+    Console(width=None if sys.stdout.isatty() else 200).print(table(rows))
     for row in rows:
         if row.problem:
             print(f"{row.network}:", row.problem, "", sep="\n")
-    target = arguments.folder / ("golden.json" if arguments.golden else f"{arguments.device}.json")
+    name = "golden" if arguments.golden else "-".join(arguments.device or DEVICES)
+    target = arguments.folder / f"{name}.json"
     target.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     print(f"written to {target}")
     sys.exit(int(not all(row.passed for row in rows)))

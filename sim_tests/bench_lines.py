@@ -34,8 +34,8 @@ from qcompile.compiler.lines.sizing import size_for
 from qcompile.compiler.pipeline import load_model
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.devices import DEVICES
-from sim_tests.bench import SEED, SHARED
 from sim_tests.cosim.lines_runs import LinesRuns
+from sim_tests.zoo import SEED, SHARED
 
 NETWORKS = ("mlpt_ic_resnet8", "mlpt_kws_dscnn", "mlpt_vww_mbv1_025", "mlpt_ad_toycar")
 SET_WORDS = 8192

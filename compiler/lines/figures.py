@@ -58,6 +58,7 @@ def figures(sized: Sized) -> report.Figures:
                 macs=layer.macs,
                 cycles=predicted.cycles,
                 limit=limits[layer.name],
+                depthwise=layer.kind == "depthwise",
             )
             for layer, predicted in zip(compiled.layers, cycles, strict=True)
         ),

@@ -21,26 +21,11 @@ from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
 from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.ram import LinesRam
-from sim_tests.bench import SHARED
 from sim_tests.compiler.integer_graphs import IntegerGraph, model_of
 from sim_tests.hw import xc7
+from sim_tests.zoo import MUSTS, SHARED
 
 NETWORKS = ("mlpt_ic_resnet8", "mlpt_kws_dscnn", "mlpt_vww_mbv1_025", "mlpt_ad_toycar")
-
-
-MUSTS = {
-    ("mlpt_ic_resnet8", "xc7a35t"): 110_000,
-    ("mlpt_ic_resnet8", "xc7z020"): 49_500,
-    ("mlpt_ic_resnet8", "xc7a100t"): 45_000,
-    ("mlpt_kws_dscnn", "xc7a35t"): 36_000,
-    ("mlpt_kws_dscnn", "xc7z020"): 17_600,
-    ("mlpt_kws_dscnn", "xc7a100t"): 16_000,
-    ("mlpt_vww_mbv1_025", "xc7z020"): 66_000,
-    ("mlpt_vww_mbv1_025", "xc7a100t"): 60_000,
-    ("mlpt_ad_toycar", "xc7z020"): 5_500,
-    ("mlpt_ad_toycar", "xc7a100t"): 5_000,
-}
-"""Cycles that a network may take on a device at most."""
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

@@ -14,8 +14,8 @@ from qcompile.compiler.passes.pixel_blocks import pixel_blocks
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.verify import verify
 from qcompile.hw.lines.config import LinesConfig
-from sim_tests.bench import SHARED
 from sim_tests.compiler.integer_graphs import IntegerGraph, Pads, Pair, model_of
+from sim_tests.zoo import SHARED
 
 
 def always(graph: ir.Graph, conv: ir.Conv) -> tuple[int]:

@@ -14,8 +14,8 @@ from qcompile.compiler.passes.windows import windows
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.verify import verify
 from qcompile.hw.lines.config import LinesConfig
-from sim_tests.bench import SHARED
 from sim_tests.compiler.integer_graphs import IntegerGraph, Pads, Pair, model_of
+from sim_tests.zoo import SHARED
 
 
 @pytest.mark.parametrize("channels", [1, 3])
