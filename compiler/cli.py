@@ -227,6 +227,11 @@ def _add_target_options(parser: argparse.ArgumentParser) -> None:
     for name, what in (("rows", "rows of the array"), ("columns", "columns of the array")):
         parser.add_argument(f"--{name}", type=positive, metavar="N", help=f"{what}; xc7 only")
     parser.add_argument("--clock", type=clock_mhz, metavar="MHZ", help="of the array; xc7 only")
+    parser.add_argument(
+        "--dsp",
+        choices=("inferred", "instance", "none"),
+        help="multipliers that tools find (default), written as DSP48E1, or all in logic; xc7 only",
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -273,6 +278,11 @@ def _add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: build/NAME")
     _add_model_options(parser)
     parser.add_argument("--no-bitstream", action="store_true", help="stop at the Verilog")
+    parser.add_argument(
+        "--synth",
+        action="store_true",
+        help="count LUTs and the like with Yosys, which takes minutes, once a design; xc7 only",
+    )
     parser.add_argument("--force", action="store_true", help="replace a build of another model")
     parser.add_argument("--dump-after", metavar="PASS", help="print the graph after a pass")
     _add_json(parser)

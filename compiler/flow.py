@@ -11,6 +11,7 @@ from qcompile.compiler.artifact import Build
 from qcompile.compiler.layer_table import Row
 from qcompile.compiler.simulate import Engine
 from qcompile.compiler.targets import AnyBoard
+from qcompile.hw.lines.config import DspStyle
 
 Mode = Literal["exact", "shift"]
 Progress = Callable[[str], None]
@@ -28,6 +29,10 @@ class Options:
     rows, columns : int or None
         Of the array, all lines together.
     clock_hz : int or None
+    dsp : "instance", "inferred", "none" or None
+        How multipliers are written.
+    synth : bool
+        Count what the design takes with Yosys, rather than estimate it.
     """
 
     requant: Mode = "exact"
@@ -35,6 +40,8 @@ class Options:
     rows: int | None = None
     columns: int | None = None
     clock_hz: int | None = None
+    dsp: DspStyle | None = None
+    synth: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from qcompile.compiler import ir
 from qcompile.compiler.layers import Layer, Shape3
 from qcompile.compiler.machine import Machine
 from qcompile.compiler.passes.batch_axis import host_shape
-from qcompile.compiler.report import shorten, table
+from qcompile.compiler.report_text import shorten, table
 from qcompile.runtime.host_ops import Array, run_host_ops
 
 BEFORE, ACCELERATOR, AFTER = "host before", "accelerator", "host after"

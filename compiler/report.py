@@ -1,12 +1,13 @@
-"""report.json and report.txt: what a build costs and what it reaches, predicted before it runs."""
+"""report.json: what a build costs and what it reaches, predicted before it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.lines.paths import TimingPath
 
 BITS_PER_BYTE_ON_LINK = 10
 """UART 8N1: start bit, eight data bits, stop bit."""
@@ -28,10 +29,11 @@ class LayerFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """Cells used, and how many the device has."""
+    """Cells used, how many the device has, and, where the machine tells, how many it may take."""
 
     used: int
     total: int
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class Figures:
         Larger devices of the family -> predicted cycles there.
     bitstream : str or None
         Its file name inside the build directory.
+    paths : tuple of TimingPath
+        The deepest ones of the netlist that was counted, before placement.
     """
 
     model: str
@@ -86,6 +90,7 @@ class Figures:
     resources_from: str = "nextpnr"
     machine: Mapping[str, Any] = field(default_factory=dict)
     larger: Mapping[str, int] = field(default_factory=dict)
+    paths: tuple[TimingPath, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -120,7 +125,7 @@ def to_record(figures: Figures) -> dict[str, Any]:
     resources = None
     if figures.resources is not None:
         resources = {
-            name: {"used": resource.used, "total": resource.total}
+            name: {key: count for key, count in asdict(resource).items() if count is not None}
             for name, resource in figures.resources.items()
         }
     record: dict[str, Any] = {
@@ -167,117 +172,13 @@ def to_record(figures: Figures) -> dict[str, Any]:
             "machine": dict(figures.machine),
             "resources_from": figures.resources_from,
             "larger_devices": dict(figures.larger),
+            "paths": [{"levels": path.levels, **asdict(path)} for path in figures.paths],
         }
         for entry, layer in zip(record["layers"], figures.layers, strict=True):
             entry |= {"limit": layer.limit, "depthwise": layer.depthwise}
     return record
 
 
-def to_text(record: Mapping[str, Any]) -> str:
-    """report.txt: the same figures as tables of plain text, from report.json's content."""
-    model, target, array = record["model"], record["target"], record["array"]
-    facts = [
-        ("model", f"{model['name']}, {model['macs']:,} MACs, {model['weights']:,} weights"),
-        ("target", f"{target['family']} {target['device']} on {target['board']}"),
-        ("array", f"{array['rows']} x {array['columns']}, {array['macs_per_cycle']} MACs a cycle"),
-        ("requantization", record["requant"]),
-        ("cycles", f"{record['cycles']:,} predicted, {record['utilization']:.1%} of the array"),
-        ("clock", _clock(record)),
-        ("latency", f"{record['latency_ms']:.2f} ms"),
-        ("inferences", _inferences(record)),
-        ("bitstream", record["bitstream"] or "none"),
-        *_machine_facts(record),
-    ]
-    width = max(len(name) for name, _ in facts)
-    lines = [f"{name:<{width}}  {value}" for name, value in facts]
-    return "\n".join([*lines, "", *_layer_lines(record), "", *_usage_lines(record), ""])
-
-
-def _clock(record: Mapping[str, Any]) -> str:
-    reached = record["fmax_mhz"]
-    timed = f", {reached:.2f} MHz reached" if reached is not None else ", not placed and routed"
-    return f"{record['clock_mhz']:.2f} MHz{timed}"
-
-
-def _inferences(record: Mapping[str, Any]) -> str:
-    linked = record["inferences_per_second_with_link"]
-    behind = f", {linked:,.1f} with the host link" if linked is not None else ""
-    return f"{record['inferences_per_second']:,.1f} a second{behind}"
-
-
-def _machine_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What was chosen for the model, and what larger devices would give."""
-    if "machine" not in record:
-        return []
-    facts = [(name.replace("_", " "), _plain(value)) for name, value in record["machine"].items()]
-    larger = record["larger_devices"].items()
-    gains = ", ".join(
-        f"{name}: {cycles:,} cycles ({record['cycles'] / cycles:.2f} times as fast)"
-        for name, cycles in larger
-    )
-    return [*facts, ("larger devices", gains or "none of the family")]
-
-
-def _layer_lines(record: Mapping[str, Any]) -> list[str]:
-    limited = "machine" in record
-    rows = [
-        (
-            shorten(layer["name"]),
-            layer["op"],
-            f"{layer['macs']:,}",
-            f"{layer['cycles']:,}",
-            f"{layer['utilization']:.1%}",
-            *([layer["limit"] or "-"] if limited else []),
-        )
-        for layer in record["layers"]
-    ]
-    head = ("layer", "op", "MACs", "cycles", "array", *(["limited by"] if limited else []))
-    return table(head, rows)
-
-
-def _usage_lines(record: Mapping[str, Any]) -> list[str]:
-    memory = [
-        (f"memory: {name.replace('_', ' ')}", _plain(x)) for name, x in record["memory"].items()
-    ]
-    cells = [
-        (name, f"{cell['used']:,} of {cell['total']:,} ({cell['used'] / cell['total']:.1%})")
-        for name, cell in (record["resources"] or {}).items()
-    ]
-    if record["resources"] and "resources_from" in record:
-        cells.append(("resources", f"counted by {record['resources_from']}"))
-    width = max((len(name) for name, _ in memory + cells), default=0)
-    return [f"{name:<{width}}  {value}" for name, value in memory + cells]
-
-
-def _plain(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def weight_count(layers: Sequence[Layer]) -> int:
     """Weights of a model, biases not counted; bands of one layer share theirs."""
     return sum(int(layer.weight[0].size) for layer in layers if layer.macs and layer.band == 0)
-
-
-def shorten(name: str, limit: int = 40) -> str:
-    """A tensor's name for a table: TensorFlow joins all fused names with semicolons.
-
-    The middle is cut: a path's beginning tells blocks apart, its end the operator.
-    """
-    last = name.rsplit(";", 1)[-1]
-    if len(last) <= limit:
-        return last
-    front = (limit - 3) // 2
-    return f"{last[:front]}...{last[front + 3 - limit :]}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> list[str]:
-    """Lines of a plain table: the first `left` columns left, the others right."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines = []
-    for row in (head, ["-" * width for width in widths], *rows):
-        cells = [
-            f"{cell:<{width}}" if i < left else f"{cell:>{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines

@@ -40,7 +40,10 @@ class SmallFlow:
                 f"{self.board.name}: no tool here places and routes an {self.board.device.part}",
                 help="add --no-bitstream for Verilog, program and report",
             )
-        asked = {"rows": options.rows, "columns": options.columns, "clock": options.clock_hz}
+        asked: dict[str, object] = {
+            **{"rows": options.rows, "columns": options.columns, "clock": options.clock_hz},
+            **{"dsp": options.dsp, "synth": options.synth or None},
+        }
         for name, value in asked.items():
             if value is not None:
                 config, clock = self.board.device.config, self.board.device.clock_hz / 1e6

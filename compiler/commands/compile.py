@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from qcompile.compiler import artifact, report
+from qcompile.compiler import artifact, report, report_text
 from qcompile.compiler.console import Progress
 from qcompile.compiler.errors import InputError
 from qcompile.compiler.flow import Built, Options, values_manifest
@@ -46,10 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
         files = {**built.files, **copies}
         files |= {
             "report.json": artifact.to_json(record).encode(),
-            "report.txt": report.to_text(record).encode(),
+            "report.txt": report_text.to_text(record).encode(),
         }
         artifact.write_build(folder, files, _manifest(built))
-    print(artifact.to_json(record) if arguments.json else report.to_text(record), end="")
+    print(artifact.to_json(record) if arguments.json else report_text.to_text(record), end="")
     if not arguments.json:
         print("\n".join(("", *(note.format(folder=folder) for note in built.notes))), end="")
         print(f"\nwritten to {folder}")
@@ -65,6 +65,8 @@ def options_of(arguments: argparse.Namespace) -> Options:
         rows=arguments.rows,
         columns=arguments.columns,
         clock_hz=None if clock is None else round(clock * 1e6),
+        dsp=arguments.dsp,
+        synth=getattr(arguments, "synth", False),
     )
 
 

@@ -15,7 +15,7 @@ from qcompile.compiler.errors import InputError
 from qcompile.compiler.inputs import load_inputs, normalization_of, runtime_errors
 from qcompile.compiler.ir import Model
 from qcompile.compiler.pipeline import load_model
-from qcompile.compiler.report import shorten
+from qcompile.compiler.report_text import shorten
 from qcompile.compiler.simulate import Engine, Simulation, reference_of, simulate
 from qcompile.runtime.artifact import version_note
 from qcompile.runtime.classes import counted, find_classes, fit_labels, share

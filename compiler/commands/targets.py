@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from qcompile.compiler.report import table
+from qcompile.compiler.report_text import table
 from qcompile.hw.boards import BOARDS, LINES_BOARDS, Board, LinesBoard
 
 HEAD = (

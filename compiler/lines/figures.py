@@ -10,11 +10,16 @@ from typing import Any
 from qcompile.compiler import ir, report
 from qcompile.compiler.backend import outputs_of
 from qcompile.compiler.lines.backend import LinesCompiled
+from qcompile.compiler.lines.resources import LinesResources
 from qcompile.compiler.lines.sizing import Candidate
+from qcompile.compiler.lines.synthesis import Synthesis
 from qcompile.compiler.link_bytes import Transfer, inference_bytes
 from qcompile.hw.boards import LinesBoard
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.runtime import protocol
+
+ESTIMATED = "the sum of measured parts, an estimate; --synth counts the whole design"
+COUNTED = "Yosys, the whole design, not placed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +41,8 @@ class Sized:
         return self.best.model
 
 
-def figures(sized: Sized) -> report.Figures:
-    """What the report says of a compilation."""
+def figures(sized: Sized, counted: Synthesis | None = None) -> report.Figures:
+    """What the report says of a compilation; `counted` is what Yosys made of the whole design."""
     compiled, board, config = sized.compiled, sized.board, sized.compiled.config
     limits = sized.best.limits()
     cycles = compiled.cycles()
@@ -64,8 +69,8 @@ def figures(sized: Sized) -> report.Figures:
         ),
         cycles=_cycles(compiled),
         memory=_memory(compiled),
-        resources=_resources(sized),
-        resources_from="the sum of measured parts",
+        resources=_resources(sized, counted or sized.best.resources),
+        resources_from=ESTIMATED if counted is None else COUNTED,
         fmax_mhz=None,
         clock_mhz=sized.clock_hz / 1e6,
         link_bytes=_link_bytes(compiled),
@@ -73,6 +78,7 @@ def figures(sized: Sized) -> report.Figures:
         bitstream=None,
         machine=_machine(config),
         larger={name: _cycles(found.running) for name, found in sized.larger.items()},
+        paths=() if counted is None else counted.paths,
     )
 
 
@@ -109,13 +115,16 @@ def _memory(compiled: LinesCompiled) -> dict[str, int]:
     }
 
 
-def _resources(sized: Sized) -> dict[str, report.Resource]:
-    need, device = sized.best.resources, sized.board.device
+def _resources(sized: Sized, need: LinesResources | Synthesis) -> dict[str, report.Resource]:
+    device = sized.board.device
+    blocks = int(device.block_ram_budget)
     return {
-        "lut": report.Resource(used=need.luts, total=device.luts),
+        "lut": report.Resource(used=need.luts, total=device.luts, budget=device.lut_budget),
         "ff": report.Resource(used=need.ffs, total=2 * device.luts),
-        "dsp": report.Resource(used=need.dsps, total=device.dsps),
-        "bram36": report.Resource(used=ceil(need.block_rams), total=device.block_rams),
+        "dsp": report.Resource(used=need.dsps, total=device.dsps, budget=device.dsp_budget),
+        "bram36": report.Resource(
+            used=ceil(need.block_rams), total=device.block_rams, budget=blocks
+        ),
     }
 
 

@@ -19,9 +19,10 @@ from qcompile.compiler.lines.backend import LinesCompiled, with_queue
 from qcompile.compiler.lines.figures import Sized, figures
 from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.lines.places import host_form, host_place
-from qcompile.compiler.lines.project import board_files, require_clock
+from qcompile.compiler.lines.project import board_files, board_rtlil, require_clock
 from qcompile.compiler.lines.selftest import SelfTest, with_self_test
 from qcompile.compiler.lines.sizing import SizesOf, forms, with_room
+from qcompile.compiler.lines.synthesis import synthesize
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.simulate import Engine
 from qcompile.hw.boards import LinesBoard
@@ -77,6 +78,10 @@ class LinesFlow:
         contents = LinesContents(program=words, weights=program.weights)
         core = hardware.accelerator_verilog(compiled.config, contents.program_words, progress)
         files = board_files(compiled.config, self.board, contents, sized.clock_hz, progress)
+        counted = None
+        if options.synth:
+            design = (compiled.config, self.board, contents, sized.clock_hz)
+            counted = synthesize(board_rtlil(*design, progress), progress)
         return Built(
             model=sized.model,
             files={
@@ -87,7 +92,7 @@ class LinesFlow:
                 "selftest.npz": test.vectors(),
                 "stored.npz": to_npz(compiled.stored),
             },
-            figures=figures(sized),
+            figures=figures(sized, counted),
             manifest=self._manifest(sized, test, contents),
             notes=(NO_BITSTREAM,),
         )
@@ -129,7 +134,7 @@ class LinesFlow:
     def _size(self, model: ir.Model, options: Options) -> Sized:
         """The best array on the device; what larger devices would give."""
         lines = None if options.rows is None else options.rows // LINE_ROWS
-        sizes = self.sizes(model, lines, options.columns)
+        sizes = self.sizes(model, lines, options.columns, options.dsp or "inferred")
         best = sizes.best(self.board.device)
         return Sized(
             best=best,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from qcompile.hw.uart import clocks_per_bit
 from qcompile.runtime.protocol import BAUD
 
 BOARD_FILES = ("top.v", "top.xdc", "build.tcl", "openxc7.sh")
+RTLIL = "top.il.gz"
+"""`top.v` before Yosys wrote it as Verilog; stays in the cache."""
 CLOCKS_MHZ = range(20, 251)
 """Those that are offered."""
 DATABASES = {"xc7a": "artix7", "xc7z": "zynq7"}
@@ -41,6 +46,31 @@ def board_files(
 
     UsageError where `require_clock` has it.
     """
+    with _made(config, board, contents, clock_hz, progress) as folder:
+        return {name: (folder / name).read_bytes() for name in BOARD_FILES}
+
+
+def board_rtlil(
+    config: LinesConfig,
+    board: LinesBoard,
+    contents: LinesContents | None,
+    clock_hz: int,
+    progress: Progress,
+) -> str:
+    """The same design as `top.v`, as RTLIL, which Yosys reads in no time; cached with it."""
+    with _made(config, board, contents, clock_hz, progress) as folder:
+        return gzip.decompress((folder / RTLIL).read_bytes()).decode()
+
+
+@contextlib.contextmanager
+def _made(
+    config: LinesConfig,
+    board: LinesBoard,
+    contents: LinesContents | None,
+    clock_hz: int,
+    progress: Progress,
+) -> Iterator[Path]:
+    """The cache's folder with `BOARD_FILES` and `RTLIL`."""
     require_clock(board, clock_hz)
     facts = [
         Path(__file__).read_bytes(),
@@ -50,11 +80,11 @@ def board_files(
     ]
     key = hashlib.sha256(b"".join(hashlib.sha256(fact).digest() for fact in facts)).hexdigest()
     with cached_folder("lines", config, f"{board.name} {key}", progress) as folder:
-        if not all((folder / name).exists() for name in BOARD_FILES):
+        if not all((folder / name).exists() for name in (*BOARD_FILES, RTLIL)):
             progress("write the board's Verilog")
             for name, data in _make(config, board, contents, clock_hz).items():
                 write_whole(folder / name, data)
-        return {name: (folder / name).read_bytes() for name in BOARD_FILES}
+        yield folder
 
 
 def require_clock(board: LinesBoard, clock_hz: int) -> None:
@@ -88,8 +118,7 @@ def _make(
 
     top = LinesTop(config, board, contents, clock_hz=clock_hz)
     with toolchain.activated_tools():
-        platform: Any = board.platform()
-        plan = platform.build(top, name="top", do_build=False)
+        plan = _platform(board).build(top, name="top", do_build=False, emit_src=False)
     found = {name: as_bytes(content) for name, content in plan.files.items()}
     beside = b"cd [file dirname [file normalize [info script]]]\n"
     return {
@@ -97,7 +126,20 @@ def _make(
         "top.xdc": found["top.xdc"],
         "build.tcl": beside + found["top.tcl"],
         "openxc7.sh": openxc7_script(board, clock_hz).encode(),
+        RTLIL: gzip.compress(found["top.il"], compresslevel=1),
     }
+
+
+def _platform(board: LinesBoard) -> Any:
+    """The board's Amaranth platform, which writes RTLIL too."""
+    base: Any = type(board.platform())
+
+    class Platform(base):  # type: ignore[misc]  # the boards' classes have no types
+        @property
+        def file_templates(self) -> dict[str, str]:
+            return {**super().file_templates, "{{name}}.il": "{{emit_rtlil()}}"}
+
+    return Platform(toolchain="Vivado")
 
 
 def openxc7_script(board: LinesBoard, clock_hz: int) -> str:

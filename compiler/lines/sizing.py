@@ -17,7 +17,7 @@ from qcompile.compiler.lines.plan import LinePlan
 from qcompile.compiler.lines.resources import CONTROL_DSPS, LinesResources, resources, roomy
 from qcompile.compiler.passes.allocate import words_needed
 from qcompile.hw.config import ACC_WIDTHS
-from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, LinesConfig
+from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, DspStyle, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
 from qcompile.hw.lines.program import WORD_BITS
 from qcompile.hw.lines.ram import BLOCK_ROWS
@@ -95,6 +95,8 @@ class Sizes:
     ----------
     lines, columns, lanes : int
         Of `LinesConfig`; without, the search chooses. Columns are 16.
+    dsp : "instance", "inferred" or "none"
+        How pairs are written that could take a DSP.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class Sizes:
         lines: int | None = None,
         columns: int | None = None,
         lanes: int | None = None,
+        dsp: DspStyle = "inferred",
     ) -> None:
         self._model = model
+        self._dsp: DspStyle = dsp
         if columns not in (None, 16):
             raise CapacityError(
                 f"an array of lines has 16 columns, not {columns}",
@@ -123,7 +127,7 @@ class Sizes:
     def candidates(self, device: LinesDevice) -> list[Candidate]:
         """An array for each size and form of its memories, with as many pairs in DSPs as the device
         has; not all fit it."""
-        return [c for trial in self._trials for c in _candidates(trial, device)]
+        return [c for trial in self._trials for c in _candidates(trial, device, self._dsp)]
 
     def best(self, device: LinesDevice) -> Candidate:
         """The array with the fewest cycles, then LUTs; CapacityError says what does not fit."""
@@ -146,12 +150,14 @@ class SizesOf:
     """The `Sizes` of models that were asked for before; for all devices, they are made once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int | None, int | None], Sizes] = {}
+        self._known: dict[tuple[str, int | None, int | None, DspStyle], Sizes] = {}
 
-    def __call__(self, model: ir.Model, lines: int | None, columns: int | None) -> Sizes:
-        key = (model.sha256, lines, columns)
+    def __call__(
+        self, model: ir.Model, lines: int | None, columns: int | None, dsp: DspStyle
+    ) -> Sizes:
+        key = (model.sha256, lines, columns, dsp)
         if key not in self._known:
-            self._known[key] = Sizes(model, lines=lines, columns=columns)
+            self._known[key] = Sizes(model, lines=lines, columns=columns, dsp=dsp)
         return self._known[key]
 
 
@@ -222,12 +228,12 @@ def _trial(model: ir.Model, config: LinesConfig) -> _Trial | None:
     )
 
 
-def _candidates(trial: _Trial, device: LinesDevice) -> Iterator[Candidate]:
+def _candidates(trial: _Trial, device: LinesDevice, dsp: DspStyle) -> Iterator[Candidate]:
     """With the last rows of the memories in LUTs, where that saves block RAM, or not."""
     dsps = device.dsp_budget - 2 * trial.config.lines * trial.config.lanes - CONTROL_DSPS
     if dsps < 0:
         return
-    own = replace(trial.config, dsp_pairs=min(trial.config.pairs, dsps))
+    own = replace(trial.config, dsp=dsp, dsp_pairs=min(trial.config.pairs, dsps))
     for bank_words, weight_rows in product(_depths(own.bank_words), _depths(own.weight_rows)):
         config = replace(own, bank_words=bank_words, weight_rows=weight_rows)
         yield Candidate(

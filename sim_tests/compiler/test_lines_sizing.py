@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from qcompile.compiler.lines import resources, sizing
 from qcompile.compiler.lines.backend import compile_graph
 from qcompile.compiler.lines.selftest import with_self_test
 from qcompile.compiler.pipeline import load_model
-from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.config import DspStyle, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
 from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.ram import LinesRam
@@ -85,6 +85,25 @@ def test_size_is_the_one_asked_for() -> None:
     assert (chosen.config.lines, chosen.config.lanes) == (3, 2)
     with pytest.raises(CapacityError, match="an array of lines has 16 columns, not 8"):
         sizing.size_for(model, DEVICES["xc7a100t"], columns=8)
+
+
+def test_pairs_in_logic_take_luts_and_no_dsp() -> None:
+    model, device = fully_connected(32, 32), DEVICES["xc7a35t"]
+    found = {
+        style: sizing.Sizes(model, lines=1, lanes=1, dsp=style).best(device)
+        for style in get_args(DspStyle)
+    }
+    assert {style: chosen.config.dsp for style, chosen in found.items()} == {
+        style: style for style in get_args(DspStyle)
+    }
+    pairs = found["none"].config.pairs
+    in_dsp = {style: chosen.config.pairs_in_dsp for style, chosen in found.items()}
+    assert in_dsp == {"instance": pairs, "inferred": pairs, "none": 0}
+    inferred, none = found["inferred"].resources, found["none"].resources
+    assert none.dsps == inferred.dsps - pairs and none.luts > inferred.luts + 50 * pairs
+    largest = sizing.Sizes(model, dsp="none").best(device)
+    assert largest.resources.luts <= device.lut_budget
+    assert largest.total_cycles >= sizing.Sizes(model).best(device).total_cycles
 
 
 def test_refusal_names_weights() -> None:

@@ -11,16 +11,15 @@ import numpy as np
 from qcompile.compiler.backend import accelerator_map, compile_model
 from qcompile.compiler.flow import Options
 from qcompile.compiler.flows import flow_of
+from qcompile.compiler.lines.paths import TimingPath
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.report import (
     Figures,
     LayerFigures,
     Resource,
-    shorten,
-    table,
     to_record,
-    to_text,
 )
+from qcompile.compiler.report_text import shorten, table, to_text
 from qcompile.compiler.small_flow import figures
 from qcompile.hw.boards import BOARDS
 from sim_tests.compiler.networks import Network, random_conv
@@ -159,3 +158,29 @@ def test_a_layer_of_one_pixel_waits_for_its_weights_and_a_larger_device_is_named
     small, large = figures_of.values()
     assert [layer.limit for layer in small.layers] == ["weight bandwidth"] * 3
     assert (small.larger, large.larger) == ({"up5k": large.cycles}, {})
+
+
+def test_counts_stand_beside_what_an_array_may_take_and_paths_below() -> None:
+    path = TimingPath(start="engine.count[3]", end="engine.left[0]", luts=4, carries=1, dsps=0)
+    counted = replace(
+        FIGURES,
+        machine={"lines": "8"},
+        resources={
+            "lut": Resource(used=50, total=100, budget=70),
+            "dsp": Resource(used=95, total=100, budget=90),
+        },
+        resources_from="Yosys",
+        paths=(path,),
+    )
+    record = to_record(counted)
+    assert record["resources"]["lut"] == {"used": 50, "total": 100, "budget": 70}
+    assert record["paths"] == [
+        {
+            **{"levels": 5, "start": "engine.count[3]", "end": "engine.left[0]"},
+            **{"luts": 4, "carries": 1, "dsps": 0},
+        }
+    ]
+    text = to_text(record)
+    assert "50 of 100 (50.0%, within the 70 that an array may take)" in text
+    assert "95 of 100 (95.0%, beyond the 90 that an array may take)" in text
+    assert text.splitlines()[-1].split() == ["engine.count[3]", "engine.left[0]", *"5410"]
