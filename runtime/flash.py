@@ -1,6 +1,7 @@
 """Programs a board with openFPGALoader: the bitstream at 0, the flash image behind it.
 
-The bitstream of a 7-series device holds program and weights; a Zynq's is loaded by its processor.
+The bitstream of a 7-series device holds program and weights, unless they are too large for it; a
+Zynq's is loaded by its processor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from qcompile.runtime.artifact import BITSTREAM, FLASH_IMAGE, XC7_BITSTREAM, Artifact
 from qcompile.runtime.errors import BoardError
-from qcompile.runtime.layouts import IMAGE_OFFSET
+from qcompile.runtime.layouts import IMAGE_OFFSET, image_address
 
 LOADER = "openFPGALoader"
 ZYNQ_BOARDS = ("pynq_z2",)
@@ -45,8 +46,10 @@ def flash_commands(artifact: Artifact, *, board: str | None = None) -> list[list
 
 
 def _xc7_commands(artifact: Artifact) -> list[list[str]]:
-    """One command; a user may leave --write-flash away to load the device alone."""
+    """The bitstream, which a user may load into the device alone without --write-flash; then the
+    image, where it has an address of its own."""
     folder = artifact.folder
+    offset = image_address(artifact.program_address)
     if not (folder / XC7_BITSTREAM).is_file():
         raise BoardError(
             f"{folder}: has no bitstream",
@@ -61,7 +64,10 @@ def _xc7_commands(artifact: Artifact) -> list[list[str]]:
             " Linux's FPGA manager",
         )
     loader = [LOADER, "-b", artifact.loader_board, "--write-flash", "--verify"]
-    return [[*loader, str(folder / XC7_BITSTREAM)]]
+    commands = [[*loader, str(folder / XC7_BITSTREAM)]]
+    if offset:
+        commands.append([*loader, "--offset", str(offset), str(folder / FLASH_IMAGE)])
+    return commands
 
 
 def render(commands: list[list[str]]) -> str:

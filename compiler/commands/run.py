@@ -15,6 +15,7 @@ from qcompile.runtime.classes import fit_labels
 from qcompile.runtime.cli import serve
 from qcompile.runtime.driver import Board
 from qcompile.runtime.inputs import Samples, load_samples
+from qcompile.runtime.layouts import image_address
 from qcompile.runtime.link import Link
 from qcompile.runtime.ports import open_link
 from qcompile.runtime.serial_link import SerialLink
@@ -85,5 +86,10 @@ def _simulated(artifact: Artifact, seed: int) -> Transport:
             progress=progress.step,
             on_line=progress.detail,
         )
-    image = Path(artifact.part("flash.bin"))
-    return SimTransport(executable, image, clock_hz=artifact.clock_hz, seed=seed)
+    return SimTransport(
+        executable,
+        Path(artifact.part("flash.bin")),
+        clock_hz=artifact.clock_hz,
+        flash_offset=image_address(artifact.program_address),
+        seed=seed,
+    )

@@ -1,8 +1,8 @@
 """Runs a build's array of lines in Verilator under cocotb: the engine of `qcompile sim`.
 
 What is simulated is the array with its memories (accelerator.v); program and weights go into them
-as the bitstream has them, and tensors go through the host's port. Memories and registers without a
-reset value start with random contents.
+as the bitstream has them, or lie in a model of the board's flash, and tensors go through the host's
+port. Memories and registers without a reset value start with random contents.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from qcompile.compiler.cache import ONCE
 from qcompile.compiler.flow import Progress
 from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.libpython import require_libpython
+from qcompile.compiler.lines import flash_bench
 from qcompile.compiler.lines.hardware import config_of
 from qcompile.compiler.lines.places import SET_BIT
 from qcompile.compiler.memory_words import pack_all, places_of, unpack_all
 from qcompile.compiler.simulate import EngineRun
 from qcompile.compiler.simulated_board import without_empty_memories
+from qcompile.compiler.targets import board_of_build
+from qcompile.hw.boards import LinesBoard
 from qcompile.runtime.artifact import Place
-from qcompile.runtime.layouts import IMAGE_FIELD_BYTES
+from qcompile.runtime.layouts import image_address
 
 TOP = "accelerator"
 
@@ -54,7 +57,9 @@ class LinesEngine:
         require_libpython()
         self.build = build
         self.seed = seed
-        self.simulator = _compiled(build, cache, progress)
+        self._config = config_of(build.manifest["configuration"])
+        self._in_flash = self._config.streams
+        self.simulator = self._compiled(cache, progress)
 
     def run(self, codes: Mapping[str, Int8Array], *, layers: bool) -> EngineRun:
         """Run N inputs; see `simulate.Engine`."""
@@ -65,10 +70,11 @@ class LinesEngine:
             np.savez(folder / "job.npz", **self._job(codes, memory, wanted))
             simulator.run(
                 self.simulator,
-                TOP,
+                flash_bench.TOP if self._in_flash else TOP,
                 "qcompile.compiler.lines.core_bench",
                 folder,
                 seed=self.seed,
+                plusargs=self._flash_contents(),
                 subject=str(self.build.folder),
             )
             result = np.load(folder / "result.npz")
@@ -90,11 +96,6 @@ class LinesEngine:
         self, codes: Mapping[str, Int8Array], memory: Mapping[str, Any], layers: Sequence[Place]
     ) -> dict[str, Any]:
         """What `core_bench` reads."""
-        config = config_of(self.build.manifest["configuration"])
-        image = (self.build.folder / "flash.bin").read_bytes()
-        program = self.build.manifest["program"]
-        end = program["offset"] + program["bytes"]
-        weights = np.frombuffer(image[end:], np.int8).reshape(-1, config.columns)
         count = len(next(iter(codes.values())))
         stored = places_of(memory["stored"], "value")
         places = (*places_of(memory["inputs"], "value"), *stored)
@@ -102,29 +103,55 @@ class LinesEngine:
         repeated = {x.name: np.repeat(held[x.name][None], count, 0) for x in stored}
         words = pack_all({**codes, **repeated}, places)
         return {
-            "program": np.frombuffer(image[:end], "<u8"),
-            "start_address": IMAGE_FIELD_BYTES // 8,
-            "weights": weights,
-            "weights_at": np.array([config.weight_address(i) for i in range(len(weights))]),
+            **({} if self._in_flash else self._memories()),
+            "start_address": self.build.manifest["program"]["offset"] // 8,
             "inputs": np.array([_region(place) for place in places]),
             "outputs": np.array([_region(x) for x in places_of(memory["outputs"], "value")]),
             "layers": np.array([(place.done, *_region(place)) for place in layers]),
-            "words": words.view(np.int8).reshape(count, -1, config.columns),
+            "words": words.view(np.int8).reshape(count, -1, self._config.columns),
         }
+
+    def _memories(self) -> dict[str, Any]:
+        """What program and weight memory hold."""
+        image = (self.build.folder / "flash.bin").read_bytes()
+        program = self.build.manifest["program"]
+        end = program["offset"] + program["bytes"]
+        weights = np.frombuffer(image[end:], np.int8).reshape(-1, self._config.columns)
+        return {
+            "program": np.frombuffer(image[:end], "<u8"),
+            "weights": weights,
+            "weights_at": np.array([self._config.weight_address(i) for i in range(len(weights))]),
+        }
+
+    def _flash_contents(self) -> list[str]:
+        """The simulation's options."""
+        if not self._in_flash:
+            return []
+        offset = image_address(self.build.manifest["program"]["offset"])
+        return [f"+flash={self.build.folder.resolve() / 'flash.bin'}", f"+flash_offset={offset}"]
+
+    def _compiled(self, cache: Path, progress: Progress) -> Path:
+        """Folder of the compiled simulation."""
+        text = without_empty_memories((self.build.folder / "accelerator.v").read_text())
+        texts, top = {"accelerator.v": text}, TOP
+        if self._in_flash:
+            board = board_of_build(self.build.folder, self.build.manifest["target"]["board"])
+            assert isinstance(board, LinesBoard) and board.flash is not None, "it reads a flash"
+            texts = {
+                "part.v": board.flash.part.verilog_defines(),
+                "accelerator.v": text + flash_bench.flash_bench(text),
+            }
+            top = flash_bench.TOP
+        return simulator.compiled(
+            cache,
+            top,
+            texts,
+            models=flash_bench.MODELS if self._in_flash else (),
+            on_build=lambda: progress(f"compile the simulation, minutes {ONCE}"),
+        )
 
 
 def _region(place: Place) -> tuple[int, int, int]:
     """Set, first word, words."""
     set_, first = divmod(place.address, 1 << SET_BIT)
     return set_, first, place.words
-
-
-def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
-    """Folder of the compiled simulation."""
-    text = without_empty_memories((build.folder / "accelerator.v").read_text())
-    return simulator.compiled(
-        cache,
-        TOP,
-        {"accelerator.v": text},
-        on_build=lambda: progress(f"compile the simulation, minutes {ONCE}"),
-    )

@@ -16,6 +16,8 @@ from qcompile.compiler.lines.synthesis import Synthesis
 from qcompile.compiler.link_bytes import Transfer, inference_bytes
 from qcompile.hw.boards import LinesBoard
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.flash_program import FlashTiming
+from qcompile.hw.lines.program_memory import WORD_BITS
 from qcompile.runtime import protocol
 
 ESTIMATED = "the sum of measured parts, an estimate; --synth counts the whole design"
@@ -39,6 +41,11 @@ class Sized:
     def model(self) -> ir.Model:
         """With its inputs as the host sends them."""
         return self.best.model
+
+    @property
+    def flash(self) -> FlashTiming | None:
+        """How the flash with program and weights is read; None: the bitstream has them."""
+        return self.compiled.flash
 
 
 def figures(sized: Sized, counted: Synthesis | None = None) -> report.Figures:
@@ -76,7 +83,7 @@ def figures(sized: Sized, counted: Synthesis | None = None) -> report.Figures:
         link_bytes=_link_bytes(compiled),
         link_baud=protocol.BAUD if board.link == "uart" else None,
         bitstream=None,
-        machine=_machine(config),
+        machine=_machine(config, sized.flash),
         larger={name: _cycles(found.running) for name, found in sized.larger.items()},
         paths=() if counted is None else counted.paths,
     )
@@ -86,7 +93,7 @@ def _cycles(compiled: LinesCompiled) -> int:
     return sum(layer.cycles for layer in compiled.cycles())
 
 
-def _machine(config: LinesConfig) -> dict[str, Any]:
+def _machine(config: LinesConfig, flash: FlashTiming | None) -> dict[str, Any]:
     """What was chosen, in words."""
     logic = config.pairs - config.pairs_in_dsp
     pairs = f"{config.pairs_in_dsp} in DSPs" + (f", {logic} in logic" if logic else "")
@@ -96,7 +103,18 @@ def _machine(config: LinesConfig) -> dict[str, Any]:
         "lanes": f"{config.lanes} a line, sums of {config.acc_width} bits",
         "activations": f"2 sets of {config.banks} banks of {config.bank_words:,} words",
         "weight rows": config.weight_rows,
+        **({} if flash is None else {"weights from": _rate(flash)}),
     }
+
+
+def _rate(flash: FlashTiming) -> str:
+    """How fast a flash brings words."""
+    clock, bytes_ = flash.clock_hz / 1e6, WORD_BITS // 8
+    return (
+        f"the board's flash, {flash.lines} lines at {clock / flash.divider:.1f} MHz:"
+        f" {bytes_ * clock / flash.word_cycles:.2f} MB/s, {flash.word_cycles} cycles for"
+        f" {bytes_} bytes"
+    )
 
 
 def _memory(compiled: LinesCompiled) -> dict[str, int]:
@@ -109,7 +127,7 @@ def _memory(compiled: LinesCompiled) -> dict[str, int]:
         "set_0_bytes": ends[0],
         "set_1_bytes": ends[1],
         "set_size_bytes": config.set_words * config.columns,
-        "weight_bytes": compiled.program.weights.size,
+        "weight_bytes": sum(plan.weight_words for plan in compiled.plans) * config.columns,
         "weight_memory_bytes": config.lines * config.weight_rows * config.columns,
         "program_bytes": 8 * len(compiled.program.words),
     }

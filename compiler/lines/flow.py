@@ -20,9 +20,10 @@ from qcompile.compiler.lines.figures import Sized, figures
 from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.lines.places import host_form, host_place
 from qcompile.compiler.lines.project import board_files, board_rtlil, require_clock
-from qcompile.compiler.lines.selftest import SelfTest, with_self_test
-from qcompile.compiler.lines.sizing import SizesOf, forms, with_room
+from qcompile.compiler.lines.selftest import SelfTest, program_words, with_self_test
+from qcompile.compiler.lines.sizing import SizesOf
 from qcompile.compiler.lines.synthesis import synthesize
+from qcompile.compiler.lines.trials import forms, with_room
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.simulate import Engine
 from qcompile.hw.boards import LinesBoard
@@ -76,11 +77,13 @@ class LinesFlow:
         header = image_header(body, compiled.config.id, sized.model.sha256)
         words = [*np.frombuffer(header, "<u8").tolist(), *program.words]
         contents = LinesContents(program=words, weights=program.weights)
-        core = hardware.accelerator_verilog(compiled.config, contents.program_words, progress)
-        files = board_files(compiled.config, self.board, contents, sized.clock_hz, progress)
+        source = sized.flash or contents.program_words
+        core = hardware.accelerator_verilog(compiled.config, source, progress)
+        inside = None if sized.flash else contents
+        files = board_files(compiled.config, self.board, inside, sized.clock_hz, progress)
         counted = None
         if options.synth:
-            design = (compiled.config, self.board, contents, sized.clock_hz)
+            design = (compiled.config, self.board, inside, sized.clock_hz)
             counted = synthesize(board_rtlil(*design, progress), progress)
         return Built(
             model=sized.model,
@@ -107,7 +110,7 @@ class LinesFlow:
         )
         machine = LinesMachine(compiled.config)
         rows = layer_rows(sized.model, compiled.layers, machine, costs)
-        return Checked(rows=rows, figures=figures(sized), flash=None)
+        return Checked(rows=rows, figures=figures(sized), flash=_flash_bytes(sized))
 
     def rows(self, model: ir.Model, options: Options) -> list[Row]:
         """See `Flow`; in words of the largest array."""
@@ -135,18 +138,29 @@ class LinesFlow:
         """The best array on the device; what larger devices would give."""
         lines = None if options.rows is None else options.rows // LINE_ROWS
         sizes = self.sizes(model, lines, options.columns, options.dsp or "inferred")
-        best = sizes.best(self.board.device)
-        return Sized(
+        clock_hz, flash = options.clock_hz or self.board.clock_hz, self.board.flash
+        best = sizes.best(self.board.device, None if flash is None else flash.timing(clock_hz))
+        sized = Sized(
             best=best,
             compiled=with_queue(best.running) or best.running,
             larger=sizes.larger(self.board.device),
             board=self.board,
-            clock_hz=options.clock_hz or self.board.clock_hz,
+            clock_hz=clock_hz,
         )
+        found = _flash_bytes(sized)
+        if found is not None and found["image_bytes"] > found["available_bytes"]:
+            raise CapacityError(
+                f"{self.board.name}: program and weights do not fit its flash",
+                context=[f"{found['image_bytes']:,} of {found['available_bytes']:,} bytes"],
+                help="use a smaller model",
+            )
+        return sized
 
     def _manifest(self, sized: Sized, test: SelfTest, contents: LinesContents) -> dict[str, Any]:
         """What a host must know of this machine; see docs/architecture.md section 8."""
         board, config = self.board, sized.compiled.config
+        address = IMAGE_FIELD_BYTES + (board.flash.offset if sized.flash and board.flash else 0)
+        memory = {} if sized.flash else {"memory_words": contents.program_words}
         return {
             "target": {
                 "family": board.device.family,
@@ -159,14 +173,28 @@ class LinesFlow:
             "requant": "exact",
             "configuration": {**asdict(config), "id": config.id, "kind": "lines"},
             "accelerator": _accelerator_map(sized.compiled),
-            "selftest": test.manifest(IMAGE_FIELD_BYTES),
+            "selftest": test.manifest(address),
             "program": {
-                "offset": IMAGE_FIELD_BYTES,
+                "offset": address,
                 "bytes": 8 * len(contents.program) - IMAGE_FIELD_BYTES,
-                "memory_words": contents.program_words,
+                **memory,
             },
             "clock_hz": sized.clock_hz,
         }
+
+
+def _flash_bytes(sized: Sized) -> dict[str, int] | None:
+    """What weights and image take of the board's flash; None where they are in the bitstream."""
+    flash, compiled = sized.board.flash, sized.compiled
+    if flash is None or compiled.flash is None:
+        return None
+    config = compiled.config
+    words = len(compiled.program.words) + program_words(config)
+    return {
+        "weight_bytes": sum(plan.weight_words for plan in compiled.plans) * config.columns,
+        "image_bytes": IMAGE_FIELD_BYTES + 8 * words,
+        "available_bytes": flash.part.size_bytes - flash.offset,
+    }
 
 
 def _accelerator_map(compiled: LinesCompiled) -> dict[str, Any]:

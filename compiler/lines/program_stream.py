@@ -37,10 +37,14 @@ class Payload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packets:
-    """A layer's part of the program: what precedes the descriptor, and groups of constants."""
+    """A layer's part of the program: what precedes the descriptor, and groups of constants.
+
+    `words` are all of it, with the headers.
+    """
 
     before: tuple[Payload, ...]
     groups: int
+    words: int
 
 
 def packets(words: Sequence[int]) -> list[Packets]:
@@ -63,7 +67,13 @@ def packets(words: Sequence[int]) -> list[Packets]:
             before = []
         elif kind == PacketKind.CONSTANTS:
             layers[-1][1].append(count)
-    return [Packets(before=tuple(first), groups=len(groups)) for first, groups in layers]
+    return [_packets(first, groups) for first, groups in layers]
+
+
+def _packets(before: Sequence[Payload], groups: Sequence[int]) -> Packets:
+    payloads = [*(payload.words for payload in before), LAYER_WORDS, *groups]
+    words = sum(payloads) + len(payloads)
+    return Packets(before=tuple(before), groups=len(groups), words=words)
 
 
 class ProgramStream:

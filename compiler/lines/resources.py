@@ -24,6 +24,8 @@ RESIDUAL, RESIDUAL_FFS = 893, 98
 """`residual`: 8 lines."""
 PROGRAM, WEIGHT_READER = 12, 29
 """`program-memory`, `weight-reader`."""
+FLASH_PROGRAM, WEIGHT_LOADER, FLASH_FFS = 94, 14, 292
+"""`program-flash`, `weight-loader`; flip-flops of both, less the program memory's."""
 WHOLE = 390
 """A line's share of what whole arrays take beyond their parts: 3,142 for 8 lines, 1,139 for 3."""
 CONTROL = 481 + 47 + 59 + 126 + 96 + 399
@@ -127,23 +129,27 @@ def _flip_flops(config: LinesConfig) -> float:
     found += lanes * (LANE_FFS if config.adder else LANE_NO_ADDER_FFS)
     found += LANE_BASE_FFS * config.lines if config.adder else 0
     found += 269 + 140 * config.lines + 129 * config.lines + CONTROL_FFS
+    found += FLASH_FFS if config.streams else 0
     if min(parts(config.bank_words)) <= LUT_ROWS:
         found += 2 * config.banks * config.word_bits
     return found + (RESIDUAL_FFS if config.adder else 0)
 
 
 def resources(config: LinesConfig, program_words: int) -> LinesResources:
-    """The whole array; the depth of the program memory is a power of two."""
+    """The whole array; the depth of the program memory is a power of two. With `streams` the
+    program, and its weights, come from a flash."""
     if config.columns != 16:
         raise ValueError(f"measured for 16 columns, not {config.columns}")
     lanes = config.lines * config.lanes
     luts = line_luts(config) + _lane_luts(config) + CONTROL
-    luts += activation_luts(config) + weight_luts(config) + PROGRAM + WEIGHT_READER
+    luts += activation_luts(config) + weight_luts(config) + WEIGHT_READER
+    luts += FLASH_PROGRAM + WEIGHT_LOADER if config.streams else PROGRAM
     luts += WHOLE * config.lines
     luts += RESIDUAL * config.lines / 8 if config.adder else 0
     activations = 2 * config.banks * memory_blocks(config.word_bits, config.bank_words)
     weights = config.lines * memory_blocks(config.word_bits, config.weight_rows)
-    blocks = activations + weights + memory_blocks(64, 1 << (program_words - 1).bit_length())
+    blocks = activations + weights
+    blocks += 0 if config.streams else memory_blocks(64, 1 << (program_words - 1).bit_length())
     return LinesResources(
         luts=round(luts),
         ffs=round(_flip_flops(config)),

@@ -8,39 +8,17 @@ from functools import cached_property
 from itertools import product
 
 from qcompile.compiler import ir, search
-from qcompile.compiler.backend import for_accelerator, outputs_of
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.lines import selftest
-from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
-from qcompile.compiler.lines.machine import LinesMachine
+from qcompile.compiler.lines.backend import LinesCompiled
 from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.lines.program_stream import packets
 from qcompile.compiler.lines.resources import CONTROL_DSPS, LinesResources, resources, roomy
-from qcompile.compiler.passes.allocate import words_needed
-from qcompile.hw.config import ACC_WIDTHS
+from qcompile.compiler.lines.trials import Trial, standing, streamed
+from qcompile.hw.boards import LINES_BOARDS
 from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, DspStyle, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
-from qcompile.hw.lines.program import WORD_BITS
+from qcompile.hw.lines.flash_program import FlashTiming
 from qcompile.hw.lines.ram import BLOCK_ROWS
-from qcompile.runtime.layouts import IMAGE_FIELD_BYTES
-
-HEADER_WORDS = 8 * IMAGE_FIELD_BYTES // WORD_BITS
-"""Of the program memory, before the program: the image's header."""
-ROOM = 1 << 15
-"""Words of an activation memory at most: 512 KB, more than any device has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Trial:
-    """A model compiled for a number of lines and lanes, in the memories that it needs.
-
-    The device decides only which pairs take a DSP: one trial serves all devices.
-    """
-
-    model: ir.Model
-    config: LinesConfig
-    compiled: LinesCompiled
-    program_words: int
-    cycles: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +48,23 @@ class Candidate:
         return self.resources.luts
 
     def limits(self) -> dict[str, str]:
-        """Layer name -> "compute", "activation bandwidth" or "drain"."""
-        pairs = zip(self.compiled.layers, self.compiled.plans, strict=True)
-        return {layer.name: _limit(plan, self.config) for layer, plan in pairs}
+        """Layer name -> "compute", "activation bandwidth", "drain" or "weight bandwidth"."""
+        compiled = self.compiled
+        words = [part.words for part in packets(compiled.program.words)]
+        pace = 0 if compiled.flash is None else compiled.flash.word_cycles
+        found = zip(compiled.layers, compiled.plans, words, strict=True)
+        return {layer.name: _limit(plan, self.config, pace * n) for layer, plan, n in found}
 
 
-def _limit(plan: LinePlan, config: LinesConfig) -> str:
+def _limit(plan: LinePlan, config: LinesConfig, arrival: int) -> str:
+    """`arrival`: cycles in which the layer's part of the program comes from a flash."""
     passes = plan.groups * plan.tiles * plan.passes
     return search.limit(
         {
             "compute": passes * plan.products,
             "activation bandwidth": passes * plan.pass_cycles,
             "drain": plan.cycles_estimate(config),
+            "weight bandwidth": arrival,
         }
     )
 
@@ -89,7 +72,8 @@ def _limit(plan: LinePlan, config: LinesConfig) -> str:
 class Sizes:
     """The arrays of all sizes, or of those asked for, that run a model.
 
-    The model is compiled once for each size, whatever the number of devices.
+    The model is compiled once for each size, whatever the number of devices. Weights stand in block
+    RAM; where no array fits so, and the board has a flash, they come from it.
 
     Parameters
     ----------
@@ -97,6 +81,8 @@ class Sizes:
         Of `LinesConfig`; without, the search chooses. Columns are 16.
     dsp : "instance", "inferred" or "none"
         How pairs are written that could take a DSP.
+    streams : bool
+        Weights come from the board's flash even where they would fit block RAM.
     """
 
     def __init__(
@@ -107,9 +93,12 @@ class Sizes:
         columns: int | None = None,
         lanes: int | None = None,
         dsp: DspStyle = "inferred",
+        streams: bool = False,
     ) -> None:
         self._model = model
         self._dsp: DspStyle = dsp
+        self._streams = streams
+        self._streamed: dict[FlashTiming, list[Trial]] = {}
         if columns not in (None, 16):
             raise CapacityError(
                 f"an array of lines has 16 columns, not {columns}",
@@ -119,26 +108,44 @@ class Sizes:
         self._lanes = LANE_CHOICES if lanes is None else (lanes,)
 
     @cached_property
-    def _trials(self) -> list[_Trial]:
+    def _standing(self) -> list[Trial]:
         sizes = product(self._lines, self._lanes)
-        found = (_trials(self._model, lines, lanes) for lines, lanes in sizes)
+        found = (standing(self._model, lines, lanes) for lines, lanes in sizes)
         return [trial for trials in found for trial in trials]
 
-    def candidates(self, device: LinesDevice) -> list[Candidate]:
-        """An array for each size and form of its memories, with as many pairs in DSPs as the device
-        has; not all fit it."""
-        return [c for trial in self._trials for c in _candidates(trial, device, self._dsp)]
+    def _from_flash(self, flash: FlashTiming) -> list[Trial]:
+        if flash not in self._streamed:
+            sizes = product(self._lines, self._lanes)
+            found = (streamed(self._model, lines, lanes, flash) for lines, lanes in sizes)
+            self._streamed[flash] = [trial for trials in found for trial in trials]
+        return self._streamed[flash]
 
-    def best(self, device: LinesDevice) -> Candidate:
-        """The array with the fewest cycles, then LUTs; CapacityError says what does not fit."""
-        found = self.fitting(device)
+    def candidates(self, device: LinesDevice, flash: FlashTiming | None = None) -> list[Candidate]:
+        """An array for each size and form of its memories, with as many pairs in DSPs as the device
+        has; not all fit it. With `flash` weights come from it."""
+        trials = self._standing if flash is None else self._from_flash(flash)
+        return [c for trial in trials for c in _candidates(trial, device, self._dsp)]
+
+    def best(self, device: LinesDevice, flash: FlashTiming | None = None) -> Candidate:
+        """The array with the fewest cycles, then LUTs; CapacityError says what does not fit.
+
+        `flash` is how the board's is read; None: it has none that the array can read.
+        """
+        found = self.fitting(device, flash)
         if found is None:
-            raise _too_large(self, device)
+            raise _too_large(self, device, flash)
         return found
 
-    def fitting(self, device: LinesDevice) -> Candidate | None:
+    def fitting(self, device: LinesDevice, flash: FlashTiming | None = None) -> Candidate | None:
         """As `best`; None where no array fits."""
-        return search.best(c for c in self.candidates(device) if fits(c.resources, device))
+        found = None
+        if flash is None or not self._streams:
+            found = self._fitting(device, None)
+        return self._fitting(device, flash) if found is None and flash is not None else found
+
+    def _fitting(self, device: LinesDevice, flash: FlashTiming | None) -> Candidate | None:
+        found = self.candidates(device, flash)
+        return search.best(c for c in found if fits(c.resources, device))
 
     def larger(self, device: LinesDevice) -> dict[str, Candidate]:
         """What each larger device of the list would give, by its name; those that hold it."""
@@ -182,53 +189,7 @@ def fits(need: LinesResources, device: LinesDevice) -> bool:
     )
 
 
-def with_room(config: LinesConfig) -> LinesConfig:
-    """The same array with memories for every model that any device holds."""
-    return replace(config, bank_words=ROOM // config.banks, weight_rows=1 << 15)
-
-
-def forms(model: ir.Model, config: LinesConfig) -> Iterator[ir.Model]:
-    """With inputs in the form of the fewest cycles, and in that of the fewest words if it is
-    another; the size of the memories makes no difference."""
-    machine = LinesMachine(with_room(config))
-    fast, thrifty = (for_accelerator(model, machine, thrifty=few) for few in (False, True))
-    yield fast
-    if thrifty.graph.inputs != fast.graph.inputs:
-        yield thrifty
-
-
-def _trials(model: ir.Model, lines: int, lanes: int) -> Iterator[_Trial]:
-    config = with_room(LinesConfig(lines=lines, lanes=lanes))
-    found = (_trial(form, config) for form in forms(model, config))
-    return (trial for trial in found if trial is not None)
-
-
-def _trial(model: ir.Model, config: LinesConfig) -> _Trial | None:
-    graph = model.graph
-    compiled = compile_graph(graph, config)
-    bound = max(layer.acc_bound for layer in compiled.layers)
-    width = next((w for w in ACC_WIDTHS if bound < 1 << (w - 1)), None)
-    if width is None:
-        return None
-    words = words_needed(compiled.layers, graph.inputs, outputs_of(graph), LinesMachine(config))
-    rows = -(-len(compiled.program.weights) // config.lines)
-    program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
-    return _Trial(
-        model=model,
-        config=replace(
-            config,
-            acc_width=width,
-            adder=any(layer.residual is not None for layer in compiled.layers),
-            bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
-            weight_rows=max(16, rows + selftest.weight_rows(config)),
-        ),
-        compiled=compiled,
-        program_words=program,
-        cycles=LinesMachine(config).estimate_plans(compiled.layers, compiled.plans),
-    )
-
-
-def _candidates(trial: _Trial, device: LinesDevice, dsp: DspStyle) -> Iterator[Candidate]:
+def _candidates(trial: Trial, device: LinesDevice, dsp: DspStyle) -> Iterator[Candidate]:
     """With the last rows of the memories in LUTs, where that saves block RAM, or not."""
     dsps = device.dsp_budget - 2 * trial.config.lines * trial.config.lanes - CONTROL_DSPS
     if dsps < 0:
@@ -251,16 +212,21 @@ def _depths(rows: int) -> set[int]:
     return {roomy(rows), -(-rows // BLOCK_ROWS) * BLOCK_ROWS}
 
 
-def _too_large(sizes: Sizes, device: LinesDevice) -> CapacityError:
-    larger = sizes.larger(device)
-    way = (
-        f"use {next(iter(larger))}"
-        if larger
-        else "use a smaller model: no device of the list holds it"
-    )
-    found = sizes.candidates(device)
+def _too_large(sizes: Sizes, device: LinesDevice, flash: FlashTiming | None) -> CapacityError:
+    found = sizes.candidates(device, flash) or sizes.candidates(device)
     context = _culprits(found, device) if found else ["its sums or loops are too long"]
-    return CapacityError(f"no array of lines fits {device.name}", context=context, help=way)
+    help = _way_out(sizes, device, flash)
+    return CapacityError(f"no array of lines fits {device.name}", context=context, help=help)
+
+
+def _way_out(sizes: Sizes, device: LinesDevice, flash: FlashTiming | None) -> str:
+    larger = sizes.larger(device)
+    if larger:
+        return f"use {next(iter(larger))}"
+    for board in LINES_BOARDS.values() if flash is None else ():
+        if board.flash and sizes.fitting(board.device, board.flash.timing(board.clock_hz)):
+            return f"use --board {board.name}: its array takes weights from the board's flash"
+    return "use a smaller model: no device of the list holds it"
 
 
 def _culprits(found: Sequence[Candidate], device: LinesDevice) -> list[str]:
@@ -276,10 +242,11 @@ def _culprits(found: Sequence[Candidate], device: LinesDevice) -> list[str]:
     by_bytes = {
         layer.name: plan.weight_words * word for layer, plan in zip(layers, plans, strict=True)
     }
+    standing = "a few layers' stand" if least.config.streams else "all stand"
     heaviest = max(by_bytes, key=lambda name: by_bytes[name])
     weights = (
         f"weights take {need.weight_blocks:g} of them: {sum(by_bytes.values()):,} bytes,"
-        f" {by_bytes[heaviest]:,} of them in '{heaviest}'; all stand in block RAM"
+        f" {by_bytes[heaviest]:,} of them in '{heaviest}'; {standing} in block RAM"
     )
     widest, place = max(least.compiled.places.items(), key=lambda item: item[1].words)
     activations = (

@@ -27,6 +27,7 @@ from qcompile.hw.config import ACC_WIDTHS
 from qcompile.hw.lines.config import DspStyle, LinesConfig
 from qcompile.hw.lines.constants import LinesConstants
 from qcompile.hw.lines.feeder import LinesFeeder
+from qcompile.hw.lines.flash_program import FlashProgram, FlashTiming
 from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.memory import LinesMemory
 from qcompile.hw.lines.program_memory import ProgramMemory
@@ -36,6 +37,7 @@ from qcompile.hw.lines.sequencer import LinesSequencer
 from qcompile.hw.lines.tables import CodeTable, SharedAdd
 from qcompile.hw.lines.tile_drain import LinesWriter, TileDrain
 from qcompile.hw.lines.unpacker import LinesUnpacker
+from qcompile.hw.lines.weight_loader import WeightLoader
 from qcompile.hw.lines.weights import WeightMemory, WeightReader
 from qcompile.hw.vendor import dual_mac
 from sim_tests.hw import cosim
@@ -215,6 +217,10 @@ def components() -> dict[str, Factory]:
         "weights-2": partial(WeightMemory, LinesConfig(lines=2)),
         "weight-reader": partial(WeightReader, LinesConfig()),
         "program-memory": partial(ProgramMemory, 512),
+        "program-flash": partial(
+            FlashProgram, FlashTiming(clock_hz=100_000_000, divider=3, lines=2)
+        ),
+        "weight-loader": partial(WeightLoader, LinesConfig(streams=True)),
         "control-feeder": partial(LinesFeeder, LinesConfig()),
         "control-sequencer": LinesSequencer,
         "control-unpacker": LinesUnpacker,

@@ -1,0 +1,117 @@
+"""A model compiled for arrays of lines of some sizes: what the search for the best one compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from qcompile.compiler import ir
+from qcompile.compiler.backend import for_accelerator, outputs_of
+from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.lines import selftest
+from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
+from qcompile.compiler.lines.machine import LinesMachine
+from qcompile.compiler.lines.program_stream import packets
+from qcompile.compiler.passes.allocate import words_needed
+from qcompile.hw.config import ACC_WIDTHS
+from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.flash_program import FlashTiming
+from qcompile.hw.lines.program import WORD_BITS
+from qcompile.runtime.layouts import IMAGE_FIELD_BYTES
+
+STREAM_ROWS = (512, 1024, 2048)
+"""Of a weight memory whose weights come from a flash."""
+HEADER_WORDS = 8 * IMAGE_FIELD_BYTES // WORD_BITS
+"""Of the program memory, before the program: the image's header."""
+ROOM = 1 << 15
+"""Words of an activation memory at most: 512 KB, more than any device has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A model compiled for a number of lines and lanes, in the memories that it needs.
+
+    The device decides only which pairs take a DSP: one trial serves all devices. `cycles` are
+    estimated.
+    """
+
+    model: ir.Model
+    config: LinesConfig
+    compiled: LinesCompiled
+    program_words: int
+    cycles: int
+
+
+def with_room(config: LinesConfig) -> LinesConfig:
+    """The same array with memories for every model that any device holds."""
+    return replace(config, bank_words=ROOM // config.banks, weight_rows=1 << 15)
+
+
+def forms(model: ir.Model, config: LinesConfig) -> Iterator[ir.Model]:
+    """With inputs in the form of the fewest cycles, and in that of the fewest words if it is
+    another; the size of the memories makes no difference."""
+    machine = LinesMachine(with_room(config))
+    fast, thrifty = (for_accelerator(model, machine, thrifty=few) for few in (False, True))
+    yield fast
+    if thrifty.graph.inputs != fast.graph.inputs:
+        yield thrifty
+
+
+def standing(model: ir.Model, lines: int, lanes: int) -> Iterator[Trial]:
+    config = with_room(LinesConfig(lines=lines, lanes=lanes))
+    found = (_trial(form, config) for form in forms(model, config))
+    return (trial for trial in found if trial is not None)
+
+
+def streamed(model: ir.Model, lines: int, lanes: int, flash: FlashTiming) -> list[Trial]:
+    """In the smallest weight memory that holds every layer's part while it is in use."""
+    for rows in STREAM_ROWS:
+        config = with_room(LinesConfig(lines=lines, lanes=lanes))
+        config = replace(config, weight_rows=rows, streams=True)
+        try:
+            found = [_trial(form, config, flash) for form in forms(model, config)]
+        except CapacityError:
+            continue
+        return [trial for trial in found if trial is not None]
+    return []
+
+
+def _trial(model: ir.Model, config: LinesConfig, flash: FlashTiming | None = None) -> Trial | None:
+    graph = model.graph
+    compiled = compile_graph(graph, config, flash=flash)
+    bound = max(layer.acc_bound for layer in compiled.layers)
+    width = next((w for w in ACC_WIDTHS if bound < 1 << (w - 1)), None)
+    if width is None:
+        return None
+    words = words_needed(compiled.layers, graph.inputs, outputs_of(graph), LinesMachine(config))
+    if flash is None:
+        rows = -(-len(compiled.program.weights) // config.lines) + selftest.weight_rows(config)
+        cycles = LinesMachine(config).estimate_plans(compiled.layers, compiled.plans)
+    else:
+        rows = config.weight_rows
+        cycles = _cycles_from(compiled, flash)
+    program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
+    return Trial(
+        model=model,
+        config=replace(
+            config,
+            acc_width=width,
+            adder=any(layer.residual is not None for layer in compiled.layers),
+            bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
+            weight_rows=max(16, rows),
+        ),
+        compiled=compiled,
+        program_words=program,
+        cycles=cycles,
+    )
+
+
+def _cycles_from(compiled: LinesCompiled, flash: FlashTiming) -> int:
+    """Estimated: a layer begins when the one before has ended and its words have come."""
+    machine = LinesMachine(compiled.config)
+    arrived, end = flash.first_word_cycles, 0
+    parts = packets(compiled.program.words)
+    for layer, plan, part in zip(compiled.layers, compiled.plans, parts, strict=True):
+        arrived += part.words * flash.word_cycles
+        end = max(end, arrived) + machine.estimate_plans([layer], [plan])
+    return end
