@@ -49,10 +49,12 @@ def test_build_without_bitstream_is_refused(tmp_path: Path) -> None:
         flash.flash_commands(open_artifact(folder))
 
 
-def test_bitstream_of_a_7_series_device_is_one_file(tmp_path: Path) -> None:
+def test_bitstream_of_a_7_series_device_and_an_image_where_it_has_one(tmp_path: Path) -> None:
     folder = small_build.write(tmp_path / "small")
     board = "arty_a7_100t"
-    artifact = replace(open_artifact(folder), family="xc7", board=board, loader_board=board)
+    artifact = replace(
+        open_artifact(folder), family="xc7", board=board, loader_board=board, program_address=64
+    )
     message = (
         f"{folder}: has no bitstream\n"
         "  top.bit is made by tools that qcompile does not bring along\n"
@@ -64,6 +66,12 @@ def test_bitstream_of_a_7_series_device_is_one_file(tmp_path: Path) -> None:
     (folder / "top.bit").write_bytes(b"bitstream")
     assert flash.render(flash.flash_commands(artifact)) == (
         f"openFPGALoader -b arty_a7_100t --write-flash --verify {folder}/top.bit"
+    )
+    from_flash = replace(artifact, program_address=0x400040)
+    assert flash.render(flash.flash_commands(from_flash)) == (
+        f"openFPGALoader -b arty_a7_100t --write-flash --verify {folder}/top.bit\n"
+        "openFPGALoader -b arty_a7_100t --write-flash --verify --offset 4194304"
+        f" {folder}/flash.bin"
     )
     message = (
         f"{folder}: the processor of a pynq_z2 loads its bitstream itself\n"
