@@ -17,8 +17,8 @@ from qcompile.hw.boards import LINES_BOARDS
 from qcompile.hw.boards.arty_a7 import ARTY_A7_35T, FLASH
 from qcompile.hw.lines.devices import DEVICES
 from qcompile.runtime.layouts import IMAGE_FIELD_BYTES
-from sim_tests.bench import SHARED
 from sim_tests.compiler.test_lines_sizing import fully_connected
+from sim_tests.zoo import SHARED
 
 TIMING = FLASH.timing(100_000_000)
 DEVICE = DEVICES["xc7a35t"]

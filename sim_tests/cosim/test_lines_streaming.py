@@ -14,6 +14,7 @@ from qcompile.compiler.lines.flow import LinesFlow
 from qcompile.compiler.lines.sizing import Sizes, SizesOf
 from qcompile.compiler.simulated_board import build_simulated_board
 from qcompile.hw.boards.arty_a7 import ARTY_A7_35T, FLASH
+from qcompile.hw.lines.config import DspStyle
 from qcompile.runtime.artifact import open_artifact
 from qcompile.runtime.driver import Board
 from qcompile.runtime.errors import BoardError
@@ -39,8 +40,10 @@ def a_model() -> tuple[ir.Model, dict[str, ir.Int8Array]]:
 class Streaming(SizesOf):
     """The smallest array, with weights from the flash though they would fit."""
 
-    def __call__(self, model: ir.Model, lines: int | None, columns: int | None) -> Sizes:
-        return Sizes(model, lines=1, columns=columns, lanes=1, streams=True)
+    def __call__(
+        self, model: ir.Model, lines: int | None, columns: int | None, dsp: DspStyle = "inferred"
+    ) -> Sizes:
+        return Sizes(model, lines=1, columns=columns, lanes=1, dsp=dsp, streams=True)
 
 
 FLOW = LinesFlow(ARTY_A7_35T, Streaming())
