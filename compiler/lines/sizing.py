@@ -13,12 +13,17 @@ from qcompile.compiler.lines.backend import LinesCompiled
 from qcompile.compiler.lines.plan import LinePlan
 from qcompile.compiler.lines.program_stream import packets
 from qcompile.compiler.lines.resources import CONTROL_DSPS, LinesResources, resources, roomy
-from qcompile.compiler.lines.trials import Trial, standing, streamed
+from qcompile.compiler.lines.trials import Trial, narrowed, standing, streamed, weight_bytes
 from qcompile.hw.boards import LINES_BOARDS
 from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, DspStyle, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
 from qcompile.hw.lines.flash_program import FlashTiming
 from qcompile.hw.lines.ram import BLOCK_ROWS
+
+MOST_BYTES = max(device.block_rams for device in DEVICES.values()) * 4608
+"""That the block RAM of any device holds."""
+STREAM_LINES, STREAM_LANES = (1, 2, 4, 8), (1,)
+"""Sizes that are tried for programs from a flash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +32,8 @@ class Candidate:
 
     `model` has its inputs as the host sends them. `compiled` is for the same array with more
     memory: places and program are the smaller one's too.
-    `program_words` are those of the header, the model's and the multiply self-test's.
+    `program_words` are those of the header, the model's and the multiply self-test's; `depthwise`
+    as `Trial` has it.
     """
 
     model: ir.Model
@@ -36,6 +42,7 @@ class Candidate:
     program_words: int
     resources: LinesResources
     total_cycles: int
+    depthwise: float | None
 
     @property
     def running(self) -> LinesCompiled:
@@ -73,7 +80,8 @@ class Sizes:
     """The arrays of all sizes, or of those asked for, that run a model.
 
     The model is compiled once for each size, whatever the number of devices. Weights stand in block
-    RAM; where no array fits so, and the board has a flash, they come from it.
+    RAM; where no array fits so, and the board has a flash, they come from it. Where tensors do not
+    fit either, layers are cut into bands of rows.
 
     Parameters
     ----------
@@ -109,6 +117,8 @@ class Sizes:
 
     @cached_property
     def _standing(self) -> list[Trial]:
+        if weight_bytes(self._model) > MOST_BYTES:
+            return []
         sizes = product(self._lines, self._lanes)
         found = (standing(self._model, lines, lanes) for lines, lanes in sizes)
         return [trial for trials in found for trial in trials]
@@ -116,6 +126,8 @@ class Sizes:
     def _from_flash(self, flash: FlashTiming) -> list[Trial]:
         if flash not in self._streamed:
             sizes = product(self._lines, self._lanes)
+            if len(self._lines) > 1:  # the flash decides the cycles, so a few sizes will do
+                sizes = product(STREAM_LINES, STREAM_LANES)
             found = (streamed(self._model, lines, lanes, flash) for lines, lanes in sizes)
             self._streamed[flash] = [trial for trials in found for trial in trials]
         return self._streamed[flash]
@@ -138,14 +150,30 @@ class Sizes:
 
     def fitting(self, device: LinesDevice, flash: FlashTiming | None = None) -> Candidate | None:
         """As `best`; None where no array fits."""
-        found = None
-        if flash is None or not self._streams:
-            found = self._fitting(device, None)
-        return self._fitting(device, flash) if found is None and flash is not None else found
+        ways = [None] if flash is None else [flash] if self._streams else [None, flash]
+        for way in ways:
+            found = [*self.candidates(device, way), *self._banded(device, way)]
+            fitting = (c for c in found if fits(c.resources, device))
+            chosen = search.best_used(fitting, lambda candidate: candidate.depthwise)
+            if chosen is not None:
+                return chosen
+        return None
 
-    def _fitting(self, device: LinesDevice, flash: FlashTiming | None) -> Candidate | None:
-        found = self.candidates(device, flash)
-        return search.best(c for c in found if fits(c.resources, device))
+    def _banded(self, device: LinesDevice, flash: FlashTiming | None) -> list[Candidate]:
+        """With as much activation memory as the device has beside the rest, where it is short."""
+        trials = self._standing if flash is None else self._from_flash(flash)
+        found = ((trial, _most_bank_words(trial, device, self._dsp)) for trial in trials)
+        fewer = (narrowed(trial, words, flash) for trial, words in found if words)
+        narrow = [trial for trial in fewer if trial is not None]
+        return [c for trial in narrow for c in _candidates(trial, device, self._dsp)]
+
+    @property
+    def refusal(self) -> str:
+        """Why there is no candidate at all."""
+        needed = weight_bytes(self._model)
+        if needed > MOST_BYTES:
+            return f"its weights are {needed:,} bytes, all block RAM of the largest {MOST_BYTES:,}"
+        return "its sums or loops are too long"
 
     def larger(self, device: LinesDevice) -> dict[str, Candidate]:
         """What each larger device of the list would give, by its name; those that hold it."""
@@ -189,6 +217,19 @@ def fits(need: LinesResources, device: LinesDevice) -> bool:
     )
 
 
+def _most_bank_words(trial: Trial, device: LinesDevice, dsp: DspStyle) -> int:
+    """The most words of a bank, fewer than the trial's, with which the array fits a device; 0: it
+    fits as it is, or not at all."""
+    own = next(_candidates(trial, device, dsp), None)
+    if own is None:
+        return 0
+    for words in range(own.config.bank_words, 0, -BLOCK_ROWS):
+        config = replace(own.config, bank_words=words // BLOCK_ROWS * BLOCK_ROWS or BLOCK_ROWS)
+        if fits(resources(config, trial.program_words), device):
+            return config.bank_words if config.bank_words < trial.config.bank_words else 0
+    return 0
+
+
 def _candidates(trial: Trial, device: LinesDevice, dsp: DspStyle) -> Iterator[Candidate]:
     """With the last rows of the memories in LUTs, where that saves block RAM, or not."""
     dsps = device.dsp_budget - 2 * trial.config.lines * trial.config.lanes - CONTROL_DSPS
@@ -204,6 +245,7 @@ def _candidates(trial: Trial, device: LinesDevice, dsp: DspStyle) -> Iterator[Ca
             program_words=trial.program_words,
             resources=resources(config, trial.program_words),
             total_cycles=trial.cycles,
+            depthwise=trial.depthwise,
         )
 
 
@@ -214,7 +256,7 @@ def _depths(rows: int) -> set[int]:
 
 def _too_large(sizes: Sizes, device: LinesDevice, flash: FlashTiming | None) -> CapacityError:
     found = sizes.candidates(device, flash) or sizes.candidates(device)
-    context = _culprits(found, device) if found else ["its sums or loops are too long"]
+    context = _culprits(found, device) if found else [sizes.refusal]
     help = _way_out(sizes, device, flash)
     return CapacityError(f"no array of lines fits {device.name}", context=context, help=help)
 

@@ -31,8 +31,9 @@ ROOM = 1 << 15
 class Trial:
     """A model compiled for a number of lines and lanes, in the memories that it needs.
 
-    The device decides only which pairs take a DSP: one trial serves all devices. `cycles` are
-    estimated.
+    The device decides only which pairs take a DSP: one trial serves all devices. `cycles` are the
+    cycle model's; where the program comes from a flash they are estimated. `depthwise` is the
+    part of the multipliers that depthwise layers use, None without such layers.
     """
 
     model: ir.Model
@@ -40,6 +41,7 @@ class Trial:
     compiled: LinesCompiled
     program_words: int
     cycles: int
+    depthwise: float | None
 
 
 def with_room(config: LinesConfig) -> LinesConfig:
@@ -57,7 +59,13 @@ def forms(model: ir.Model, config: LinesConfig) -> Iterator[ir.Model]:
         yield thrifty
 
 
+def weight_bytes(model: ir.Model) -> int:
+    """Of all convolutions and products, without what fills up words."""
+    return sum(op.weight.size for op in model.graph.ops if isinstance(op, ir.Conv))
+
+
 def standing(model: ir.Model, lines: int, lanes: int) -> Iterator[Trial]:
+    """With all weights in the weight memory, for each form of the inputs."""
     config = with_room(LinesConfig(lines=lines, lanes=lanes))
     found = (_trial(form, config) for form in forms(model, config))
     return (trial for trial in found if trial is not None)
@@ -76,6 +84,26 @@ def streamed(model: ir.Model, lines: int, lanes: int, flash: FlashTiming) -> lis
     return []
 
 
+def narrowed(trial: Trial, bank_words: int, flash: FlashTiming | None) -> Trial | None:
+    """The same with smaller banks, its layers in bands of rows; None where that does not fit."""
+    config = replace(trial.config, bank_words=bank_words)
+    if config.set_words < selftest.set_words(config):
+        return None
+    try:
+        compiled = compile_graph(trial.model.graph, config, flash=flash)
+    except CapacityError:
+        return None
+    program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
+    return replace(
+        trial,
+        config=config,
+        compiled=compiled,
+        program_words=program,
+        cycles=_cycles(compiled, flash),
+        depthwise=_depthwise(compiled, flash),
+    )
+
+
 def _trial(model: ir.Model, config: LinesConfig, flash: FlashTiming | None = None) -> Trial | None:
     graph = model.graph
     compiled = compile_graph(graph, config, flash=flash)
@@ -86,24 +114,43 @@ def _trial(model: ir.Model, config: LinesConfig, flash: FlashTiming | None = Non
     words = words_needed(compiled.layers, graph.inputs, outputs_of(graph), LinesMachine(config))
     if flash is None:
         rows = -(-len(compiled.program.weights) // config.lines) + selftest.weight_rows(config)
-        cycles = LinesMachine(config).estimate_plans(compiled.layers, compiled.plans)
     else:
         rows = config.weight_rows
-        cycles = _cycles_from(compiled, flash)
     program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
+    sized = replace(
+        config,
+        acc_width=width,
+        adder=any(layer.residual is not None for layer in compiled.layers),
+        bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
+        weight_rows=max(16, rows),
+    )
+    running = replace(compiled, config=sized)
     return Trial(
         model=model,
-        config=replace(
-            config,
-            acc_width=width,
-            adder=any(layer.residual is not None for layer in compiled.layers),
-            bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
-            weight_rows=max(16, rows),
-        ),
+        config=sized,
         compiled=compiled,
         program_words=program,
-        cycles=cycles,
+        cycles=_cycles(running, flash),
+        depthwise=_depthwise(running, flash),
     )
+
+
+def _cycles(compiled: LinesCompiled, flash: FlashTiming | None) -> int:
+    if flash is not None:
+        return _cycles_from(compiled, flash)
+    return sum(layer.cycles for layer in compiled.cycles())
+
+
+def _depthwise(compiled: LinesCompiled, flash: FlashTiming | None) -> float | None:
+    """Not told where layers wait for their weights."""
+    if flash is not None:
+        return None
+    pairs = zip(compiled.layers, compiled.cycles(), strict=True)
+    found = [(x.macs, y.cycles) for x, y in pairs if x.kind == "depthwise" and x.macs]
+    if not found:
+        return None
+    peak = compiled.config.macs_per_cycle * sum(cycles for _, cycles in found)
+    return sum(macs for macs, _ in found) / peak
 
 
 def _cycles_from(compiled: LinesCompiled, flash: FlashTiming) -> int:
