@@ -84,10 +84,14 @@ def pack_tensor(
 
 
 def word_order(first: int, count: int, turned_bit: int) -> npt.NDArray[np.int64]:
-    """Where each of a turned tensor's words stands behind address `first`: bit 0 of an address
-    changes where its bit `turned_bit` is set."""
+    """Where each of a turned tensor's words stands behind address `first`, both multiples of four:
+    bit 0 of an address changes where its bit `turned_bit` is set, and where that is bit 3 (eight
+    banks) bits 0 and 1 then change places."""
     addresses = np.arange(first, first + count)
-    return (addresses ^ (addresses >> turned_bit & 1)) - first
+    addresses ^= addresses >> turned_bit & 1
+    if turned_bit == 3:
+        addresses = addresses & ~3 | addresses << 1 & 2 | addresses >> 1 & 1
+    return addresses - first
 
 
 def unpack_tensor(

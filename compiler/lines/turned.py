@@ -1,7 +1,7 @@
 """Tensors that lie turned in the activation memory, because that spares cycles.
 
 Where lines are two rows of pixels apart they meet in banks, unless the tensor lies turned
-(`LinesConfig.place`); lines that are an odd number of words apart then may.
+(`LinesConfig.place`); lines that are an odd number of words apart then cannot be read at once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def turned_tensors(
     """Those that layers read in fewer cycles.
 
     None of `host`, which the host reads or writes, and none that has to do with a residual addition
-    or is read as weights. A word and its neighbour change places, so a tensor consists of whole
-    pairs of words.
+    or is read as weights. Four neighbours change places, so a tensor consists of whole fours of
+    words.
     """
     if not config.turns_words:
         return frozenset()
@@ -39,7 +39,7 @@ def turned_tensors(
         name
         for name, found in readers.items()
         if name in written - fixed
-        and not (places[name].offset % 2 or places[name].words % 2)
+        and not (places[name].offset % 4 or places[name].words % 4)
         and _spares(found, config)
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,7 +15,10 @@ def turned(config: LinesConfig, address: Value, turns: Value) -> Value:
     """Where a word lies that is turned, or one that is not."""
     if not config.turns_words:
         return address
-    return Cat(address[0] ^ (turns & address[config.bank_bits]), address[1:])
+    low = address[0] ^ (turns & address[config.bank_bits])
+    if config.banks < 8:
+        return Cat(low, address[1:])
+    return Cat(Mux(turns, Cat(address[1], low), Cat(low, address[1])), address[2:])
 
 
 class LineAddresses(wiring.Component):
@@ -34,7 +37,8 @@ class LineAddresses(wiring.Component):
     o : P addresses, out
         Line j's from bit j * address bits on.
     meet : 1, out
-        Two of them want different words of one bank.
+        Two of them want different words of one bank, or two of a group are a step apart that its
+        banks are not (`LinesConfig.line_groups`): an odd one where words lie turned.
     """
 
     address: Signal
@@ -86,7 +90,10 @@ class LineAddresses(wiring.Component):
         for one, other in combinations(range(self.config.lines), 2):
             words = [self.o.word_select(line, bits) for line in (one, other)]
             differ = words[0][bank_bits:] != words[1][bank_bits:]
-            same_bank = words[0][:bank_bits] == words[1][:bank_bits]
-            meet.append(same_bank & differ & self.lines[one] & self.lines[other])
+            wrong = (words[0][:bank_bits] == words[1][:bank_bits]) & differ
+            if (other - one) % self.config.line_groups == 0:
+                low = self.config.line_groups - 1
+                wrong |= words[0][:low] != words[1][:low]
+            meet.append(wrong & self.lines[one] & self.lines[other])
         m.d.comb += self.meet.eq(Cat(meet).any())
         return m

@@ -82,12 +82,22 @@ class LinesConfig:
     @property
     def turns_words(self) -> bool:
         """Tensors may lie turned: bit 0 of a word's address changes where the lowest bit of its row
-        of the banks is set. Words an even, not doubly even number apart then meet in no bank."""
+        of the banks is set, and with eight banks bits 0 and 1 then change places. Words an even,
+        not doubly even number apart then meet in no bank; those an odd number apart cannot be read
+        at once."""
         return self.banks >= 4
 
     def place(self, address: int) -> int:
         """Where a turned tensor's word lies."""
-        return address ^ (address >> self.bank_bits & 1)
+        address ^= address >> self.bank_bits & 1
+        if self.banks < 8:
+            return address
+        return address & ~3 | address << 1 & 2 | address >> 1 & 1
+
+    @property
+    def line_groups(self) -> int:
+        """Lines whose numbers are equal modulo this read, in one cycle, banks whose numbers are."""
+        return {1: 1, 2: 2, 4: 1, 8: 2}[self.banks]
 
     @property
     def lower_lines(self) -> int:

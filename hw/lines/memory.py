@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import product
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.lines.addresses import LineAddresses, turned
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.crossbar import bank_rows, cross
 from qcompile.hw.lines.ram import LinesRam, Port
 from qcompile.hw.lines.select import select
 
@@ -44,8 +45,8 @@ class LinesMemory(wiring.Component):
     words : 8V x P, out; words_valid : P, out
         Line j's word at bit 8 * V * j. One that was not asked for is undefined.
     error : 1, out
-        Two lines asked for different words of one bank a cycle ago: the program is wrong. Costs
-        logic only where it is used.
+        What the lines asked for a cycle ago cannot be read in one (`LineAddresses.meet`): the
+        program is wrong. Costs logic only where it is used.
     write : 1, in; write_set : 1, in; write_address : in; write_word : 8V, in
     upper_write : 1, in; upper_address : in; upper_word : 8V, in
         Another word for the same set. If both come in one cycle, their banks' numbers differ in the
@@ -156,12 +157,13 @@ class LinesMemory(wiring.Component):
         ]
         host_reads = self.host_valid & ~self.host_write & self.host_ready
         writers, readers = self._banks(m)
-        self._read(m, readers, addresses, single)
+        rows = bank_rows(self.config, addresses, self.feed_lines)
+        self._read(m, readers, rows, single[self.config.bank_bits :])
         self._write(m, writers, wrote)
 
         # Cycle 1: the banks' words pass the muxes into registers.
         words = [[port.data for port in ports] for ports in readers]
-        self._lines_out(m, words, addresses)
+        m.d.comb += self.words.eq(cross(m, self.config, words, addresses, self.feed_set))
         index = Signal(self.config.bank_bits + 1, reset_less=True)
         word = Signal(self.config.word_bits, reset_less=True)
         m.d.sync += [
@@ -191,21 +193,12 @@ class LinesMemory(wiring.Component):
             readers[index].append(ram.reader)
         return writers, readers
 
-    def _read(
-        self, m: Module, readers: list[list[Port]], addresses: list[Value], single: Signal
-    ) -> None:
+    def _read(self, m: Module, readers: list[list[Port]], rows: list[Value], single: Value) -> None:
         """Rows of the banks: the feeder's in its set, the single word's in the other."""
-        bank_bits = self.config.bank_bits
-        for bank in range(self.config.banks):
-            # Lines that read here in one cycle read one row: the `or` is a mux.
-            row: Value = Const(0)
-            for line, address in enumerate(addresses):
-                here = self.feed_lines[line] & (address[:bank_bits] == bank)
-                row = row | Mux(here, address[bank_bits:], 0)
-            for index in range(SETS):
-                port = readers[index][bank]
-                feeds = self.feed & (self.feed_set == index)
-                m.d.comb += [port.en.eq(1), port.addr.eq(Mux(feeds, row, single[bank_bits:]))]
+        for index, ports in enumerate(readers):
+            feeds = self.feed & (self.feed_set == index)
+            for port, row in zip(ports, rows, strict=True):
+                m.d.comb += [port.en.eq(1), port.addr.eq(Mux(feeds, row, single))]
 
     def _write(self, m: Module, writers: list[list[Port]], wrote: Signal) -> None:
         """The writer's or the host's words go into registers first; `wrote`: it holds one."""
@@ -247,21 +240,3 @@ class LinesMemory(wiring.Component):
                     port.addr.eq(address_1[bank_bits:]),
                     port.data.eq(word_1),
                 ]
-
-    def _lines_out(self, m: Module, words: list[list[Signal]], addresses: list[Value]) -> None:
-        """The crossbar: one mux of the two sets for each bank, one of all banks for each line."""
-        feed_set = Signal(reset_less=True)
-        m.d.sync += feed_set.eq(self.feed_set)
-        of_set = []
-        for bank, (word_0, word_1) in enumerate(zip(*words, strict=True)):
-            word = Signal(self.config.word_bits, name=f"bank{bank}_word")
-            m.d.comb += word.eq(Mux(feed_set, word_1, word_0))
-            of_set.append(word)
-        for line, address in enumerate(addresses):
-            bank_1 = Signal(self.config.bank_bits, name=f"line{line}_bank", reset_less=True)
-            out = Signal(self.config.word_bits, name=f"line{line}_word", reset_less=True)
-            m.d.sync += [
-                bank_1.eq(address[: self.config.bank_bits]),
-                out.eq(select(of_set, bank_1)),
-            ]
-            m.d.comb += self.words.word_select(line, self.config.word_bits).eq(out)

@@ -126,3 +126,7 @@ class Walker:
                 places = [self.config.place(address) for address in places]
             banks = [place % self.config.banks for place in places]
             assert len(set(banks)) == len(banks), f"lines meet in banks {banks}"
+            groups = self.config.line_groups
+            for group in range(groups):
+                low = {bank % groups for bank in banks[group::groups]}
+                assert len(low) <= 1, f"lines of a group read banks {banks}"

@@ -51,6 +51,9 @@ BANDS: list[tuple[Callable[[IntegerGraph], str], int]] = [
     (lambda g: mobilenet_v2(g, 32), 8704),
 ]
 """Networks that do not fit sets of so many bytes."""
+EIGHT_BANKS = LinesConfig(
+    lines=5, columns=4, lanes=1, acc_width=28, bank_words=1024, weight_rows=4096
+)
 
 
 def config_name(config: LinesConfig) -> str:
@@ -66,16 +69,22 @@ def vectors(g: IntegerGraph) -> tuple[str, ...]:
     return (g.add(a, b),)
 
 
+def strides(g: IntegerGraph) -> tuple[str, ...]:
+    """Lines two rows of pixels apart: with four banks their input lies turned."""
+    x = g.conv(g.input(9, 20, 12), 9)
+    return (g.conv(g.conv(x, 0, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)), 5),)
+
+
 GRAPHS: list[Callable[[IntegerGraph], tuple[str, ...]]] = [
-    *(dense, depthwise, pointwise, fractions, vectors, pools, maxima),
+    *(dense, depthwise, pointwise, fractions, vectors, pools, maxima, strides),
     *(moves, phases, operands, constants, products),
 ]
 
 
 @pytest.mark.parametrize(
     ("config", "flash"),
-    [*((config, None) for config in SIZES), (SIZES[-1], FLASH)],
-    ids=[*map(config_name, SIZES), "3 lines, program in a flash"],
+    [*((config, None) for config in (*SIZES, EIGHT_BANKS)), (SIZES[-1], FLASH)],
+    ids=[*map(config_name, (*SIZES, EIGHT_BANKS)), "3 lines, program in a flash"],
 )
 def test_every_layer_is_golden(
     config: LinesConfig,
@@ -85,10 +94,13 @@ def test_every_layer_is_golden(
     seed: int,
 ) -> None:
     subjects = []
+    turned = 0
     for make in GRAPHS:
         g = IntegerGraph(rng)
         graph = g.graph(*make(g))
         subjects.append((compile_graph(graph, config, flash=flash), g.codes()))
+        turned += sum(plan.read_turned for plan in subjects[-1][0].plans)
+    assert bool(turned) == config.turns_words
     runs = LinesRuns(config, tmp_path, flash=flash)
     runs.check(subjects, seed=seed)
     check_whole_runs(runs, subjects, seed)

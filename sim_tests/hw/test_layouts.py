@@ -30,9 +30,13 @@ def test_unpacking_undoes_packing_in_both_tables(
 
 
 def test_words_of_a_turned_tensor_stand_where_the_array_places_them() -> None:
-    """Four banks: a word's neighbour within a pair of words stands in its place in every second
-    row of the banks."""
-    order = runtime_layouts.word_order(1 << 15 | 2, 8, turned_bit=2).tolist()
-    assert order == [0, 1, 3, 2, 5, 4, 6, 7]
-    config = LinesConfig(lines=3)
-    assert order == [config.place(2 + word) - 2 for word in range(8)]
+    """Neighbours change places in every second row of the banks; with eight banks the even ones of
+    four words then stand before the odd ones."""
+    for lines, turned_bit, expected in (
+        (3, 2, [1, 0, 3, 2, 4, 5, 6, 7, 9, 8, 11, 10]),
+        (8, 3, [0, 2, 1, 3, 6, 4, 7, 5, 10, 8, 11, 9]),
+    ):
+        order = runtime_layouts.word_order(1 << 15 | 4, 12, turned_bit=turned_bit).tolist()
+        assert order == expected
+        config = LinesConfig(lines=lines)
+        assert order == [config.place(4 + word) - 4 for word in range(12)]

@@ -211,8 +211,8 @@ def components() -> dict[str, Factory]:
         "lanes-2": partial(LineLanes, LinesConfig(lanes=2)),
         "lanes-4": partial(LineLanes, LinesConfig(lanes=4)),
         "residual": partial(LinesResidual, LinesConfig(), read_latency=2),
-        "memory": partial(LinesMemory, LinesConfig()),
-        "memory-2": partial(LinesMemory, LinesConfig(lines=2)),
+        "memory": partial(_memory, 8),
+        "memory-2": partial(_memory, 2),
         "weights": partial(WeightMemory, LinesConfig()),
         "weights-2": partial(WeightMemory, LinesConfig(lines=2)),
         "weight-reader": partial(WeightReader, LinesConfig()),
@@ -235,6 +235,10 @@ def components() -> dict[str, Factory]:
             for suffix, unused in (("", "upper"), ("-upper", "acc1"))
         },
     }
+
+
+def _memory(lines: int) -> wiring.Component[Any]:
+    return Without(LinesMemory(LinesConfig(lines=lines)), ["error"])
 
 
 def _dual_mac(style: DspStyle, acc_width: int, unused: str) -> wiring.Component[Any]:

@@ -32,9 +32,14 @@ Columns = dict[str, Int64Array]
 
 
 def lying(config: LinesConfig, addresses: Any, turned: Any) -> Any:
-    """Where words lie; turned: bit 0 changes in every other row of four or more banks."""
-    rows = addresses // config.banks
-    return addresses ^ (rows % 2 * turned if config.banks >= 4 else 0)
+    """Where words lie. Turned, with four or more banks: neighbours change places in every other row
+    of the banks; with eight, the even ones of four words then stand before the odd ones."""
+    if config.banks < 4:
+        return addresses
+    changed = addresses ^ addresses // config.banks % 2
+    if config.banks == 8:
+        changed = changed // 4 * 4 + changed % 2 * 2 + changed // 2 % 2
+    return np.where(turned, changed, addresses)
 
 
 def meets(addresses: Int64Array, banks: int) -> bool:
@@ -54,7 +59,8 @@ def fitting_lines(lines: Int64Array, addresses: Int64Array, banks: int) -> Int64
 
 
 def feeder_inputs(config: LinesConfig, rng: np.random.Generator) -> Columns:
-    """Random reads; steps are odd in half of the layers, zero in some, anything in the rest."""
+    """Random reads; steps are odd in half of the layers, zero in some, anything in the rest, but
+    even where words lie turned."""
     words = config.banks * config.bank_words
     step = np.repeat(rng.integers(0, words, CYCLES // LAYER), LAYER)
     kind = np.repeat(rng.integers(0, 6, CYCLES // LAYER), LAYER)
@@ -63,6 +69,8 @@ def feeder_inputs(config: LinesConfig, rng: np.random.Generator) -> Columns:
     feed[::LAYER] = False  # the step counts one cycle later
     address = rng.integers(0, words, CYCLES)
     turned = np.repeat(rng.integers(0, 2, CYCLES // LAYER), LAYER)
+    if config.banks >= 4:
+        step -= step % 2 * turned
     mask = np.zeros(CYCLES, np.int64)
     for cycle in range(CYCLES):
         asked = (rng.integers(0, 4, config.lines) > 0).astype(np.int64)
@@ -201,6 +209,8 @@ def test_lines_that_meet_in_a_bank_are_an_error_and_no_others(
 ) -> None:
     inputs = feeder_inputs(config, rng) | other_inputs(config, rng)
     inputs["feed_lines"] = rng.integers(0, 1 << config.lines, CYCLES)
+    step = inputs["feed_step"].reshape(-1, LAYER)
+    inputs["feed_step"] = (step ^ rng.integers(0, 2, (len(step), 1))).reshape(-1)  # odd if turned
     out = run(config, inputs, tmp_path, seed)
     words = 1 << config.address_bits
     line = np.arange(config.lines)
@@ -209,6 +219,8 @@ def test_lines_that_meet_in_a_bank_are_an_error_and_no_others(
         own = (inputs["feed_address"][cycle] + line * inputs["feed_step"][cycle]) % words
         own = lying(config, own, inputs["feed_turned"][cycle])
         asked = inputs["feed_lines"][cycle] >> line & 1 == 1
-        expected[cycle] = meets(own[asked], config.banks)
+        groups = config.line_groups
+        apart = [set(own[asked & (line % groups == n)] % groups) for n in range(groups)]
+        expected[cycle] = meets(own[asked], config.banks) or max(map(len, apart)) > 1
     np.testing.assert_array_equal(out["error"][1:], expected[:-1])
     assert (config.lines == 1) == (expected.sum() == 0)
