@@ -48,7 +48,7 @@ class LineArray(wiring.Component):
     ----------
     LATENCY : int
         Cycles from a step to its sums in the tile.
-    word : 8V, in; shift, load, apart : 1, in
+    word : 8V, in; in_picture, shift, load, apart : 1, in; pad : 8, in
         As in `LineOperands`.
     weights : 8V, in
         Byte c for column c of all rows.
@@ -65,6 +65,8 @@ class LineArray(wiring.Component):
     LATENCY = LineOperands.LATENCY + DualMac.LATENCY + 1
 
     word: Signal
+    in_picture: Signal
+    pad: Signal
     shift: Signal
     load: Signal
     apart: Signal
@@ -87,6 +89,8 @@ class LineArray(wiring.Component):
         super().__init__(
             {
                 "word": In(config.word_bits),
+                "in_picture": In(1),
+                "pad": In(8),
                 "shift": In(1),
                 "load": In(1),
                 "apart": In(1),
@@ -103,6 +107,8 @@ class LineArray(wiring.Component):
         m.submodules.operands = operands = LineOperands(self.config)
         m.d.comb += [
             operands.word.eq(self.word),
+            operands.in_picture.eq(self.in_picture),
+            operands.pad.eq(self.pad),
             operands.shift.eq(self.shift),
             operands.load.eq(self.load),
             operands.apart.eq(self.apart),

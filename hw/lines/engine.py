@@ -250,18 +250,19 @@ class LinesEngine(wiring.Component):
             self.weight_address.eq(delay(m, reader.address, wait, "weight_address")),
             self.own.eq(flags.own),
         ]
-        inside = delay(m, feeder.inside, 2, "inside", reset=True)
+        inside = delay(m, feeder.inside, LinesMemory.LATENCY + 1, "inside", reset=True)
         tags = delay(m, feeder.tags.as_value(), feeder.TAKE_DELAY, "tags", reset=True)
-        pad = registers.pad_code.replicate(self.config.columns)
         for number, line in enumerate(lines):
             word = Signal(bits, name=f"word_{number}", reset_less=True)
             shift = Signal(name=f"shift_{number}")
             m.d.sync += [
-                word.eq(Mux(inside[number], self.words.word_select(number, bits), pad)),
+                word.eq(self.words.word_select(number, bits)),
                 shift.eq(self.words_valid[number]),
             ]
             m.d.comb += [
                 line.word.eq(word),
+                line.in_picture.eq(inside[number]),
+                line.pad.eq(registers.pad_code),
                 line.shift.eq(shift),
                 line.load.eq(feeder.load),
                 line.apart.eq(flags.apart),

@@ -13,7 +13,7 @@ from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.lanes import LineLanes
 from qcompile.hw.lines.tile_reader import TileReader
 
-ARRAY_INPUTS = ("word", "shift", "load", "apart", "weights", "tags")
+ARRAY_INPUTS = ("word", "in_picture", "pad", "shift", "load", "apart", "weights", "tags")
 LANE_INPUTS = ("valid", "step", "residual", "bias", "mantissa", "settings", "writes")
 """Inputs that have their name in the part too."""
 
@@ -30,7 +30,7 @@ class Line(wiring.Component):
     ----------
     lanes_latency : int
         `LATENCY` of the lanes.
-    word, shift, load, apart, weights, tags : in
+    word, in_picture, pad, shift, load, apart, weights, tags : in
         As in `LineArray`.
     captured : 1, out
         The tile is a new one since this cycle.
@@ -45,6 +45,8 @@ class Line(wiring.Component):
     """
 
     word: Signal
+    in_picture: Signal
+    pad: Signal
     shift: Signal
     load: Signal
     apart: Signal

@@ -11,7 +11,7 @@ from qcompile.hw.lines.array import LineArray
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.tile_reader import TileReader
 
-LINE_INPUTS = ("word", "shift", "load", "apart", "weights", "tags")
+LINE_INPUTS = ("word", "in_picture", "pad", "shift", "load", "apart", "weights", "tags")
 
 
 class ReadLine(wiring.Component):  # type: ignore[type-arg]  # generic in its stub only

@@ -36,6 +36,8 @@ class Passes:
         self.seen = np.zeros((cycles, ROWS, columns), np.int64)
         self.step = np.zeros(cycles, np.bool_)
         self.tags = rng.integers(0, 4, cycles) << 1
+        self.in_picture = np.zeros(cycles, np.int64)
+        self.pad = np.full(cycles, rng.integers(0, 256))
         self.shift = np.zeros(cycles, np.int64)
         self.load = np.zeros(cycles, np.int64)
         self.apart = np.zeros(cycles, np.int64)
@@ -58,7 +60,7 @@ class Passes:
         count = int(places[-1]) + 1
         room = max(count, self.now - self.free)
         reads = self.free + np.sort(self.rng.permutation(room)[:count])
-        words = self.word[reads] = self.codes(count)
+        words = self._words(reads)
         start = max(self.now, int(reads[-1]) + 1) + self._pause()
         steps = np.arange(start, start + self.columns)
         self.shift[reads] = 1
@@ -76,7 +78,7 @@ class Passes:
         fill = int(pixels[-1])
         reads = self.free + np.cumsum([self._pause() + 1 for _ in range(fill + taps)])
         reads += max(0, self.now - 1 - int(reads[fill]))
-        words = self.word[reads] = self.codes(fill + taps)
+        words = self._words(reads)
         steps = reads[fill:] + 1
         self.shift[reads] = 1
         self.load[steps] = 1
@@ -85,6 +87,14 @@ class Passes:
             self.seen[cycle] = words[pixels + k]
         self._weigh(steps)
         self.free, self.now = int(steps[-1]), int(steps[-1]) + 1
+
+    def _words(self, reads: npt.NDArray[np.int64]) -> Int64Array:
+        """What the rows see of words that come in these cycles: a few lie beside the picture."""
+        self.word[reads] = self.codes(len(reads))
+        in_picture = self.rng.random(len(reads)) < self.rng.choice([1.0, 0.8])
+        self.in_picture[reads] = in_picture
+        pad = np.int64(self.pad[0].astype(np.int8))
+        return np.where(in_picture[:, None], self.word[reads], pad)
 
     def _pause(self) -> int:
         return int(self.rng.choice([0, 0, 0, 0, 1, 3]))

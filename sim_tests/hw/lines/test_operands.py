@@ -43,7 +43,9 @@ def test_rotate_passes_show_column_c_channel_c_plus_j(
         load[start] = 1
         starts.append((start, reads))
     apart = np.zeros(CYCLES, np.int64)
-    inputs = {"word": words, "shift": shift, "load": load, "apart": apart}
+    in_picture, pad = np.ones(CYCLES, np.int64), np.zeros(CYCLES, np.int64)
+    inputs = {"word": words, "in_picture": in_picture, "pad": pad}
+    inputs |= {"shift": shift, "load": load, "apart": apart}
     found = run(columns, inputs, tmp_path, seed)
     assert len(starts) > CYCLES // (columns + 3)
     for start, reads in starts:
@@ -62,6 +64,8 @@ def test_window_passes_show_each_row_its_own_window(
     load = np.concatenate([[False], shift[:-1]])
     inputs = {
         "word": words,
+        "in_picture": np.ones(CYCLES, np.int64),
+        "pad": np.zeros(CYCLES, np.int64),
         "shift": shift.astype(np.int64),
         "load": load.astype(np.int64),
         "apart": np.full(CYCLES, apart),
@@ -86,19 +90,23 @@ def test_registers_follow_the_rules_under_any_controls(
     columns = 16
     inputs = {
         "word": rng.integers(0, 256, (CYCLES, columns)),
-        **{name: rng.integers(0, 2, CYCLES) for name in ("shift", "load", "apart")},
+        "pad": rng.integers(0, 256, CYCLES),
+        **{name: rng.integers(0, 2, CYCLES) for name in ("in_picture", "shift", "load", "apart")},
     }
     inputs["shift"][:8] = 1
     inputs["load"][7] = 1
     found = run(columns, inputs, tmp_path, seed)
     chain = np.zeros((7, columns), np.int64)
+    in_picture = np.zeros(7, np.int64)
     rows = np.zeros((ROWS, columns), np.int64)
     for cycle in range(CYCLES):
         if cycle > 7:
             np.testing.assert_array_equal(found[cycle], rows)
         if inputs["load"][cycle]:
-            rows = chain[[0, 2, 4, 6]] if inputs["apart"][cycle] else chain[3:]
+            places = [0, 2, 4, 6] if inputs["apart"][cycle] else [3, 4, 5, 6]
+            rows = np.where(in_picture[places, None], chain[places], inputs["pad"][cycle])
         else:
             rows = np.roll(rows, -1, axis=1)
         if inputs["shift"][cycle]:
             chain = np.concatenate([chain[1:], inputs["word"][cycle][None]])
+            in_picture = np.append(in_picture[1:], inputs["in_picture"][cycle])
