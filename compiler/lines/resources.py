@@ -13,9 +13,9 @@ from qcompile.hw.lines.ram import BLOCK_ROWS, LUT_ROWS, parts
 
 HALF_BLOCK_WIDTHS = {1: 36, 2: 18, 4: 9}
 """Bits that half a block RAM (18 Kbit) holds of so many times `BLOCK_ROWS` rows."""
-LINE, LINE_IN_LOGIC, LINE_PAIRS = 1_586, 4_890, 32
+LINE, LINE_IN_LOGIC, LINE_PAIRS = 1_606, 4_915, 32
 """`line`, `line-logic`: a line and its reader at 24 bits, all pairs in DSPs and none."""
-LINE_FFS, LINE_IN_LOGIC_FFS = 3_547, 7_227
+LINE_FFS, LINE_IN_LOGIC_FFS = 3_554, 7_234
 LANE_BASE, LANE, LANE_NO_ADDER = 66, 442, 388
 """`lanes-2` (950) and `lanes-4` (1,834), `lanes-4-no-adder` (1,551): a line's share, each lane's;
 without adder the share is nothing."""
@@ -26,8 +26,9 @@ PROGRAM, WEIGHT_READER = 12, 29
 """`program-memory`, `weight-reader`."""
 FLASH_PROGRAM, WEIGHT_LOADER, FLASH_FFS = 94, 14, 292
 """`program-flash`, `weight-loader`; flip-flops of both, less the program memory's."""
-WHOLE = 390
-"""A line's share of what whole arrays take beyond their parts: 3,142 for 8 lines, 1,139 for 3."""
+WHOLE = 262
+"""A line's share of what whole arrays take beyond their parts: 3,142 for 8 lines, 1,139 for 3,
+less 128 a line for a mux that is gone since."""
 CONTROL = 481 + 47 + 59 + 126 + 96 + 399
 """`control`: feeder, sequencer, unpacker, constants, drain and writer of 8 lines."""
 CONTROL_FFS = 156 + 1_849 + 109 + 56 + 42 + 1_065 + 24 + 11
@@ -92,10 +93,10 @@ def roomy(depth: int) -> int:
 
 
 def activation_luts(config: LinesConfig) -> int:
-    """`memory` (5,909) and `memory-2` (884): sets, crossbar, residual and host port, addresses."""
+    """`memory` (3,650) and `memory-2` (773): crossbar, residual and host port, addresses."""
     bits, banks, lines = config.word_bits, config.banks, config.lines
-    crossbar = bits * (banks + lines * MUX[banks] + MUX[2 * banks])
-    return crossbar + 147 * lines + 2 * banks * memory_luts(bits, config.bank_words)
+    crossbar = bits * (banks + lines * MUX[banks // config.line_groups] + MUX[2 * banks])
+    return crossbar + 198 + 96 * lines + 2 * banks * memory_luts(bits, config.bank_words)
 
 
 def weight_luts(config: LinesConfig) -> int:
