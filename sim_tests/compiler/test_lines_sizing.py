@@ -201,7 +201,7 @@ def test_room_comes_for_nothing(depth: int) -> None:
         assert cost(128, room) == cost(128, depth)
 
 
-@pytest.mark.parametrize(("lines", "memory", "weights"), [(2, 884, 258), (8, 5909, 1544)])
+@pytest.mark.parametrize(("lines", "memory", "weights"), [(2, 773, 258), (8, 3650, 1544)])
 def test_memory_luts_are_measured_ones(lines: int, memory: int, weights: int) -> None:
     config = LinesConfig(lines=lines)
     assert resources.activation_luts(config) == pytest.approx(memory, rel=0.15)
