@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from qcompile.compiler import ir, report
@@ -58,6 +59,9 @@ class Built:
         What depends on the machine: target, configuration, accelerator, program, clock_hz...
     notes : tuple of str
         Sentences for the user.
+    place : callable or None
+        Given the build directory that was written from all this, makes a bitstream there and
+        returns the build that has it; None where nothing is left to do.
     """
 
     model: ir.Model
@@ -65,6 +69,7 @@ class Built:
     figures: report.Figures
     manifest: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    place: Callable[[Path, Progress], Built] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

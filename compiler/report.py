@@ -65,6 +65,8 @@ class Figures:
         Larger devices of the family -> predicted cycles there.
     bitstream : str or None
         Its file name inside the build directory.
+    timing : mapping or None
+        `met`, and `slack_ns` where the tool tells it; None where nothing was placed.
     paths : tuple of TimingPath
         The deepest ones of the netlist that was counted, before placement.
     """
@@ -91,6 +93,7 @@ class Figures:
     machine: Mapping[str, Any] = field(default_factory=dict)
     larger: Mapping[str, int] = field(default_factory=dict)
     paths: tuple[TimingPath, ...] = ()
+    timing: Mapping[str, Any] | None = None
 
     @property
     def macs(self) -> int:
@@ -172,6 +175,7 @@ def to_record(figures: Figures) -> dict[str, Any]:
             "machine": dict(figures.machine),
             "resources_from": figures.resources_from,
             "larger_devices": dict(figures.larger),
+            "timing": None if figures.timing is None else dict(figures.timing),
             "paths": [{"levels": path.levels, **asdict(path)} for path in figures.paths],
         }
         for entry, layer in zip(record["layers"], figures.layers, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,18 +43,27 @@ def run(arguments: argparse.Namespace) -> int:
             progress.note(shift_cost(exact.graph, model.graph).text())
         built = flow.build(model, options, progress.step)
         progress.step("write the build directory")
-        record = report.to_record(built.figures)
-        files = {**built.files, **copies}
-        files |= {
-            "report.json": artifact.to_json(record).encode(),
-            "report.txt": report_text.to_text(record).encode(),
-        }
-        artifact.write_build(folder, files, _manifest(built))
+        record = _write(folder, built, copies)
+        if built.place is not None:
+            built = built.place(folder, progress.step)
+            record = _write(folder, built, copies)
     print(artifact.to_json(record) if arguments.json else report_text.to_text(record), end="")
     if not arguments.json:
         print("\n".join(("", *(note.format(folder=folder) for note in built.notes))), end="")
         print(f"\nwritten to {folder}")
     return 0
+
+
+def _write(folder: Path, built: Built, copies: Mapping[str, bytes]) -> dict[str, Any]:
+    """The build directory; report.json's content."""
+    record = report.to_record(built.figures)
+    files = {**built.files, **copies}
+    files |= {
+        "report.json": artifact.to_json(record).encode(),
+        "report.txt": report_text.to_text(record).encode(),
+    }
+    artifact.write_build(folder, files, _manifest(built))
+    return record
 
 
 def options_of(arguments: argparse.Namespace) -> Options:

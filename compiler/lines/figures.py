@@ -13,6 +13,8 @@ from qcompile.compiler.lines.backend import LinesCompiled
 from qcompile.compiler.lines.resources import LinesResources
 from qcompile.compiler.lines.sizing import Candidate
 from qcompile.compiler.lines.synthesis import Synthesis
+from qcompile.compiler.lines.vendor import BITSTREAM
+from qcompile.compiler.lines.vendor_reports import Placed
 from qcompile.compiler.link_bytes import Transfer, inference_bytes
 from qcompile.hw.boards import LinesBoard
 from qcompile.hw.lines.config import LinesConfig
@@ -22,6 +24,19 @@ from qcompile.runtime import protocol
 
 ESTIMATED = "the sum of measured parts, an estimate; --synth counts the whole design"
 COUNTED = "Yosys, the whole design, not placed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """What place and route came to, and whose."""
+
+    placed: Placed
+    tool: str
+
+    @property
+    def timing(self) -> dict[str, Any]:
+        """The report's `timing`."""
+        return {"met": self.placed.met, "slack_ns": self.placed.slack_ns}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +63,19 @@ class Sized:
         return self.compiled.flash
 
 
-def figures(sized: Sized, counted: Synthesis | None = None) -> report.Figures:
-    """What the report says of a compilation; `counted` is what Yosys made of the whole design."""
+def figures(
+    sized: Sized, counted: Synthesis | None = None, routed: Routed | None = None
+) -> report.Figures:
+    """What the report says of a compilation; `counted` is what Yosys made of the whole design,
+    `routed` what a tool's place and route did."""
     compiled, board, config = sized.compiled, sized.board, sized.compiled.config
     limits = sized.best.limits()
     cycles = compiled.cycles()
+    resources, source = _resources(sized, counted or sized.best.resources), ESTIMATED
+    if routed is not None:
+        resources, source = dict(routed.placed.resources), routed.tool
+    elif counted is not None:
+        source = COUNTED
     return report.Figures(
         model=sized.model.name,
         sha256=sized.model.sha256,
@@ -76,13 +99,14 @@ def figures(sized: Sized, counted: Synthesis | None = None) -> report.Figures:
         ),
         cycles=_cycles(compiled),
         memory=_memory(compiled),
-        resources=_resources(sized, counted or sized.best.resources),
-        resources_from=ESTIMATED if counted is None else COUNTED,
-        fmax_mhz=None,
+        resources=resources,
+        resources_from=source,
+        fmax_mhz=None if routed is None else routed.placed.fmax_mhz,
+        timing=None if routed is None else routed.timing,
         clock_mhz=sized.clock_hz / 1e6,
         link_bytes=_link_bytes(compiled),
         link_baud=protocol.BAUD if board.link == "uart" else None,
-        bitstream=None,
+        bitstream=BITSTREAM if routed is not None and routed.placed.met else None,
         machine=_machine(config, sized.flash),
         larger={name: _cycles(found.running) for name, found in sized.larger.items()},
         paths=() if counted is None else counted.paths,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,9 @@ from qcompile.compiler.errors import CapacityError, UnsupportedError, UsageError
 from qcompile.compiler.flow import Built, Checked, Options, Progress
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.layer_table import Costs, Row, layer_rows
-from qcompile.compiler.lines import hardware
+from qcompile.compiler.lines import hardware, vendor
 from qcompile.compiler.lines.backend import LinesCompiled, with_queue
-from qcompile.compiler.lines.figures import Sized, figures
+from qcompile.compiler.lines.figures import Routed, Sized, figures
 from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.lines.places import host_form, host_place
 from qcompile.compiler.lines.project import board_files, board_rtlil, require_clock
@@ -24,7 +27,9 @@ from qcompile.compiler.lines.selftest import SelfTest, program_words, with_self_
 from qcompile.compiler.lines.sizing import SizesOf
 from qcompile.compiler.lines.synthesis import synthesize
 from qcompile.compiler.lines.trials import forms, with_room
+from qcompile.compiler.lines.vendor import VendorTool
 from qcompile.compiler.passes.lower import lower
+from qcompile.compiler.report import Figures
 from qcompile.compiler.simulate import Engine
 from qcompile.hw.boards import LinesBoard
 from qcompile.hw.lines.config import MAX_LINES, LinesConfig
@@ -32,10 +37,6 @@ from qcompile.hw.lines.contents import LinesContents
 from qcompile.runtime.layouts import IMAGE_FIELD_BYTES
 
 LINE_ROWS = LinesConfig().rows
-NO_BITSTREAM = (
-    "no bitstream yet: `vivado -mode batch -source {folder}/build.tcl` makes top.bit, or openXC7:"
-    " `sh {folder}/openxc7.sh`"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class LinesFlow:
         if options.synth:
             design = (compiled.config, self.board, inside, sized.clock_hz)
             counted = synthesize(board_rtlil(*design, progress), progress)
-        return Built(
+        built = Built(
             model=sized.model,
             files={
                 **files,
@@ -97,8 +98,13 @@ class LinesFlow:
             },
             figures=figures(sized, counted),
             manifest=self._manifest(sized, test, contents),
-            notes=(NO_BITSTREAM,),
         )
+        tool = vendor.find_tool()
+        if not options.bitstream:
+            return built
+        if tool is None:
+            return replace(built, notes=(vendor.nothing_found("{folder}"),))
+        return replace(built, place=partial(_place, tool, built, partial(figures, sized, counted)))
 
     def check(self, model: ir.Model, options: Options) -> Checked:
         """See `Flow`."""
@@ -195,6 +201,26 @@ def _flash_bytes(sized: Sized) -> dict[str, int] | None:
         "image_bytes": IMAGE_FIELD_BYTES + 8 * words,
         "available_bytes": flash.part.size_bytes - flash.offset,
     }
+
+
+def _place(
+    tool: VendorTool,
+    built: Built,
+    figures_of: Callable[[Routed], Figures],
+    folder: Path,
+    progress: Progress,
+) -> Built:
+    """The build with what the tool made of it; a bitstream that misses its clock is left out."""
+    clock = built.figures.clock_mhz
+    placed, bitstream = vendor.place_and_route(tool, built.files, folder, clock, progress)
+    changed = replace(built, figures=figures_of(Routed(placed=placed, tool=tool.counts)))
+    if placed.met:
+        return replace(changed, files={**built.files, vendor.BITSTREAM: bitstream})
+    note = (
+        f"no bitstream: {tool.counts} reaches {placed.fmax_mhz:.2f} MHz of {clock:g} MHz, or a hold"
+        f" time fails; ask for less with --clock, or see {folder / tool.name}"
+    )
+    return replace(changed, notes=(note,))
 
 
 def _accelerator_map(compiled: LinesCompiled) -> dict[str, Any]:

