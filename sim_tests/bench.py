@@ -95,10 +95,11 @@ def _qcompile(*words: str | Path) -> tuple[int, str]:
     return done.returncode, "\n".join(lines)
 
 
-def measure(path: Path, device: str, folder: Path, count: int) -> Row:
-    """Compile a network, simulate the Verilog, compare every layer."""
+def measure(path: Path, device: str, folder: Path, count: int, more: Sequence[str] = ()) -> Row:
+    """Compile a network with `more` options, simulate the Verilog, compare every layer."""
     build = folder / device / path.stem
-    code, told = _qcompile(path, "--device", device, "--no-bitstream", "--force", "-o", build)
+    where = ("--device", device, *more)
+    code, told = _qcompile(path, *where, "--no-bitstream", "--force", "-o", build)
     if code:
         return Row(network=path.stem, device=device, problem=told)
     report = json.loads((build / "report.json").read_text())
@@ -211,6 +212,8 @@ def chosen_networks(arguments: argparse.Namespace, device: str) -> list[Path]:
 
 def measured(arguments: argparse.Namespace, console: Console) -> Iterator[Row]:
     """Row after row, each named when it begins."""
+    more = ["--dsp", arguments.dsp] if arguments.dsp else []
+    more += ["--synth"] if arguments.synth else []
     for device in arguments.device or DEVICES:
         chosen = chosen_networks(arguments, device)
         for number, path in enumerate(chosen, 1):
@@ -218,7 +221,7 @@ def measured(arguments: argparse.Namespace, console: Console) -> Iterator[Row]:
             if arguments.golden:
                 yield measure_golden(path, arguments.folder, arguments.inputs)
             else:
-                yield measure(path, device, arguments.folder, arguments.inputs)
+                yield measure(path, device, arguments.folder, arguments.inputs, more)
 
 
 def main() -> None:
@@ -229,6 +232,8 @@ def main() -> None:
         "--device", action="append", help="as `qcompile targets` names it (default: up5k)"
     )
     parser.add_argument("--figures", action="store_true", help="networks with a figure to reach")
+    parser.add_argument("--dsp", help="how multipliers are written (xc7)")
+    parser.add_argument("--synth", action="store_true", help="Yosys counts the cells (xc7)")
     parser.add_argument("--golden", action="store_true", help="golden alone, no hardware")
     parser.add_argument("--inputs", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--folder", type=Path, default=PROJECT / "build" / "bench")
