@@ -28,21 +28,31 @@ STREAM_LINES, STREAM_LANES = (1, 2, 4, 8), (1,)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """An array that runs the model, what it takes, and its estimated cycles.
+    """An array that runs the model, and what it takes."""
 
-    `model` has its inputs as the host sends them. `compiled` is for the same array with more
-    memory: places and program are the smaller one's too.
-    `program_words` are those of the header, the model's and the multiply self-test's; `depthwise`
-    as `Trial` has it.
-    """
-
-    model: ir.Model
+    trial: Trial
     config: LinesConfig
-    compiled: LinesCompiled
-    program_words: int
     resources: LinesResources
-    total_cycles: int
-    depthwise: float | None
+
+    @property
+    def model(self) -> ir.Model:
+        """With its inputs as the host sends them."""
+        return self.trial.model
+
+    @property
+    def compiled(self) -> LinesCompiled:
+        """As `Trial` has it."""
+        return self.trial.compiled
+
+    @property
+    def program_words(self) -> int:
+        """Those of the header, the model's and the multiply self-test's."""
+        return self.trial.program_words
+
+    @property
+    def total_cycles(self) -> int:
+        """Of one inference, by the cycle model."""
+        return self.trial.cycles
 
     @property
     def running(self) -> LinesCompiled:
@@ -154,7 +164,7 @@ class Sizes:
         for way in ways:
             found = [*self.candidates(device, way), *self._banded(device, way)]
             fitting = (c for c in found if fits(c.resources, device))
-            chosen = search.best_used(fitting, lambda candidate: candidate.depthwise)
+            chosen = search.best_used(fitting, lambda candidate: candidate.trial.depthwise)
             if chosen is not None:
                 return chosen
         return None
@@ -238,15 +248,8 @@ def _candidates(trial: Trial, device: LinesDevice, dsp: DspStyle) -> Iterator[Ca
     own = replace(trial.config, dsp=dsp, dsp_pairs=min(trial.config.pairs, dsps))
     for bank_words, weight_rows in product(_depths(own.bank_words), _depths(own.weight_rows)):
         config = replace(own, bank_words=bank_words, weight_rows=weight_rows)
-        yield Candidate(
-            model=trial.model,
-            config=config,
-            compiled=trial.compiled,
-            program_words=trial.program_words,
-            resources=resources(config, trial.program_words),
-            total_cycles=trial.cycles,
-            depthwise=trial.depthwise,
-        )
+        need = resources(config, trial.program_words)
+        yield Candidate(trial=trial, config=config, resources=need)
 
 
 def _depths(rows: int) -> set[int]:

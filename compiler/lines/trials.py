@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from qcompile.compiler import ir
 from qcompile.compiler.backend import for_accelerator, outputs_of
+from qcompile.compiler.cycle_model import LayerCycles
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.lines import selftest
 from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.compiler.lines.machine import LinesMachine
-from qcompile.compiler.lines.program_stream import packets
 from qcompile.compiler.passes.allocate import words_needed
 from qcompile.hw.config import ACC_WIDTHS
 from qcompile.hw.lines.config import LinesConfig
@@ -27,21 +28,39 @@ ROOM = 1 << 15
 """Words of an activation memory at most: 512 KB, more than any device has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """A model compiled for a number of lines and lanes, in the memories that it needs.
 
-    The device decides only which pairs take a DSP: one trial serves all devices. `cycles` are the
-    cycle model's; where the program comes from a flash they are estimated. `depthwise` is the
-    part of the multipliers that depthwise layers use, None without such layers.
+    The device decides only which pairs take a DSP: one trial serves all devices. `compiled` may be
+    for the same array with more memory: places and program are the smaller one's too.
     """
 
     model: ir.Model
     config: LinesConfig
     compiled: LinesCompiled
     program_words: int
-    cycles: int
-    depthwise: float | None
+
+    @cached_property
+    def layer_cycles(self) -> tuple[LayerCycles, ...]:
+        """By the cycle model; looked at where it fits only, for programs from a flash are long."""
+        return replace(self.compiled, config=self.config).cycles()
+
+    @property
+    def cycles(self) -> int:
+        """Of one inference."""
+        return sum(layer.cycles for layer in self.layer_cycles)
+
+    @cached_property
+    def depthwise(self) -> float | None:
+        """The part of the multipliers that depthwise layers use; None without such layers, and
+        where layers wait for their weights."""
+        pairs = zip(self.compiled.layers, self.layer_cycles, strict=True)
+        found = [(x.macs, y.cycles) for x, y in pairs if x.kind == "depthwise" and x.macs]
+        if not found or self.config.streams:
+            return None
+        peak = self.config.macs_per_cycle * sum(cycles for _, cycles in found)
+        return sum(macs for macs, _ in found) / peak
 
 
 def with_room(config: LinesConfig) -> LinesConfig:
@@ -94,14 +113,7 @@ def narrowed(trial: Trial, bank_words: int, flash: FlashTiming | None) -> Trial 
     except CapacityError:
         return None
     program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
-    return replace(
-        trial,
-        config=config,
-        compiled=compiled,
-        program_words=program,
-        cycles=_cycles(compiled, flash),
-        depthwise=_depthwise(compiled, flash),
-    )
+    return replace(trial, config=config, compiled=compiled, program_words=program)
 
 
 def _trial(model: ir.Model, config: LinesConfig, flash: FlashTiming | None = None) -> Trial | None:
@@ -117,48 +129,15 @@ def _trial(model: ir.Model, config: LinesConfig, flash: FlashTiming | None = Non
     else:
         rows = config.weight_rows
     program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
-    sized = replace(
-        config,
-        acc_width=width,
-        adder=any(layer.residual is not None for layer in compiled.layers),
-        bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
-        weight_rows=max(16, rows),
-    )
-    running = replace(compiled, config=sized)
     return Trial(
         model=model,
-        config=sized,
+        config=replace(
+            config,
+            acc_width=width,
+            adder=any(layer.residual is not None for layer in compiled.layers),
+            bank_words=-(-max(words, selftest.set_words(config)) // config.banks),
+            weight_rows=max(16, rows),
+        ),
         compiled=compiled,
         program_words=program,
-        cycles=_cycles(running, flash),
-        depthwise=_depthwise(running, flash),
     )
-
-
-def _cycles(compiled: LinesCompiled, flash: FlashTiming | None) -> int:
-    if flash is not None:
-        return _cycles_from(compiled, flash)
-    return sum(layer.cycles for layer in compiled.cycles())
-
-
-def _depthwise(compiled: LinesCompiled, flash: FlashTiming | None) -> float | None:
-    """Not told where layers wait for their weights."""
-    if flash is not None:
-        return None
-    pairs = zip(compiled.layers, compiled.cycles(), strict=True)
-    found = [(x.macs, y.cycles) for x, y in pairs if x.kind == "depthwise" and x.macs]
-    if not found:
-        return None
-    peak = compiled.config.macs_per_cycle * sum(cycles for _, cycles in found)
-    return sum(macs for macs, _ in found) / peak
-
-
-def _cycles_from(compiled: LinesCompiled, flash: FlashTiming) -> int:
-    """Estimated: a layer begins when the one before has ended and its words have come."""
-    machine = LinesMachine(compiled.config)
-    arrived, end = flash.first_word_cycles, 0
-    parts = packets(compiled.program.words)
-    for layer, plan, part in zip(compiled.layers, compiled.plans, parts, strict=True):
-        arrived += part.words * flash.word_cycles
-        end = max(end, arrived) + machine.estimate_plans([layer], [plan])
-    return end

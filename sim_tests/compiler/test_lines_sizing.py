@@ -52,8 +52,8 @@ def test_best_candidate_within_budget(sizes: tuple[str, sizing.Sizes], device: L
     fitting = [c for c in found.candidates(device) if sizing.fits(c.resources, device)]
     fewest = min(fitting, key=lambda c: c.total_cycles)
     if chosen.total_cycles > fewest.total_cycles:
-        assert fewest.depthwise is not None and chosen.depthwise is not None
-        assert fewest.depthwise < search.FAIR_SHARE <= chosen.depthwise
+        assert fewest.trial.depthwise is not None and chosen.trial.depthwise is not None
+        assert fewest.trial.depthwise < search.FAIR_SHARE <= chosen.trial.depthwise
         assert chosen.total_cycles <= search.FAIR_PRICE * fewest.total_cycles
 
 
@@ -62,11 +62,11 @@ def test_an_estimate_is_the_cycle_models(sizes: tuple[str, sizing.Sizes]) -> Non
     cycles = {layer.name: layer.cycles for layer in chosen.running.cycles()}
     assert chosen.total_cycles == sum(cycles.values())
     layers = [x for x in chosen.compiled.layers if x.kind == "depthwise" and x.macs]
-    assert (chosen.depthwise is None) == (not layers)
+    assert (chosen.trial.depthwise is None) == (not layers)
     if layers:
         spent = sum(cycles[x.name] for x in layers)
         macs = sum(x.macs for x in layers)
-        assert chosen.depthwise == pytest.approx(macs / spent / chosen.config.macs_per_cycle)
+        assert chosen.trial.depthwise == pytest.approx(macs / spent / chosen.config.macs_per_cycle)
 
 
 def test_layers_are_cut_into_bands_where_block_ram_is_short() -> None:
