@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
+    from rich.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A step that runs, with its time as it is whenever the terminal is drawn."""
+
+    text: str
+    started: float
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(f"{self.text} ({time.monotonic() - self.started:.0f} s)")
 
 
 class Progress:
@@ -54,7 +69,8 @@ class Progress:
         """Where the step is; shown on a terminal only."""
         if self._status is not None:
             more = f": {text}" if text else ""
-            self._status.update(f"{self._step or 'working'}{more}", spinner="dots")
+            shown = _Shown(f"{self._step or 'working'}{more}", self._started)
+            self._status.update(shown, spinner="dots")
 
     def note(self, text: str) -> None:
         """Something to be said aloud, such as a conversion of the user's data."""
