@@ -218,7 +218,7 @@ def _place(
         return replace(changed, files={**built.files, vendor.BITSTREAM: bitstream})
     note = (
         f"no bitstream: {tool.counts} reaches {placed.fmax_mhz:.2f} MHz of {clock:g} MHz, or a hold"
-        f" time fails; ask for less with --clock, or see {folder / tool.name}"
+        f" time fails; ask for less with --clock, or see {{folder}}/{tool.name}"
     )
     return replace(changed, notes=(note,))
 
