@@ -8,6 +8,7 @@ from typing import Any
 
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.lines.paths import TimingPath
+from qcompile.compiler.throughput import Queued
 
 BITS_PER_BYTE_ON_LINK = 10
 """UART 8N1: start bit, eight data bits, stop bit."""
@@ -63,6 +64,8 @@ class Figures:
         What was chosen for the model, by name.
     larger : mapping
         Larger devices of the family -> predicted cycles there.
+    queued : Queued or None
+        None: the machine takes one input at a time.
     bitstream : str or None
         Its file name inside the build directory.
     timing : mapping or None
@@ -94,6 +97,7 @@ class Figures:
     larger: Mapping[str, int] = field(default_factory=dict)
     paths: tuple[TimingPath, ...] = ()
     timing: Mapping[str, Any] | None = None
+    queued: Queued | None = None
 
     @property
     def macs(self) -> int:
@@ -170,6 +174,8 @@ def to_record(figures: Figures) -> dict[str, Any]:
         "inferences_per_second_with_link": figures.rate_with_link,
         "bitstream": figures.bitstream,
     }
+    if figures.queued is not None:
+        record["queued"] = figures.queued.record(figures.clock_mhz, figures.rate_with_link)
     if figures.machine:
         record |= {
             "machine": dict(figures.machine),

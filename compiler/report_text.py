@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qcompile.compiler.throughput import queued_facts
+
 PATH_END = 48
 """Characters of a register's name."""
 
@@ -21,6 +23,7 @@ def to_text(record: Mapping[str, Any]) -> str:
         ("clock", _clock(record)),
         ("latency", f"{record['latency_ms']:.2f} ms"),
         ("inferences", _inferences(record)),
+        *queued_facts(record),
         ("bitstream", record["bitstream"] or "none"),
         *_machine_facts(record),
     ]

@@ -13,6 +13,7 @@ from qcompile.compiler.lines.backend import LinesCompiled
 from qcompile.compiler.lines.resources import LinesResources
 from qcompile.compiler.lines.sizing import Candidate
 from qcompile.compiler.lines.synthesis import Synthesis
+from qcompile.compiler.lines.throughput import throughput
 from qcompile.compiler.lines.vendor import BITSTREAM
 from qcompile.compiler.lines.vendor_reports import Placed
 from qcompile.compiler.link_bytes import Transfer, inference_bytes
@@ -108,6 +109,7 @@ def figures(
         link_baud=protocol.BAUD if board.link == "uart" else None,
         bitstream=BITSTREAM if routed is not None and routed.placed.met else None,
         machine=_machine(config, sized.flash),
+        queued=throughput(compiled, board.link),
         larger={name: _cycles(found.running) for name, found in sized.larger.items()},
         paths=() if counted is None else counted.paths,
     )
@@ -179,6 +181,7 @@ def _link_bytes(compiled: LinesCompiled) -> int:
         sent = min(beats, -(-place.shape[0] // 4)) if to_board else beats
         return Transfer(words=place.words, beats=sent, to_board=to_board)
 
-    sent = [transfer(x, to_board=True) for x in (*compiled.graph.inputs, *compiled.stored)]
+    again = () if compiled.queue is not None else tuple(compiled.stored)
+    sent = [transfer(x, to_board=True) for x in (*compiled.graph.inputs, *again)]
     read = [transfer(x, to_board=False) for x in outputs_of(compiled.graph)]
     return inference_bytes([*sent, *read])

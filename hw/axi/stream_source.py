@@ -16,9 +16,9 @@ from qcompile.runtime.protocol import BEAT_BITS
 class StreamSource(wiring.Component):
     """Sends words from an address on, their beats low first; TLAST stands with the last beat.
 
-    The next word is read while one is sent: words of four beats and more leave at one beat a
-    cycle, others at one word in four. Backpressure: a beat stays until TREADY; reading waits for
-    memory.
+    The next word is read while one is sent. Where memory is free and answers after n cycles, words
+    leave at one beat a cycle, or one in n + 2 cycles, whichever is slower. Backpressure: a
+    beat stays until TREADY; reading waits for memory.
 
     Attributes
     ----------
@@ -73,8 +73,9 @@ class StreamSource(wiring.Component):
         following_valid = Signal()
         following_last = Signal()
         at_end = index == beats - 1
+        moves = ~o.tvalid | (o.tready & at_end)
         m.d.comb += [
-            access.valid.eq((self.count != 0) & ~following_valid),
+            access.valid.eq((self.count != 0) & (~following_valid | moves)),
             access.address.eq(self.address),
             o.tdata.eq(word[:BEAT_BITS]),
             o.tlast.eq(word_last & at_end),
@@ -82,7 +83,7 @@ class StreamSource(wiring.Component):
         ]
         with m.If(o.tvalid & o.tready):
             m.d.sync += [word.eq(word >> BEAT_BITS), index.eq(index + 1)]
-        with m.If(~o.tvalid | (o.tready & at_end)):
+        with m.If(moves):
             m.d.sync += [
                 o.tvalid.eq(following_valid),
                 word.eq(following),

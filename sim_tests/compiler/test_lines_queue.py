@@ -11,6 +11,7 @@ from qcompile.compiler.layers import Layer
 from qcompile.compiler.lines.backend import compile_graph, with_queue
 from qcompile.compiler.lines.input_queue import queue_of
 from qcompile.compiler.lines.machine import LinesMachine
+from qcompile.compiler.lines.throughput import period, throughput
 from qcompile.compiler.passes.allocate import words_needed
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.runtime.input_queue import InputQueue
@@ -63,3 +64,47 @@ def test_inputs_queue_where_the_sets_have_room(rng: np.random.Generator, missing
         return
     assert found is not None and found.queue == queue_of(layers, graph.inputs, graph.outputs)
     assert found.cycles() == plain.cycles()
+
+
+@pytest.mark.parametrize(
+    ("free", "before", "beats_in", "beats_out", "expected"),
+    [
+        (1, 2, 400, 100, 600),
+        (1, 2, 700, 0, 800),
+        (1, 2, 0, 400, 700),
+        (3, 2, 50, 400, 750),
+        (1, 2, 300, 200, 600),
+        (1, 1, 800, 300, 1000),
+    ],
+    ids=["hidden", "in", "out", "in behind out", "both early", "both at a time"],
+)
+def test_a_period_is_as_long_as_what_does_not_overlap(
+    free: int, before: int, beats_in: int, beats_out: int, expected: int
+) -> None:
+    queue = InputQueue(inputs_free=free, outputs_from=before)
+    assert period(queue, [100, 200, 300], beats_in, beats_out) == expected
+
+
+def test_reports_say_what_overlaps_or_why_nothing_does(rng: np.random.Generator) -> None:
+    g = IntegerGraph(rng)
+    graph = g.graph(g.conv(g.conv(g.input(3, 9, 7), 4, (3, 3)), 4, (3, 3)))
+    config = replace(CONFIG, columns=8, bank_words=80)
+    apart = compile_graph(graph, config)
+    queued = with_queue(apart)
+    assert queued is not None
+    cycles = sum(layer.cycles for layer in queued.cycles())
+    found = throughput(queued, "axi")
+    assert (found.beats_in, found.beats_out) == (2 * 9 * 7, 2 * 5 * 3)
+    assert found.cycles == cycles
+    assert "126 beats and its outputs' 30 move while the array computes" in found.note
+    found = throughput(apart, "axi")
+    assert found.cycles == cycles + 126 + 30
+    assert "move between the runs" in found.note
+    found = throughput(queued, "uart")
+    assert found.cycles is None and "the serial line sets the pace" in found.note
+    small = replace(config, bank_words=(9 * 7 + 1) // 2)
+    note = throughput(compile_graph(graph, small), "axi").note
+    need = words_needed(
+        apart.layers, graph.inputs, graph.outputs, LinesMachine(config), queued=True
+    )
+    assert note.endswith(f"would take {need} words of a set of 64")

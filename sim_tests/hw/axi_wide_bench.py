@@ -26,7 +26,7 @@ QUEUES = os.environ["QCOMPILE_QUEUES"] == "1"
 LIMIT_MS = 5
 """Of simulated time; what takes longer hangs."""
 SINK_CYCLES = max(3, BEATS)
-SOURCE_CYCLES = max(4, BEATS)
+SOURCE_CYCLES = max(3, BEATS)
 """For a word, where memory is ready at once and a read takes a cycle; so the docstrings say."""
 
 
