@@ -1,7 +1,8 @@
 """What an array of lines takes on a 7-series device: measured parts, added up.
 
 Every constant comes from `python -m sim_tests.hw.xc7 NAME`, for words of 16 channels; the name
-stands beside it. Nothing here is placed.
+stands beside it. With words of 8 channels half of a line is there, and what depends on a word's
+bits. Nothing here is placed.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def weight_luts(config: LinesConfig) -> int:
     bits, lines = config.word_bits, config.lines
     memories = lines * memory_luts(bits, config.weight_rows)
     if lines <= 2:
-        return 129 * lines + memories
+        return (bits + 1) * lines + memories
     return bits * (lines + MUX[config.banks]) + 17 * lines + memories
 
 
@@ -114,7 +115,12 @@ def line_luts(config: LinesConfig) -> float:
     in_logic = config.pairs - in_dsp
     pair = (LINE_IN_LOGIC - LINE) / LINE_PAIRS
     width = (config.acc_width - 24) * (in_dsp + 2 * in_logic)
-    return LINE * config.lines + pair * in_logic + width
+    return LINE * _lines_of_16(config) + pair * in_logic + width
+
+
+def _lines_of_16(config: LinesConfig) -> float:
+    """So many lines of 16 columns have as many."""
+    return config.lines * config.columns / 16
 
 
 def _lane_luts(config: LinesConfig) -> int:
@@ -125,7 +131,7 @@ def _lane_luts(config: LinesConfig) -> int:
 def _flip_flops(config: LinesConfig) -> float:
     """`memory` (1,385), `memory-2` (548), `weights` (1,029) and the rest, and rows in LUTs."""
     lanes, in_logic = config.lines * config.lanes, config.pairs - config.pairs_in_dsp
-    found = LINE_FFS * config.lines + (LINE_IN_LOGIC_FFS - LINE_FFS) / LINE_PAIRS * in_logic
+    found = LINE_FFS * _lines_of_16(config) + (LINE_IN_LOGIC_FFS - LINE_FFS) / LINE_PAIRS * in_logic
     found += (config.acc_width - 24) * config.pairs * 2
     found += lanes * (LANE_FFS if config.adder else LANE_NO_ADDER_FFS)
     found += LANE_BASE_FFS * config.lines if config.adder else 0
@@ -139,14 +145,12 @@ def _flip_flops(config: LinesConfig) -> float:
 def resources(config: LinesConfig, program_words: int) -> LinesResources:
     """The whole array; the depth of the program memory is a power of two. With `streams` the
     program, and its weights, come from a flash."""
-    if config.columns != 16:
-        raise ValueError(f"measured for 16 columns, not {config.columns}")
     lanes = config.lines * config.lanes
     luts = line_luts(config) + _lane_luts(config) + CONTROL
     luts += activation_luts(config) + weight_luts(config) + WEIGHT_READER
     luts += FLASH_PROGRAM + WEIGHT_LOADER if config.streams else PROGRAM
-    luts += WHOLE * config.lines
-    luts += RESIDUAL * config.lines / 8 if config.adder else 0
+    luts += WHOLE * _lines_of_16(config)
+    luts += RESIDUAL * _lines_of_16(config) / 8 if config.adder else 0
     activations = 2 * config.banks * memory_blocks(config.word_bits, config.bank_words)
     weights = config.lines * memory_blocks(config.word_bits, config.weight_rows)
     blocks = activations + weights

@@ -22,6 +22,8 @@ from qcompile.hw.lines.ram import BLOCK_ROWS
 
 MOST_BYTES = max(device.block_rams for device in DEVICES.values()) * 4608
 """That the block RAM of any device holds."""
+COLUMNS = (16, 8)
+"""That an array may be asked to have, the default first."""
 STREAM_LINES, STREAM_LANES = (1, 2, 4, 8), (1,)
 """Sizes that are tried for programs from a flash."""
 
@@ -96,7 +98,7 @@ class Sizes:
     Parameters
     ----------
     lines, columns, lanes : int
-        Of `LinesConfig`; without, the search chooses. Columns are 16.
+        Of `LinesConfig`; without, the search chooses lines and lanes, and columns are 16.
     dsp : "instance", "inferred" or "none"
         How pairs are written that could take a DSP.
     streams : bool
@@ -117,11 +119,12 @@ class Sizes:
         self._dsp: DspStyle = dsp
         self._streams = streams
         self._streamed: dict[FlashTiming, list[Trial]] = {}
-        if columns not in (None, 16):
+        if columns not in (None, *COLUMNS):
             raise CapacityError(
-                f"an array of lines has 16 columns, not {columns}",
+                f"an array of lines has 16 or 8 columns, not {columns}",
                 help="leave the columns to the compiler",
             )
+        self._columns = columns or COLUMNS[0]
         self._lines = range(1, MAX_LINES + 1) if lines is None else (lines,)
         self._lanes = LANE_CHOICES if lanes is None else (lanes,)
 
@@ -129,16 +132,21 @@ class Sizes:
     def _standing(self) -> list[Trial]:
         if weight_bytes(self._model) > MOST_BYTES:
             return []
-        sizes = product(self._lines, self._lanes)
-        found = (standing(self._model, lines, lanes) for lines, lanes in sizes)
+        found = (standing(self._model, size) for size in self._sizes(self._lines, self._lanes))
         return [trial for trials in found for trial in trials]
+
+    def _sizes(self, lines: Sequence[int], lanes: Sequence[int]) -> list[LinesConfig]:
+        return [
+            LinesConfig(lines=n, lanes=each, columns=self._columns)
+            for n, each in product(lines, lanes)
+        ]
 
     def _from_flash(self, flash: FlashTiming) -> list[Trial]:
         if flash not in self._streamed:
-            sizes = product(self._lines, self._lanes)
+            sizes = self._sizes(self._lines, self._lanes)
             if len(self._lines) > 1:  # the flash decides the cycles, so a few sizes will do
-                sizes = product(STREAM_LINES, STREAM_LANES)
-            found = (streamed(self._model, lines, lanes, flash) for lines, lanes in sizes)
+                sizes = self._sizes(STREAM_LINES, STREAM_LANES)
+            found = (streamed(self._model, size, flash) for size in sizes)
             self._streamed[flash] = [trial for trials in found for trial in trials]
         return self._streamed[flash]
 

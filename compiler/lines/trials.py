@@ -83,18 +83,17 @@ def weight_bytes(model: ir.Model) -> int:
     return sum(op.weight.size for op in model.graph.ops if isinstance(op, ir.Conv))
 
 
-def standing(model: ir.Model, lines: int, lanes: int) -> Iterator[Trial]:
+def standing(model: ir.Model, size: LinesConfig) -> Iterator[Trial]:
     """With all weights in the weight memory, for each form of the inputs."""
-    config = with_room(LinesConfig(lines=lines, lanes=lanes))
+    config = with_room(size)
     found = (_trial(form, config) for form in forms(model, config))
     return (trial for trial in found if trial is not None)
 
 
-def streamed(model: ir.Model, lines: int, lanes: int, flash: FlashTiming) -> list[Trial]:
+def streamed(model: ir.Model, size: LinesConfig, flash: FlashTiming) -> list[Trial]:
     """In the smallest weight memory that holds every layer's part while it is in use."""
     for rows in STREAM_ROWS:
-        config = with_room(LinesConfig(lines=lines, lanes=lanes))
-        config = replace(config, weight_rows=rows, streams=True)
+        config = replace(with_room(size), weight_rows=rows, streams=True)
         try:
             found = [_trial(form, config, flash) for form in forms(model, config)]
         except CapacityError:

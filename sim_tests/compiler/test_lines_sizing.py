@@ -113,8 +113,12 @@ def test_size_is_the_one_asked_for() -> None:
     model = fully_connected(32, 32)
     chosen = sizing.size_for(model, DEVICES["xc7a100t"], lines=3, lanes=2)
     assert (chosen.config.lines, chosen.config.lanes) == (3, 2)
-    with pytest.raises(CapacityError, match="an array of lines has 16 columns, not 8"):
-        sizing.size_for(model, DEVICES["xc7a100t"], columns=8)
+    with pytest.raises(CapacityError, match="an array of lines has 16 or 8 columns, not 4"):
+        sizing.size_for(model, DEVICES["xc7a100t"], columns=4)
+    narrow = sizing.size_for(model, DEVICES["xc7a100t"], lines=3, lanes=2, columns=8)
+    assert narrow.config.columns == 8 and narrow.config.pairs == chosen.config.pairs // 2
+    assert 0.5 < narrow.resources.luts / chosen.resources.luts < 1
+    assert narrow.total_cycles > chosen.total_cycles
 
 
 def test_pairs_in_logic_take_luts_and_no_dsp() -> None:
