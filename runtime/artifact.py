@@ -103,6 +103,8 @@ class Artifact:
         Of the build's flash image.
     program_address : int
         Byte address of the program in the flash.
+    load_address : int or None
+        Of a program that brings weights that stay, before the first run.
     clock_hz : int
     note : str or None
         Something to be said aloud of the build.
@@ -127,6 +129,7 @@ class Artifact:
     multiply_test: MultiplyTest | None
     header: layouts.ImageHeader
     program_address: int
+    load_address: int | None
     clock_hz: int
     note: str | None
 
@@ -232,6 +235,7 @@ def _from_manifest(folder: Path, manifest: Mapping[str, Any]) -> Artifact:
         multiply_test=_multiply_test(manifest),
         header=_image_header(folder, manifest),
         program_address=int(manifest["program"]["offset"]),
+        load_address=manifest["program"].get("load"),
         clock_hz=int(manifest["clock_hz"]),
         note=version_note(manifest),
     )

@@ -9,6 +9,8 @@ from qcompile.runtime.link import Link
 from qcompile.runtime.multiply_test import check_multipliers
 from qcompile.runtime.protocol import CoreError, Info, RunStatus, State
 
+LOAD_SECONDS = 1.0
+"""Within which weights that stay have come: 500 KB at 1 MB/s, for a slow flash."""
 CORE_ERRORS = {
     CoreError.STREAM_CRC: "the program in flash is damaged (CRC of the stream)",
     CoreError.UNKNOWN_PACKET: "the program in flash holds a packet that it does not know",
@@ -37,7 +39,8 @@ class Board:
     def check(self, artifact: Artifact) -> Info:
         """Make sure that bitstream and program of the board are this build's; stops a run.
 
-        The first time, the build's multiply self-test runs, where it has one.
+        The first time, the build's multiply self-test runs, where it has one. Weights that stay in
+        the array's memory are brought there.
         """
         self.link.abort()
         info = self.link.info()
@@ -61,6 +64,9 @@ class Board:
         if artifact.multiply_test is not None and not self._multiplies:
             check_multipliers(self.link, artifact, artifact.multiply_test)
             self._multiplies = True
+        if artifact.load_address is not None:
+            self.link.start(artifact.load_address)
+            self.finished(self.link.wait(LOAD_SECONDS))
         return info
 
     def _check_flash(self, artifact: Artifact, reflash: str) -> None:

@@ -29,7 +29,7 @@ from qcompile.runtime.input_queue import InputQueue
 class LinesCompiled:
     """A graph as an array of lines runs it; `stored` are constant tensors that stand in the
     activation memory before each run, `flash` is how the program's flash is read (None: it stands
-    in a program memory).
+    in a program memory); then `resident_rows` of the weight memory keep weights.
 
     With a `queue`, inputs, stored constants and outputs have places of their own for the whole run.
     """
@@ -42,6 +42,7 @@ class LinesCompiled:
     program: LinesProgram
     stored: Mapping[str, ir.Int8Array]
     flash: FlashTiming | None = None
+    resident_rows: int = 0
     queue: InputQueue | None = None
 
     def cycles(self) -> tuple[LayerCycles, ...]:
@@ -56,18 +57,25 @@ def compile_graph(
     *,
     first_weight: int = 0,
     flash: FlashTiming | None = None,
+    resident_rows: int = 0,
 ) -> LinesCompiled:
     """Lower, plan, allocate, emit; UnsupportedError or CapacityError name the layer.
 
     Layers whose tensors do not fit the activation memory are cut into bands of rows. Weights
-    begin with word `first_weight` of the weight memory, which begins a row.
+    begin with word `first_weight` of the weight memory, which begins a row. Where they come with
+    the program, `resident_rows` of the memory keep some.
     """
-    machine = LinesMachine(config)
+    machine = LinesMachine(_ring(config, resident_rows))
     layers = lower(graph, "exact", machine)
     layers = cut_bands(layers, graph.inputs, outputs_of(graph), config.set_words, machine)[0]
     layers = cut_odd_rows(layers, machine)
-    found = _placed(graph, layers, config, first_weight=first_weight)
+    found = _placed(graph, layers, config, first_weight=first_weight, resident_rows=resident_rows)
     return replace(found, flash=flash)
+
+
+def _ring(config: LinesConfig, resident_rows: int) -> LinesConfig:
+    """With the part of the weight memory that layers pass through."""
+    return replace(config, weight_rows=config.weight_rows - resident_rows)
 
 
 def with_queue(compiled: LinesCompiled) -> LinesCompiled | None:
@@ -78,7 +86,8 @@ def with_queue(compiled: LinesCompiled) -> LinesCompiled | None:
     if queue is None:
         return None
     try:
-        found = _placed(graph, layers, compiled.config, queued=True)
+        rows = compiled.resident_rows
+        found = _placed(graph, layers, compiled.config, queued=True, resident_rows=rows)
     except CapacityError:
         return None
     found = replace(found, flash=compiled.flash, queue=queue)
@@ -98,10 +107,12 @@ def _placed(
     *,
     first_weight: int = 0,
     queued: bool = False,
+    resident_rows: int = 0,
 ) -> LinesCompiled:
     """Plan, allocate, emit."""
-    machine = LinesMachine(config)
-    plans = tuple(_plan(layer, config) for layer in layers)
+    ring = _ring(config, resident_rows)
+    machine = LinesMachine(ring)
+    plans = tuple(_plan(layer, ring) for layer in layers)
     outputs, room = outputs_of(graph), config.set_words
     places = allocate(layers, graph.inputs, outputs, room, machine, queued=queued)
     host = {*graph.inputs, *outputs}
@@ -112,8 +123,16 @@ def _placed(
         layers=layers,
         plans=plans,
         places=places,
-        program=emit_program(layers, plans, places, config, first_weight=first_weight),
+        program=emit_program(
+            layers,
+            plans,
+            places,
+            config,
+            first_weight=first_weight,
+            resident_rows=resident_rows,
+        ),
         stored=stored_tensors(layers),
+        resident_rows=resident_rows,
     )
 
 

@@ -163,6 +163,9 @@ async def run_job(dut: Any) -> None:
         program = job["program"]
         await bench.fill("program", np.arange(len(program)), program[:, np.newaxis])
         await bench.fill("weight", job["weights_at"], job["weights"])
+    if "load_address" in job:
+        dut.start_address.value = int(job["load_address"])
+        await bench.go("start", ALL_LAYERS)
     dut.start_address.value = int(job["start_address"])
     inputs, outputs, layers = (job[name].tolist() for name in ("inputs", "outputs", "layers"))
     results: dict[str, list[Any]] = {name: [] for name in ("cycles", "ends", "outputs", "layers")}

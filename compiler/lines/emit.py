@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.lines.nests import pitch
 from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.lines.resident import ResidentWeights, weight_packets
 from qcompile.compiler.lines.weight_ring import WeightRing
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.hw.lines import program
@@ -29,10 +30,13 @@ class LinesProgram:
         64-bit words of the program memory.
     weights : int8 [words, V]
         The weight memory, from its first word on; none where weights come with the program.
+    load : list of int
+        Of a program that runs once before: it brings weights that stay; empty where none do.
     """
 
     words: list[int]
     weights: Int8Array
+    load: list[int] = field(default_factory=list)
 
 
 def emit_program(
@@ -42,16 +46,20 @@ def emit_program(
     config: LinesConfig,
     *,
     first_weight: int = 0,
+    resident_rows: int = 0,
 ) -> LinesProgram:
     """Per layer: its weights where they come with the program, the tables that change, the
     descriptor, the constants of all its channels.
 
     `first_weight`: the number of the first word of weights that stand in the memory; it begins a
-    row.
+    row. `resident_rows`: of the memory, for weights that stay though the others come with the
+    program.
     """
     words: list[int] = []
     loaded: dict[PacketKind, list[int]] = {}
-    memory = _Streamed(config) if config.streams else _Standing(config, first_weight)
+    memory: _Streamed | _Standing = _Standing(config, first_weight)
+    if config.streams:
+        memory = _Streamed(config, plans, resident_rows)
     for layer, plan in zip(layers, plans, strict=True):
         first, packets = memory.place(layer, plan)
         words += packets
@@ -63,7 +71,7 @@ def emit_program(
         words += program.packet(PacketKind.LAYER, fields)
         words += _constants(layer, config)
     words += program.packet(PacketKind.END, [0])
-    return LinesProgram(words=words, weights=memory.contents)
+    return LinesProgram(words=words, weights=memory.contents, load=memory.load)
 
 
 def _kept(plan: LinePlan, config: LinesConfig) -> Int8Array:
@@ -80,6 +88,7 @@ class _Standing:
         self.config = config
         self.first = first
         self.contents = np.zeros((0, config.columns), np.int8)
+        self.load: list[int] = []
 
     def place(self, layer: Layer, plan: LinePlan) -> tuple[int, list[int]]:
         """A layer's first word, and no packets."""
@@ -91,24 +100,27 @@ class _Standing:
 
 
 class _Streamed:
-    """Weights that come with the program."""
+    """Weights that come with the program, but for those that stay."""
 
-    def __init__(self, config: LinesConfig) -> None:
+    def __init__(self, config: LinesConfig, plans: Sequence[LinePlan], resident_rows: int) -> None:
         self.config = config
-        self.ring = WeightRing(config)
+        self.ring = WeightRing(replace(config, weight_rows=config.weight_rows - resident_rows))
+        kept = [_kept(plan, config) for plan in plans]
+        self.residents = ResidentWeights(config, kept, resident_rows)
         self.contents = np.zeros((0, config.columns), np.int8)
+        self.load = self.residents.load
 
     def place(self, layer: Layer, plan: LinePlan) -> tuple[int, list[int]]:
         """A layer's first word, and the packets that bring it and what follows."""
         kept = _kept(plan, self.config)
+        first = self.residents.first(kept)
+        if first is not None:
+            self.ring.skip()
+            return first, []
         found = self.ring.place(kept, layer.name)
-        packets: list[int] = []
-        most = program.MAX_PAYLOAD_WORDS * 8 // self.config.columns
-        for begin in range(0, len(kept) if found.comes else 0, most):
-            address = self.config.weight_address(found.first + begin)
-            part = kept[begin : begin + most]
-            packets += program.weights_packet(address, part, waits=found.waits)
-        return found.first, packets
+        if not found.comes:
+            return found.first, []
+        return found.first, [*weight_packets(self.config, found.first, kept, waits=found.waits)]
 
 
 def _tables(layer: Layer) -> list[tuple[PacketKind, list[int]]]:

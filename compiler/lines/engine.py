@@ -105,6 +105,7 @@ class LinesEngine:
         return {
             **({} if self._in_flash else self._memories()),
             "start_address": self.build.manifest["program"]["offset"] // 8,
+            **self._load(),
             "inputs": np.array([_region(place) for place in places]),
             "outputs": np.array([_region(x) for x in places_of(memory["outputs"], "value")]),
             "layers": np.array([(place.done, *_region(place)) for place in layers]),
@@ -122,6 +123,11 @@ class LinesEngine:
             "weights": weights,
             "weights_at": np.array([self._config.weight_address(i) for i in range(len(weights))]),
         }
+
+    def _load(self) -> dict[str, int]:
+        """The program that brings weights that stay, where there is one."""
+        load = self.build.manifest["program"].get("load")
+        return {} if load is None else {"load_address": load // 8}
 
     def _flash_contents(self) -> list[str]:
         """The simulation's options."""

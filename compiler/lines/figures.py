@@ -18,7 +18,6 @@ from qcompile.compiler.lines.vendor import BITSTREAM
 from qcompile.compiler.lines.vendor_reports import Placed
 from qcompile.compiler.link_bytes import Transfer, inference_bytes
 from qcompile.hw.boards import LinesBoard
-from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.flash_program import FlashTiming
 from qcompile.hw.lines.program_memory import WORD_BITS
 from qcompile.runtime import protocol
@@ -108,7 +107,7 @@ def figures(
         link_bytes=_link_bytes(compiled),
         link_baud=protocol.BAUD if board.link == "uart" else None,
         bitstream=BITSTREAM if routed is not None and routed.placed.met else None,
-        machine=_machine(config, sized.flash),
+        machine=_machine(compiled),
         queued=throughput(compiled, board.link),
         larger={name: _cycles(found.running) for name, found in sized.larger.items()},
         paths=() if counted is None else counted.paths,
@@ -119,8 +118,9 @@ def _cycles(compiled: LinesCompiled) -> int:
     return sum(layer.cycles for layer in compiled.cycles())
 
 
-def _machine(config: LinesConfig, flash: FlashTiming | None) -> dict[str, Any]:
+def _machine(compiled: LinesCompiled) -> dict[str, Any]:
     """What was chosen, in words."""
+    config, flash = compiled.config, compiled.flash
     logic = config.pairs - config.pairs_in_dsp
     pairs = f"{config.pairs_in_dsp} in DSPs" + (f", {logic} in logic" if logic else "")
     return {
@@ -129,18 +129,21 @@ def _machine(config: LinesConfig, flash: FlashTiming | None) -> dict[str, Any]:
         "lanes": f"{config.lanes} a line, sums of {config.acc_width} bits",
         "activations": f"2 sets of {config.banks} banks of {config.bank_words:,} words",
         "weight rows": config.weight_rows,
-        **({} if flash is None else {"weights from": _rate(flash)}),
+        **({} if flash is None else _from_flash(flash, compiled.resident_rows)),
     }
 
 
-def _rate(flash: FlashTiming) -> str:
-    """How fast a flash brings words."""
-    clock, bytes_ = flash.clock_hz / 1e6, WORD_BITS // 8
-    return (
-        f"the board's flash, {flash.lines} lines at {clock / flash.divider:.1f} MHz:"
-        f" {bytes_ * clock / flash.word_cycles:.2f} MB/s, {flash.word_cycles} cycles for"
-        f" {bytes_} bytes"
-    )
+def _from_flash(flash: FlashTiming, resident_rows: int) -> dict[str, Any]:
+    """How fast a flash brings weights, and where some stay."""
+    clock, size = flash.clock_hz / 1e6, WORD_BITS // 8
+    return {
+        "weights from": (
+            f"the board's flash, {flash.lines} lines at {clock / flash.divider:.1f} MHz:"
+            f" {size * clock / flash.word_cycles:.2f} MB/s, {flash.word_cycles} cycles for"
+            f" {size} bytes"
+        ),
+        "they stay": f"in {resident_rows:,} of the weight rows, loaded once",
+    }
 
 
 def _memory(compiled: LinesCompiled) -> dict[str, int]:

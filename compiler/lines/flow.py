@@ -74,6 +74,8 @@ class LinesFlow:
         sized = self._size(model, options)
         compiled = sized.compiled
         program, test = with_self_test(compiled)
+        load_at = len(program.words)
+        program = replace(program, words=[*program.words, *program.load])
         body = np.array(program.words, "<u8").tobytes() + program.weights.tobytes()
         header = image_header(body, compiled.config.id, sized.model.sha256)
         words = [*np.frombuffer(header, "<u8").tolist(), *program.words]
@@ -97,7 +99,7 @@ class LinesFlow:
                 "stored.npz": to_npz(compiled.stored),
             },
             figures=figures(sized, counted),
-            manifest=self._manifest(sized, test, contents),
+            manifest=self._manifest(sized, test, contents, load_at),
         )
         tool = vendor.find_tool()
         if not options.bitstream:
@@ -162,11 +164,17 @@ class LinesFlow:
             )
         return sized
 
-    def _manifest(self, sized: Sized, test: SelfTest, contents: LinesContents) -> dict[str, Any]:
-        """What a host must know of this machine; see docs/architecture.md section 8."""
+    def _manifest(
+        self, sized: Sized, test: SelfTest, contents: LinesContents, load_at: int
+    ) -> dict[str, Any]:
+        """What a host must know of this machine; see docs/architecture.md section 8.
+
+        `load_at`: the word of the program that brings weights that stay, from the model's first.
+        """
         board, config = self.board, sized.compiled.config
         address = IMAGE_FIELD_BYTES + (board.flash.offset if sized.flash and board.flash else 0)
         memory = {} if sized.flash else {"memory_words": contents.program_words}
+        load = {"load": address + 8 * load_at} if sized.compiled.program.load else {}
         return {
             "target": {
                 "family": board.device.family,
@@ -184,6 +192,7 @@ class LinesFlow:
                 "offset": address,
                 "bytes": 8 * len(contents.program) - IMAGE_FIELD_BYTES,
                 **memory,
+                **load,
             },
             "clock_hz": sized.clock_hz,
         }
@@ -195,7 +204,8 @@ def _flash_bytes(sized: Sized) -> dict[str, int] | None:
     if flash is None or compiled.flash is None:
         return None
     config = compiled.config
-    words = len(compiled.program.words) + program_words(config)
+    program = compiled.program
+    words = len(program.words) + program_words(config) + len(program.load)
     return {
         "weight_bytes": sum(plan.weight_words for plan in compiled.plans) * config.columns,
         "image_bytes": IMAGE_FIELD_BYTES + 8 * words,

@@ -100,6 +100,7 @@ def with_self_test(compiled: LinesCompiled) -> tuple[LinesProgram, SelfTest]:
     whole = LinesProgram(
         words=[*model.words, *own.words],
         weights=np.concatenate([model.weights, gap, own.weights]),
+        load=model.load,
     )
     return whole, test
 

@@ -9,12 +9,12 @@ from itertools import product
 
 from qcompile.compiler import ir, search
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.lines.backend import LinesCompiled
+from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.compiler.lines.plan import LinePlan
 from qcompile.compiler.lines.program_stream import packets
+from qcompile.compiler.lines.refusal import too_large
 from qcompile.compiler.lines.resources import CONTROL_DSPS, LinesResources, resources, roomy
 from qcompile.compiler.lines.trials import Trial, narrowed, standing, streamed, weight_bytes
-from qcompile.hw.boards import LINES_BOARDS
 from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, DspStyle, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
 from qcompile.hw.lines.flash_program import FlashTiming
@@ -103,6 +103,8 @@ class Sizes:
         How pairs are written that could take a DSP.
     streams : bool
         Weights come from the board's flash even where they would fit block RAM.
+    resident_rows : int
+        Of the weight memory that keep weights then, at most; without, all that the device has.
     """
 
     def __init__(
@@ -114,10 +116,12 @@ class Sizes:
         lanes: int | None = None,
         dsp: DspStyle = "inferred",
         streams: bool = False,
+        resident_rows: int | None = None,
     ) -> None:
         self._model = model
         self._dsp: DspStyle = dsp
         self._streams = streams
+        self._most_resident = resident_rows
         self._streamed: dict[FlashTiming, list[Trial]] = {}
         if columns not in (None, *COLUMNS):
             raise CapacityError(
@@ -163,7 +167,7 @@ class Sizes:
         """
         found = self.fitting(device, flash)
         if found is None:
-            raise _too_large(self, device, flash)
+            raise too_large(self, device, flash)
         return found
 
     def fitting(self, device: LinesDevice, flash: FlashTiming | None = None) -> Candidate | None:
@@ -174,7 +178,7 @@ class Sizes:
             fitting = (c for c in found if fits(c.resources, device))
             chosen = search.best_used(fitting, lambda candidate: candidate.trial.depthwise)
             if chosen is not None:
-                return chosen
+                return with_residents(chosen, device, self._most_resident)
         return None
 
     def _banded(self, device: LinesDevice, flash: FlashTiming | None) -> list[Candidate]:
@@ -235,6 +239,30 @@ def fits(need: LinesResources, device: LinesDevice) -> bool:
     )
 
 
+def with_residents(chosen: Candidate, device: LinesDevice, most: int | None) -> Candidate:
+    """With the block RAM that is left for weights that stay, where they come from a flash."""
+    compiled = chosen.compiled
+    if compiled.flash is None:
+        return chosen
+    words = sum(plan.weight_words for plan in compiled.plans)
+    most = -(-words // chosen.config.lines) if most is None else most
+    rows, config, need = 0, chosen.config, chosen.resources
+    while rows < most:
+        more = min(rows + BLOCK_ROWS, most)
+        larger = replace(chosen.config, weight_rows=chosen.config.weight_rows + more)
+        taken = resources(larger, chosen.program_words)
+        if not fits(taken, device):
+            break
+        rows, config, need = more, larger, taken
+    if not rows:
+        return chosen
+    room = replace(compiled.config, weight_rows=config.weight_rows)
+    found = compile_graph(chosen.model.graph, room, flash=compiled.flash, resident_rows=rows)
+    own = replace(chosen.trial.config, weight_rows=config.weight_rows)
+    trial = replace(chosen.trial, config=own, compiled=found)
+    return replace(chosen, trial=trial, config=config, resources=need)
+
+
 def _most_bank_words(trial: Trial, device: LinesDevice, dsp: DspStyle) -> int:
     """The most words of a bank, fewer than the trial's, with which the array fits a device; 0: it
     fits as it is, or not at all."""
@@ -263,48 +291,3 @@ def _candidates(trial: Trial, device: LinesDevice, dsp: DspStyle) -> Iterator[Ca
 def _depths(rows: int) -> set[int]:
     """With room for as many rows as come for nothing."""
     return {roomy(rows), -(-rows // BLOCK_ROWS) * BLOCK_ROWS}
-
-
-def _too_large(sizes: Sizes, device: LinesDevice, flash: FlashTiming | None) -> CapacityError:
-    found = sizes.candidates(device, flash) or sizes.candidates(device)
-    context = _culprits(found, device) if found else [sizes.refusal]
-    help = _way_out(sizes, device, flash)
-    return CapacityError(f"no array of lines fits {device.name}", context=context, help=help)
-
-
-def _way_out(sizes: Sizes, device: LinesDevice, flash: FlashTiming | None) -> str:
-    larger = sizes.larger(device)
-    if larger:
-        return f"use {next(iter(larger))}"
-    for board in LINES_BOARDS.values() if flash is None else ():
-        if board.flash and sizes.fitting(board.device, board.flash.timing(board.clock_hz)):
-            return f"use --board {board.name}: its array takes weights from the board's flash"
-    return "use a smaller model: no device of the list holds it"
-
-
-def _culprits(found: Sequence[Candidate], device: LinesDevice) -> list[str]:
-    """What the array with the least block RAM takes, and what takes most of it."""
-    least = min(found, key=lambda c: (c.resources.block_rams, c.resources.luts))
-    need, layers, plans = least.resources, least.compiled.layers, least.compiled.plans
-    text = (
-        f"the array with the least block RAM takes {need.block_rams:g} of"
-        f" {device.block_ram_budget:g} block RAMs, {need.luts} of {device.lut_budget} LUTs,"
-        f" {need.dsps} of {device.dsp_budget} DSPs"
-    )
-    word = least.config.columns
-    by_bytes = {
-        layer.name: plan.weight_words * word for layer, plan in zip(layers, plans, strict=True)
-    }
-    standing = "a few layers' stand" if least.config.streams else "all stand"
-    heaviest = max(by_bytes, key=lambda name: by_bytes[name])
-    weights = (
-        f"weights take {need.weight_blocks:g} of them: {sum(by_bytes.values()):,} bytes,"
-        f" {by_bytes[heaviest]:,} of them in '{heaviest}'; {standing} in block RAM"
-    )
-    widest, place = max(least.compiled.places.items(), key=lambda item: item[1].words)
-    activations = (
-        f"activations take {need.activation_blocks:g} of them: the largest is '{widest}'"
-        f" {list(place.shape)}, {place.words * word:,} bytes"
-    )
-    parts = [weights, activations]
-    return [text, *(parts if need.weight_blocks >= need.activation_blocks else reversed(parts))]

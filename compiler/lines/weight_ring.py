@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.ir import Int8Array
+from qcompile.compiler.lines.resident import digest
 from qcompile.hw.lines.config import LinesConfig
 
 KEPT = 2
@@ -64,12 +62,16 @@ class WeightRing:
                 context=[f"they take {needed:,} bytes of {room:,}"],
                 help="use a device with more block RAM",
             )
-        key = hashlib.sha256(np.ascontiguousarray(words).tobytes()).digest()
+        key = digest(words)
         found = self._standing.get(key)
         if found is None:
             found = self._put(key, len(words), capacity)
         self._used.append(found)
         return found
+
+    def skip(self) -> None:
+        """A layer whose weights stand elsewhere takes its turn."""
+        self._used.append(Arrival(first=0, stop=0, comes=False, waits=False))
 
     def _put(self, key: bytes, count: int, capacity: int) -> Arrival:
         first = -(-self._next // self.config.lines) * self.config.lines

@@ -28,7 +28,7 @@ def test_weights_come_from_the_flash_where_they_do_not_fit() -> None:
     model = fully_connected(640, 640)
     with pytest.raises(CapacityError, match="no array of lines fits xc7a35t"):
         sizing.Sizes(model).best(DEVICE)
-    chosen = sizing.Sizes(model).best(DEVICE, TIMING)
+    chosen = sizing.Sizes(model, resident_rows=0).best(DEVICE, TIMING)
     assert chosen.config.streams and sizing.fits(chosen.resources, DEVICE)
     assert set(chosen.limits().values()) == {"weight bandwidth"}
     # 8 bytes in 4 x 8 flash clocks of 3 cycles each.
@@ -36,6 +36,21 @@ def test_weights_come_from_the_flash_where_they_do_not_fit() -> None:
     predicted = sum(layer.cycles for layer in chosen.running.cycles())
     assert chosen.total_cycles == pytest.approx(predicted, rel=0.05)
     assert len(chosen.running.program.words) * 96 < predicted
+
+
+def test_block_ram_that_is_left_keeps_weights() -> None:
+    model = fully_connected(640, 640)
+    without = sizing.Sizes(model, resident_rows=0).best(DEVICE, TIMING)
+    chosen = sizing.Sizes(model).best(DEVICE, TIMING)
+    assert sizing.fits(chosen.resources, DEVICE)
+    config, compiled = chosen.config, chosen.running
+    assert compiled.resident_rows == config.weight_rows - without.config.weight_rows
+    saved = len(without.running.program.words) - len(compiled.program.words)
+    room = compiled.resident_rows * config.lines * config.columns
+    assert 0.8 * room < 8 * saved <= 1.01 * room
+    # What is not sent with every run is sent once: the same packets, and the end.
+    assert len(compiled.program.load) == saved + 2
+    assert without.total_cycles - chosen.total_cycles == pytest.approx(96 * saved, rel=0.01)
 
 
 def test_weights_that_fit_block_ram_stand_there() -> None:
