@@ -15,12 +15,13 @@ from qcompile.runtime.input_queue import InputQueue
 
 ON_A_SERIAL_LINE = "the serial line sets the pace; nothing moves while the array computes"
 OVERLAPS = (
-    "an input's {beats_in:,} beats and its outputs' {beats_out:,} move while the array computes,"
-    " one a cycle through the streams; through registers the processor sets the pace"
+    "an input's {beats_in:,} beats of 4 bytes and its outputs' {beats_out:,} move while the array"
+    " computes, one a cycle at best, through the streams; through registers the processor sets the"
+    " pace"
 )
 APART = (
-    "an input's {beats_in:,} beats and its outputs' {beats_out:,} move between the runs, one a"
-    " cycle through the streams: {why}"
+    "an input's {beats_in:,} beats of 4 bytes and its outputs' {beats_out:,} move between the runs,"
+    " one a cycle at best, through the streams: {why}"
 )
 NO_ROOM = "kept apart from other tensors they would take {needed:,} words of a set of {words:,}"
 NO_PLACES = "kept apart from other tensors they would cost cycles, or an output is an input"

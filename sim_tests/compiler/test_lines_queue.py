@@ -96,7 +96,7 @@ def test_reports_say_what_overlaps_or_why_nothing_does(rng: np.random.Generator)
     found = throughput(queued, "axi")
     assert (found.beats_in, found.beats_out) == (2 * 9 * 7, 2 * 5 * 3)
     assert found.cycles == cycles
-    assert "126 beats and its outputs' 30 move while the array computes" in found.note
+    assert "126 beats of 4 bytes and its outputs' 30 move while the array computes" in found.note
     found = throughput(apart, "axi")
     assert found.cycles == cycles + 126 + 30
     assert "move between the runs" in found.note
