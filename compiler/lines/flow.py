@@ -24,7 +24,7 @@ from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.lines.places import host_form, host_place
 from qcompile.compiler.lines.project import board_files, board_rtlil, require_clock
 from qcompile.compiler.lines.selftest import SelfTest, program_words, with_self_test
-from qcompile.compiler.lines.sizing import SizesOf
+from qcompile.compiler.lines.sizing import COLUMNS, SizesOf
 from qcompile.compiler.lines.synthesis import synthesize
 from qcompile.compiler.lines.trials import forms, with_room
 from qcompile.compiler.lines.vendor import VendorTool
@@ -60,6 +60,11 @@ class LinesFlow:
             raise UsageError(
                 f"--rows {options.rows}: an array has lines of {LINE_ROWS} rows, {most} at most",
                 help=f"choose a multiple of {LINE_ROWS} up to {most}, or leave it to the compiler",
+            )
+        if options.columns not in (None, *COLUMNS):
+            raise UsageError(
+                f"--columns {options.columns}: an array has 16 or 8 columns",
+                help="leave it away for 16",
             )
         if options.requant == "shift":
             raise UsageError(

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from amaranth._toolchain.yosys import YosysError
 
 from qcompile.compiler import toolchain
 from qcompile.compiler.errors import ToolError
@@ -217,3 +218,10 @@ def test_missing_tools_are_named_together_with_what_installs_them(
         "  perl runs Verilator's front script\n"
         "  help: apt install g++; apt install perl"
     )
+
+
+def test_a_yosys_that_amaranth_does_not_find_is_named() -> None:
+    with pytest.raises(ToolError, match="Amaranth could not write Verilog") as told:
+        with toolchain.activated_tools():
+            raise YosysError("Could not find an acceptable Yosys binary")
+    assert "acceptable Yosys" in told.value.render()
