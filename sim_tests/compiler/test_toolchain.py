@@ -221,7 +221,9 @@ def test_missing_tools_are_named_together_with_what_installs_them(
 
 
 def test_a_yosys_that_amaranth_does_not_find_is_named() -> None:
-    with pytest.raises(ToolError, match="Amaranth could not write Verilog") as told:
-        with toolchain.activated_tools():
-            raise YosysError("Could not find an acceptable Yosys binary")
+    with (
+        pytest.raises(ToolError, match="Amaranth could not write Verilog") as told,
+        toolchain.activated_tools(),
+    ):
+        raise YosysError("Could not find an acceptable Yosys binary")
     assert "acceptable Yosys" in told.value.render()
