@@ -175,10 +175,14 @@ class Sizes:
         ways = [None] if flash is None else [flash] if self._streams else [None, flash]
         for way in ways:
             found = [*self.candidates(device, way), *self._banded(device, way)]
-            fitting = (c for c in found if fits(c.resources, device))
+            fitting = (
+                with_residents(c, device, self._most_resident)
+                for c in found
+                if fits(c.resources, device)
+            )
             chosen = search.best_used(fitting, lambda candidate: candidate.trial.depthwise)
             if chosen is not None:
-                return with_residents(chosen, device, self._most_resident)
+                return chosen
         return None
 
     def _banded(self, device: LinesDevice, flash: FlashTiming | None) -> list[Candidate]:
