@@ -33,8 +33,8 @@ class LinesConstants(wiring.Component):
         Of the oldest group.
     group_done : 1, in
         With the last step of the oldest group: it is not needed any more.
-    groups : 6, out
-        Complete groups.
+    completes : 1, out
+        With a group's last word: one more can be used.
     bias, shift, mantissa : 32, 6, 24 x lanes, out
     """
 
@@ -43,7 +43,7 @@ class LinesConstants(wiring.Component):
     i: Any
     step: Signal
     group_done: Signal
-    groups: Signal
+    completes: Signal
     bias: Signal
     shift: Signal
     mantissa: Signal
@@ -57,7 +57,7 @@ class LinesConstants(wiring.Component):
                 "i": In(stream.Signature(64)),
                 "step": In(max(1, (self.steps - 1).bit_length())),
                 "group_done": In(1),
-                "groups": Out(range(SLOTS + 1)),
+                "completes": Out(1),
                 "bias": Out(BIAS_BITS * lanes),
                 "shift": Out(SHIFT_BITS * lanes),
                 "mantissa": Out(MANTISSA_BITS * lanes),
@@ -71,16 +71,17 @@ class LinesConstants(wiring.Component):
         newest = Signal(range(SLOTS))
         oldest = Signal(range(SLOTS))
         taken = Signal(range(SLOTS + 1))
-        takes = self.i.valid & self.i.ready
-        completes = takes & (column == config.columns - 1)
+        full = Signal()
+        takes = self.i.valid & ~full
+        completes = takes & column.all()
         # A slot is written again when the mantissas, which are read last, are read.
         releases = Signal(LineLanes.MANTISSA_DELAY + 1)
         m.d.sync += releases.eq(Cat(self.group_done, releases[:-1]))
         m.d.sync += [
             taken.eq(taken + completes - releases[-1]),
-            self.groups.eq(self.groups + completes - self.group_done),
+            full.eq(~releases[-1] & (full | (completes & (taken == SLOTS - 1)))),
         ]
-        m.d.comb += self.i.ready.eq(taken != SLOTS)
+        m.d.comb += [self.i.ready.eq(~full), self.completes.eq(completes)]
         with m.If(takes):
             m.d.sync += column.eq(column + 1)
             with m.If(completes):

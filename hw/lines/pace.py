@@ -28,8 +28,8 @@ class TilePace(wiring.Component):
     tile_issued, group_ends, last_group : 1, in
         As `LinesFeeder` has them.
     tile_cycles : 8, in
-    groups : in; group_done : 1, in
-        Complete groups of constants; one of them is used up.
+    completes : 1, in
+        One more group of constants is complete.
     tile_ready : 1, out
         A tile's last pass may start; low for two cycles behind `begin` and `tile_issued`.
     """
@@ -40,8 +40,7 @@ class TilePace(wiring.Component):
     group_ends: Signal
     last_group: Signal
     tile_cycles: Signal
-    groups: Signal
-    group_done: Signal
+    completes: Signal
     tile_ready: Signal
 
     def __init__(self, config: LinesConfig) -> None:
@@ -54,8 +53,7 @@ class TilePace(wiring.Component):
                 "group_ends": In(1),
                 "last_group": In(1),
                 "tile_cycles": In(8),
-                "groups": In(range(SLOTS + 1)),
-                "group_done": In(1),
+                "completes": In(1),
                 "tile_ready": Out(1),
             }
         )
@@ -64,23 +62,21 @@ class TilePace(wiring.Component):
         m = Module()
         own = self.registers.flags.own
         left = Signal(8)
-        claimed = Signal(range(2 * SLOTS))  # groups of issued tiles that are not used up
+        spare = Signal(range(SLOTS + 1))  # complete groups that no issued tile needs
         first = Signal()  # the next tile is the first of its group
-        enough = Signal()
-        fresh = Signal()  # a layer or tile has begun: `enough` is not right yet
+        fresh = Signal()  # a layer or tile has begun: `spare` and `first` are not right yet
         used = Mux(self.last_group, self.registers.lines_last + 1, self.config.lines)
         wants = Signal(range(self.config.lines + 1))
-        m.d.comb += [
-            wants.eq(Mux(own, used, 1)),
-            self.tile_ready.eq((left == 0) & enough),
-        ]
+        m.d.comb += wants.eq(Mux(own, used, 1))
         claims = Mux(self.tile_issued & first, wants, 0)
         m.d.sync += [
-            claimed.eq(claimed + claims - self.group_done),
+            spare.eq(spare + self.completes - claims),
             fresh.eq(self.begin | self.tile_issued),
-            enough.eq(
+            # `left` will be 0, and what the first tile of a group wants is there.
+            self.tile_ready.eq(
                 ~(self.begin | self.tile_issued | fresh)
-                & (~first | (self.groups >= claimed + wants))
+                & (left <= 1)
+                & (~first | (spare >= wants))
             ),
         ]
         with m.If(self.tile_issued):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,7 +23,7 @@ class LinesSequencer(wiring.Component):
     i : stream of 64 bits, in
         Descriptors, `LAYER_WORDS` words each. Not ready while one waits.
     start, resume : 1, in; stop_after : 16, in
-        Pulses; how many layers of the program to run in all.
+        Pulses; how many layers of the program to run in all, from the pulse on.
     ended : 1, in
         No descriptor follows.
     failed : 1, in
@@ -64,7 +64,7 @@ class LinesSequencer(wiring.Component):
                 "registers": Out(LayerRegisters),
                 "begin": Out(1),
                 "layer_done": In(1),
-                "idle": Out(1),
+                "idle": Out(1, init=1),
                 "state": Out(3),
                 "layers_done": Out(16),
                 "cycles": Out(32),
@@ -74,21 +74,39 @@ class LinesSequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         waiting = Signal(WORD_BITS * LAYER_WORDS, reset_less=True)
-        count = Signal(range(LAYER_WORDS + 1))
-        complete = count == LAYER_WORDS
+        place = Signal(LAYER_WORDS, init=1)  # of the next word, one bit for each
+        complete = Signal()
+        empty = Signal(init=1)
         in_layer = Signal()
         running = self.state == State.RUNNING
-        begins = running & ~in_layer & complete & (self.layers_done != self.stop_after)
-        m.d.comb += [self.i.ready.eq(~complete), self.idle.eq(~in_layer & (count == 0))]
-        with m.If(self.i.valid & ~complete):
-            m.d.sync += [
-                waiting.word_select(count, WORD_BITS).eq(self.i.payload),
-                count.eq(count + 1),
-            ]
-        m.d.sync += self.begin.eq(begins)
+        begins = running & ~in_layer & complete & ~self._stops(m)
+        takes = self.i.valid & ~complete
+        m.d.comb += self.i.ready.eq(~complete)
+        with m.If(takes):
+            m.d.sync += [place.eq(place.rotate_left(1)), complete.eq(place[-1]), empty.eq(0)]
+        for number in range(LAYER_WORDS):
+            with m.If(takes & place[number]):
+                m.d.sync += waiting.word_select(number, WORD_BITS).eq(self.i.payload)
+        m.d.sync += [
+            self.begin.eq(begins),
+            self.idle.eq(~begins & (self.layer_done | ~in_layer) & empty & ~takes),
+        ]
         with m.If(begins):
-            m.d.sync += [self.registers.eq(waiting), count.eq(0), in_layer.eq(1)]
+            m.d.sync += [self.registers.eq(waiting), in_layer.eq(1)]
+            m.d.sync += [complete.eq(0), empty.eq(1)]
         with m.If(self.layer_done):
             m.d.sync += [in_layer.eq(0), self.layers_done.eq(self.layers_done + 1)]
-        control_run(m, self, running, in_layer, count != 0)
+        control_run(m, self, running, in_layer, ~empty)
         return m
+
+    def _stops(self, m: Module) -> Signal:
+        """No further layer is to run: compared before a layer's end, for the cycle behind it."""
+        stops = Signal()
+        after = Signal(16, init=1)
+        m.d.sync += [
+            after.eq(self.layers_done + 1),
+            stops.eq(
+                Mux(self.layer_done, after == self.stop_after, self.layers_done == self.stop_after)
+            ),
+        ]
+        return stops

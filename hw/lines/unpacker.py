@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -77,9 +78,10 @@ class LinesUnpacker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        in_packet = Signal()
-        kind = Signal(4)
+        at_header = Signal(init=1)
+        at = {kind: Signal(name=f"at_{kind.name.lower()}") for kind in PacketKind}
         left = Signal(16)
+        last = Signal()  # `left` is 0
         index = Signal(8)
         waits = Signal()
         first = Signal()
@@ -88,40 +90,37 @@ class LinesUnpacker(wiring.Component):
         ready = Signal()
         takes = self.i.valid & self.i.ready
         m.d.comb += [
-            self.i.ready.eq(ready & ~self.ended & (self.error == 0)),
+            # Of these registers one is up at most; none behind the end or an unknown header.
+            ready.eq(
+                at_header
+                | at[PacketKind.END]
+                | (at[PacketKind.LAYER] & self.layers.ready)
+                | (at[PacketKind.CONSTANTS] & self.constants.ready)
+                | (at[PacketKind.WEIGHTS] & (self.idle | ~waits))
+                | (at[PacketKind.TABLE] & self.idle & (part == CODES_A_WORD - 1))
+                | (at[PacketKind.ADD_TABLES] & self.idle)
+            ),
+            self.i.ready.eq(ready),
             self.layers.payload.eq(self.i.payload),
+            self.layers.valid.eq(self.i.valid & at[PacketKind.LAYER]),
             self.constants.payload.eq(self.i.payload),
-        ]
-        with m.If(~in_packet):
-            m.d.comb += ready.eq(1)
-        with m.Elif(kind == PacketKind.LAYER):
-            m.d.comb += [self.layers.valid.eq(self.i.valid), ready.eq(self.layers.ready)]
-        with m.Elif(kind == PacketKind.CONSTANTS):
-            m.d.comb += [self.constants.valid.eq(self.i.valid), ready.eq(self.constants.ready)]
-        with m.Elif(kind == PacketKind.WEIGHTS):
-            m.d.comb += ready.eq(self.idle | ~waits)
-        with m.Elif(kind == PacketKind.TABLE):
-            m.d.comb += ready.eq(self.idle & (part == CODES_A_WORD - 1))
-        with m.Elif(kind == PacketKind.ADD_TABLES):
-            m.d.comb += ready.eq(self.idle)
-        with m.Elif(kind == PacketKind.END):
-            m.d.comb += ready.eq(1)
-        with m.Else():
-            m.d.sync += self.error.eq(ERROR_PACKET)
-        writing = in_packet & self.i.valid & self.idle
-        m.d.comb += [
-            self.weights.valid.eq(in_packet & (kind == PacketKind.WEIGHTS) & takes),
+            self.constants.valid.eq(self.i.valid & at[PacketKind.CONSTANTS]),
+            self.weights.valid.eq(self.i.valid & at[PacketKind.WEIGHTS] & (self.idle | ~waits)),
             self.weights.first.eq(first),
             self.weights.address.eq(address),
             self.weights.word.eq(self.i.payload),
         ]
-        self._write_tables(m, writing, kind, index, part)
+        self._write_tables(m, self.i.valid & self.idle, at, index, part)
         with m.If(takes):
-            with m.If(~in_packet):
+            with m.If(at_header):
+                kind = self.i.payload[60:]
+                known = Cat(kind == code for code in at).any()
                 m.d.sync += [
-                    in_packet.eq(1),
-                    kind.eq(self.i.payload[60:]),
+                    at_header.eq(0),
+                    *(signal.eq(kind == code) for code, signal in at.items()),
+                    self.error.eq(Mux(known, 0, ERROR_PACKET)),
                     left.eq(self.i.payload[:16]),
+                    last.eq(self.i.payload[:16] == 0),
                     index.eq(0),
                     first.eq(1),
                     address.eq(self.i.payload[WEIGHTS_ADDRESS_AT:]),
@@ -129,28 +128,37 @@ class LinesUnpacker(wiring.Component):
                 ]
             with m.Else():
                 m.d.sync += [
-                    in_packet.eq(left != 0),
                     left.eq(left - 1),
+                    last.eq(left == 1),
                     index.eq(index + 1),
                     first.eq(0),
+                    self.ended.eq(at[PacketKind.END]),
                 ]
-                with m.If(kind == PacketKind.END):
-                    m.d.sync += self.ended.eq(1)
+                with m.If(last | at[PacketKind.END]):
+                    m.d.sync += [
+                        at_header.eq(~at[PacketKind.END]),
+                        *(signal.eq(0) for signal in at.values()),
+                    ]
         return m
 
     def _write_tables(
-        self, m: Module, writing: Value, kind: Signal, index: Signal, part: Signal
+        self,
+        m: Module,
+        writing: Value,
+        at: Mapping[PacketKind, Signal],
+        index: Signal,
+        part: Signal,
     ) -> None:
         """Entries of the packet's word, a cycle later; `part` of a word of codes."""
         entry = self.i.payload
         m.d.sync += [
-            self.writes.table.eq(writing & (kind == PacketKind.TABLE)),
+            self.writes.table.eq(writing & at[PacketKind.TABLE]),
             self.writes.table_index.eq(index * CODES_A_WORD + part),
             self.writes.table_data.eq(entry.word_select(part, 16)),
-            self.writes.add.eq(writing & (kind == PacketKind.ADD_TABLES)),
+            self.writes.add.eq(writing & at[PacketKind.ADD_TABLES]),
             self.writes.add_index.eq(index),
             self.writes.add_data[:ADD_ENTRY_BITS].eq(entry[:ADD_ENTRY_BITS]),
             self.writes.add_data[ADD_ENTRY_BITS:].eq(entry[32 : 32 + ADD_ENTRY_BITS]),
         ]
-        with m.If(writing & (kind == PacketKind.TABLE)):
+        with m.If(writing & at[PacketKind.TABLE]):
             m.d.sync += part.eq(part + 1)
