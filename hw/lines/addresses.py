@@ -21,6 +21,27 @@ def turned(config: LinesConfig, address: Value, turns: Value) -> Value:
     return Cat(Mux(turns, Cat(address[1], low), Cat(low, address[1])), address[2:])
 
 
+def multiples(m: Module, step: Value, lines: int) -> list[Value]:
+    """0, 1, ... times `step` modulo its size, from registers: `step` counts a cycle later."""
+    bits = len(step)
+    # 1, 3, 5 and 7 steps are a step, or a sum or difference of two shifted ones.
+    odd: dict[int, Value] = {
+        1: step,
+        3: (step << 1) + step,
+        5: (step << 2) + step,
+        7: (step << 3) - step,
+    }
+    found: list[Value] = [Const(0, bits)]
+    for line in range(1, lines):
+        if line % 2:
+            multiple = Signal(bits, name=f"steps{line}", reset_less=True)
+            m.d.sync += multiple.eq(odd[line])
+            found.append(multiple)
+        else:
+            found.append((found[line // 2] << 1)[:bits])
+    return found
+
+
 class LineAddresses(wiring.Component):
     """Line j's word address is `address` + j * `step`, modulo the words of a set.
 
@@ -65,22 +86,7 @@ class LineAddresses(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits, bank_bits = self.config.address_bits, self.config.bank_bits
-        # 1, 3, 5 and 7 steps are a step, or a sum or difference of two shifted ones.
-        odd: dict[int, Value] = {
-            1: self.step,
-            3: (self.step << 1) + self.step,
-            5: (self.step << 2) + self.step,
-            7: (self.step << 3) - self.step,
-        }
-        multiples: list[Value] = [Const(0, bits)]
-        for line in range(1, self.config.lines):
-            if line % 2:
-                multiple = Signal(bits, name=f"steps{line}", reset_less=True)
-                m.d.sync += multiple.eq(odd[line])
-                multiples.append(multiple)
-            else:
-                multiples.append((multiples[line // 2] << 1)[:bits])
-        for line, steps in enumerate(multiples):
+        for line, steps in enumerate(multiples(m, self.step, self.config.lines)):
             own = Signal(bits, name=f"address{line}")
             m.d.comb += [
                 own.eq(self.address + steps),

@@ -250,7 +250,7 @@ class LinesEngine(wiring.Component):
             self.weight_address.eq(delay(m, reader.address, wait, "weight_address")),
             self.own.eq(flags.own),
         ]
-        inside = delay(m, feeder.inside, LinesMemory.LATENCY + 1, "inside", reset=True)
+        inside = delay(m, feeder.inside, LinesMemory.LATENCY, "inside")
         tags = delay(m, feeder.tags.as_value(), feeder.TAKE_DELAY, "tags", reset=True)
         for number, line in enumerate(lines):
             word = Signal(bits, name=f"word_{number}", reset_less=True)
@@ -289,8 +289,7 @@ class LinesEngine(wiring.Component):
             pace.group_ends.eq(feeder.group_ends),
             pace.last_group.eq(feeder.last_group),
             pace.tile_cycles.eq(drain.tile_cycles),
-            pace.groups.eq(constants.groups),
-            pace.group_done.eq(constants.group_done),
+            pace.completes.eq(constants.completes),
             feeder.ready.eq(1),
             feeder.tile_ready.eq(pace.tile_ready & fetched),
         ]

@@ -9,6 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.feeder import FeedTags
+from qcompile.hw.lines.addresses import multiples
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.program import ADDRESS_BITS, PASS_BITS, PRODUCT_BITS, TURN_BITS
 from qcompile.hw.lines.registers import LayerRegisters
@@ -31,8 +32,8 @@ class LinesFeeder(wiring.Component):
 
     A pass is never interrupted; between passes the feeder waits for `ready`, before the last pass
     of a tile for `tile_ready` too. In a cycle with `feed` the memory reads for the lines in
-    `feed_lines`; `inside` belongs to the same cycle. `load` comes `LOAD_DELAY` cycles after the
-    read that completes the chain, where words take three cycles from `feed` to the chain's input.
+    `feed_lines`. `load` comes `LOAD_DELAY` cycles after the read that completes the chain, where
+    words take three cycles from `feed` to the chain's input.
     The weights of the products behind it are taken ahead: `take` and `tags` belong to the product
     `TAKE_DELAY` cycles later.
 
@@ -46,9 +47,9 @@ class LinesFeeder(wiring.Component):
         Pulse, one cycle after the registers are set.
     ready, tile_ready : 1, in
     feed : 1, out; address : 16, out; feed_lines : lines, out
-        Line 0's word, and who reads.
+        Line 0's word, and who reads; both count with `feed` only.
     inside : lines, out
-        Whose word is part of the picture.
+        A cycle after `feed`: whose word is part of the picture.
     load : 1, out
     take : 1, out; tags : FeedTags, out
     tile_issued : 1, out
@@ -171,16 +172,19 @@ class LinesFeeder(wiring.Component):
                 m.d.sync += register.eq(registers[f"start_{name}"])
             with m.Elif(read_done):
                 m.d.sync += register.eq(register + steps[level])
-        inside_p = p <= registers.p_bound
-        for line in range(self.config.lines):
-            moved = Signal(COORDINATE_BITS, name=f"moved{line}", reset_less=True)
-            across = Signal(COORDINATE_BITS, name=f"across{line}")
-            # `line_o` is constant while a layer runs: its multiples are registers.
-            m.d.sync += moved.eq(registers.line_o * line)
-            m.d.comb += [
-                across.eq(o + moved),
-                self.inside[line].eq(inside_p & (across <= registers.o_bound)),
-            ]
+        self._inside(m, p, o)
+
+    def _inside(self, m: Module, p: Signal, o: Signal) -> None:
+        """Cycle 0: each line's coordinate. Cycle 1: compared, for the words of cycle 0."""
+        registers = self.registers
+        inside_p = Signal(reset_less=True)
+        m.d.sync += inside_p.eq(p <= registers.p_bound)
+        # `line_o` is constant while a layer runs: its multiples are registers.
+        moved = multiples(m, registers.line_o, self.config.lines)
+        for line, offset in enumerate(moved):
+            across = Signal(COORDINATE_BITS, name=f"across{line}", reset_less=True)
+            m.d.sync += across.eq(o + offset)
+            m.d.comb += self.inside[line].eq(inside_p & (across <= registers.o_bound))
 
     def _lines(self, m: Module, turns: LoopCounter) -> None:
         """Which lines read in this turn."""
@@ -192,28 +196,25 @@ class LinesFeeder(wiring.Component):
         masks = Array(
             Const(mask, self.config.lines) for row in turn_masks(self.config.lines) for mask in row
         )
-        chosen = masks[Cat(turn, self.registers.turns)]
-        m.d.comb += self.feed_lines.eq(Mux(self.feed, chosen, 0))
+        m.d.comb += self.feed_lines.eq(masks[Cat(turn, self.registers.turns)])
 
     def _products(self, m: Module, last: list[Signal], read_done: Signal, pass_last: Any) -> None:
         """Loads, and the products behind them."""
         registers, flags = self.registers, self.registers.flags
-        index = Signal(COUNT_BITS[0])
-        filled = Signal()  # the chain holds a word for every row of the tile but the newest
+        missing = Signal(3)  # words before the chain holds one for every row but the newest
+        filled = Signal()  # none
+        loaded = Signal()  # the pass has loaded before
         pass_first = Signal()
-        first_read = Signal()
-        fill = Mux(flags.apart, registers.tile_rows << 1, registers.tile_rows)
-        full = registers.tile_rows == 0
-        with m.If(self.begin):
-            m.d.sync += [index.eq(0), filled.eq(full), pass_first.eq(1)]
-        with m.Elif(read_done):
+        with m.If(self.begin | (read_done & last[0])):
             m.d.sync += [
-                index.eq(Mux(last[0], 0, index + 1)),
-                filled.eq(Mux(last[0], full, filled | (index + 1 == fill))),
+                missing.eq(Mux(flags.apart, registers.tile_rows << 1, registers.tile_rows)),
+                filled.eq(registers.tile_rows == 0),
+                loaded.eq(0),
+                pass_first.eq(self.begin | pass_last),
             ]
-            with m.If(last[0]):
-                m.d.sync += pass_first.eq(pass_last)
-        m.d.comb += first_read.eq(index == fill)
+        with m.Elif(read_done):
+            m.d.sync += [missing.eq(missing - 1), loaded.eq(filled)]
+            m.d.sync += filled.eq(filled | (missing == 1))
         loads = Signal()
         m.d.comb += loads.eq(read_done & Mux(flags.window, filled, last[0]))
 
@@ -224,29 +225,36 @@ class LinesFeeder(wiring.Component):
         last_use = Signal()
         m.d.sync += [
             starts.eq(loads),
-            first.eq(pass_first & (~flags.window | first_read)),
+            first.eq(pass_first & (~flags.window | ~loaded)),
             ends.eq(pass_last & last[0]),
             last_use.eq(last[4] & last[5] & (last[6] | ~flags.shared_weights)),
         ]
         left = Signal(PRODUCT_BITS)
+        more, one = Signal(), Signal()  # `left` is not 0, is 1
         ending = Signal()
         using = Signal()
-        single = flags.window | (registers.products == 0)
+        single, pair = Signal(), Signal()  # a load has 1 or 2 products: constant in a layer
+        m.d.sync += [
+            single.eq(flags.window | (registers.products == 0)),
+            pair.eq(~flags.window & (registers.products == 1)),
+        ]
         m.d.comb += [
-            self.take.eq(starts | (left != 0)),
+            self.take.eq(starts | more),
             self.tags.valid.eq(self.take),
             self.tags.first.eq(starts & first),
-            self.tags.last.eq(Mux(starts, ends & single, ending & (left == 1))),
+            self.tags.last.eq(Mux(starts, ends & single, ending & one)),
             self.last_tile.eq(Mux(starts, last_use, using)),
         ]
         with m.If(starts):
             m.d.sync += [
-                left.eq(Mux(flags.window, 0, registers.products)),
+                left.eq(registers.products),
+                more.eq(~single),
+                one.eq(pair),
                 ending.eq(ends),
                 using.eq(last_use),
             ]
-        with m.Elif(left != 0):
-            m.d.sync += left.eq(left - 1)
+        with m.Elif(more):
+            m.d.sync += [left.eq(left - 1), more.eq(~one), one.eq(left == 2)]
         delays = Signal(self.LOAD_DELAY)
         m.d.sync += delays.eq(Cat(loads, delays[:-1]))
         m.d.comb += self.load.eq(delays[-1])

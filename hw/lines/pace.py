@@ -74,9 +74,7 @@ class TilePace(wiring.Component):
             fresh.eq(self.begin | self.tile_issued),
             # `left` will be 0, and what the first tile of a group wants is there.
             self.tile_ready.eq(
-                ~(self.begin | self.tile_issued | fresh)
-                & (left <= 1)
-                & (~first | (spare >= wants))
+                ~(self.begin | self.tile_issued | fresh) & (left <= 1) & (~first | (spare >= wants))
             ),
         ]
         with m.If(self.tile_issued):

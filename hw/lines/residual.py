@@ -45,7 +45,8 @@ class LinesResidual(wiring.Component):
     request : 1, out; address : 16, out; grant : 1, in
     word : 8V, in
     tile_ready : 1, out
-        All words of the next tile are granted; right one cycle after `tile_issued` again.
+        All words of the next tile are granted; a register, right one cycle after `tile_issued`
+        again.
     tile_issued : 1, in
         Pulse: a tile starts that will need its words.
     words : 8V x P, out
@@ -89,22 +90,25 @@ class LinesResidual(wiring.Component):
         enable = self.registers.flags.residual
         active = Signal()
         kept = Signal(range(self.rows + 1))
+        full = Signal()  # `kept` is `rows`
         tiles = Signal(range(self.rows + 1))
         granted = self.request & self.grant
         line, row_done, tile_done, layer_done, step = self._walk(m, granted)
-        m.d.comb += [
-            self.request.eq(active & (kept != self.rows)),
-            self.tile_ready.eq(~enable | (tiles != 0)),
-        ]
+        m.d.comb += self.request.eq(active & ~full)
         with m.If(self.begin):
-            m.d.sync += [active.eq(enable), kept.eq(0), tiles.eq(0)]
+            m.d.sync += [active.eq(enable), kept.eq(0), full.eq(0), tiles.eq(0)]
+            m.d.sync += self.tile_ready.eq(~enable)
         with m.Else():
             with m.If(layer_done):
                 m.d.sync += active.eq(0)
             issued = self.tile_issued & enable
             m.d.sync += [
                 kept.eq(kept + row_done - (self.take & enable)),
+                full.eq(~self.take & (full | (row_done & (kept == self.rows - 1)))),
                 tiles.eq(tiles + tile_done - issued),
+                self.tile_ready.eq(
+                    ~enable | tile_done | Mux(self.tile_issued, tiles[1:].any(), tiles.any())
+                ),
             ]
         self._step_address(m, granted, row_done, step)
         self._keep(m, granted, line, row_done)
@@ -115,14 +119,14 @@ class LinesResidual(wiring.Component):
         registers, config = self.registers, self.config
         own, flat = registers.flags.own, registers.flags.flat
         loops = {level: LoopCounter(COUNT_BITS[level]) for level in ROW_LEVELS}
-        line = Signal(range(MAX_LINES))
-        row = Signal(2)
+        line, row = Signal(range(MAX_LINES)), Signal(2)
+        # Whether these are the last of few, and of all.
+        few_lines, all_lines, few_rows, all_rows = (Signal() for _ in range(4))
         tile_last, position_last, group_last = (loop.last for loop in loops.values())
-        rows_end = row == Mux(tile_last, registers.rows_last, config.rows - 1)
-        row_ends = own | (tile_last & rows_end)
-        fewer = Mux(own, group_last, Mux(flat, row_ends, position_last))
-        last_line = Mux(fewer, registers.lines_last, config.lines - 1)
-        row_done = granted & (line == last_line)
+        rows_end = Mux(tile_last, few_rows, all_rows)
+        row_ends = own | (tile_last & few_rows)
+        fewer = Mux(own, group_last, Mux(flat, tile_last & few_rows, position_last))
+        row_done = granted & Mux(fewer, few_lines, all_lines)
         tile_done = row_done & (own | rows_end)
         position_done = tile_done & tile_last
         group_done = position_done & position_last
@@ -134,12 +138,18 @@ class LinesResidual(wiring.Component):
                 loop.begin.eq(self.begin),
                 loop.step.eq(end),
             ]
-        with m.If(self.begin):
-            m.d.sync += [line.eq(0), row.eq(0)]
-        with m.Elif(granted):
-            m.d.sync += line.eq(Mux(row_done, 0, line + 1))
-            with m.If(row_done):
-                m.d.sync += row.eq(Mux(tile_done, 0, row + 1))
+        for done, end, number, few, all_, last, most in (
+            (granted, row_done, line, few_lines, all_lines, registers.lines_last, config.lines),
+            (row_done, tile_done, row, few_rows, all_rows, registers.rows_last, config.rows),
+        ):
+            following = Signal.like(number)
+            m.d.comb += following.eq(Mux(self.begin | end, 0, number + 1))
+            with m.If(self.begin | done):
+                m.d.sync += [
+                    number.eq(following),
+                    few.eq(following == last),
+                    all_.eq(following == most - 1),
+                ]
         step = Mux(
             row_ends,
             Mux(position_last, registers.write_group, registers.write_position),

@@ -94,34 +94,18 @@ class TileDrain(wiring.Component):
         config, registers = self.config, self.registers
         own, flat = registers.flags.own, registers.flags.flat
         busy = Signal()
-        cycles = [slot_cycles(config, single=single) for single in (False, True)]
-        last_cycle = Mux(registers.flags.single_writes, cycles[True] - 1, cycles[False] - 1)
-        cycle = Signal(range(max(cycles)))
-        number = Signal(range(max(config.lines, config.rows)))  # of the slot within the tile
-        slot_last = Signal()
         works = self.captured | busy
-        m.d.comb += [
-            self.active.eq(works & (cycle < self.steps)),
-            self.step.eq(cycle),
-            # Rows in use are the array's last ones: the first of them is 3 - tile_rows.
-            self.row.eq(Mux(own, 0, number[:2] + ~registers.tile_rows)),
-            self.row_done.eq(works & (cycle == self.steps - 1)),
-            slot_last.eq(works & (cycle == Mux(own, self.steps - 1, last_cycle))),
-        ]
-        with m.If(works):
-            m.d.sync += cycle.eq(Mux(slot_last, 0, cycle + 1))
-
+        cycles = [slot_cycles(config, single=single) for single in (False, True)]
+        slot_last = self._cycles(m, works, cycles)
         loops = self._loops(m)
         tile_last, position_last, group_last = (loop.last for loop in loops)
-        slots = Mux(
-            own,
-            Mux(group_last, registers.lines_last, config.lines - 1),
-            Mux(tile_last, registers.rows_last, registers.tile_rows),
-        )
-        ends = number == slots
+        number = Signal(range(max(config.lines, config.rows)))  # of the slot within the tile
+        ends = self._ends(m, number, slot_last, tile_last, group_last)
+        # Rows in use are the array's last ones: the first of them is 3 - tile_rows.
+        m.d.comb += self.row.eq(Mux(own, 0, number[:2] + ~registers.tile_rows))
         tile_end = slot_last & ends
         with m.If(slot_last):
-            m.d.sync += [number.eq(Mux(ends, 0, number + 1)), busy.eq(~ends)]
+            m.d.sync += busy.eq(~ends)
         with m.Elif(self.captured):
             m.d.sync += busy.eq(1)
         row_ends = ends & tile_last  # the last row of a line group
@@ -148,6 +132,47 @@ class TileDrain(wiring.Component):
         time = times[Cat(rows, registers.flags.single_writes)]
         m.d.sync += self.tile_cycles.eq(Mux(own, config.lines * self.steps, time))
         return m
+
+    def _cycles(self, m: Module, works: Value, cycles: list[int]) -> Value:
+        """Cycles of a slot, and the lanes' steps in the first of them; the slot's last one."""
+        flags = self.registers.flags
+        cycle, following = Signal(range(max(cycles))), Signal(range(max(cycles)))
+        stepping, step_last, last = Signal(init=1), Signal(), Signal()
+        slot_last = works & last
+        end = Mux(
+            flags.own,
+            self.steps - 1,
+            Mux(flags.single_writes, cycles[True] - 1, cycles[False] - 1),
+        )
+        m.d.comb += [
+            following.eq(Mux(works, Mux(last, 0, cycle + 1), cycle)),
+            self.active.eq(works & stepping),
+            self.step.eq(cycle),
+            self.row_done.eq(works & step_last),
+        ]
+        m.d.sync += [
+            cycle.eq(following),
+            stepping.eq(following < self.steps),
+            step_last.eq(following == self.steps - 1),
+            last.eq(following == end),
+        ]
+        return slot_last
+
+    def _ends(
+        self, m: Module, number: Signal, slot_last: Value, tile_last: Value, group_last: Value
+    ) -> Value:
+        """Count the slots; whether this is the tile's last one."""
+        registers, own = self.registers, self.registers.flags.own
+        following = Signal.like(number)
+        few, most = Signal(), Signal()  # the last slot of a tile with few of them, of any other
+        ends = Mux(Mux(own, group_last, tile_last), few, most)
+        m.d.comb += following.eq(Mux(slot_last, Mux(ends, 0, number + 1), number))
+        m.d.sync += [
+            number.eq(following),
+            few.eq(following == Mux(own, registers.lines_last, registers.rows_last)),
+            most.eq(following == Mux(own, self.config.lines - 1, registers.tile_rows)),
+        ]
+        return ends
 
     def _slot(self, m: Module, number: Signal, ends: Value, few: Value) -> None:
         """Lines of a slot, those in use where it is one of a few, and what the writer does."""
@@ -228,10 +253,10 @@ class LinesWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         registers, lower = self.registers, self.config.lower_lines
-        pending = Signal(self.config.lines)
         base = Signal(16, reset_less=True)
         ending = Signal()
-        m.d.comb += self.layer_done.eq(ending & ~pending.any())
+        lower_waits, upper_waits = Signal(), Signal()
+        m.d.comb += self.layer_done.eq(ending & ~lower_waits & ~upper_waits)
         steps = Array(
             (registers.write_row, registers.write_position, registers.write_group, Const(0, 16))
         )
@@ -244,36 +269,39 @@ class LinesWriter(wiring.Component):
         with m.Elif(self.layer_done):
             m.d.sync += ending.eq(0)
 
-        halves = [(slice(0, lower), base, self.write, self.address, self.word)]
-        m.d.comb += self.write.eq(pending[:lower].any())
+        halves = [(slice(0, lower), lower_waits, base, self.write, self.address, self.word)]
+        m.d.comb += self.write.eq(lower_waits)
         if lower < self.config.lines:
             above = base + (registers.write_line << (lower - 1).bit_length())
             upper = slice(lower, self.config.lines)
-            halves.append((upper, above, self.upper_write, self.upper_address, self.upper_word))
-            waits = registers.flags.single_writes & self.write
-            m.d.comb += self.upper_write.eq(pending[upper].any() & ~waits)
-        for number, (lines, first, write, address, word) in enumerate(halves):
-            m.d.comb += word.eq(self._half(m, number, lines, pending, write))
+            port = (self.upper_write, self.upper_address, self.upper_word)
+            halves.append((upper, upper_waits, above, *port))
+            single = registers.flags.single_writes & lower_waits
+            m.d.comb += self.upper_write.eq(upper_waits & ~single)
+        for number, (lines, waits, first, write, address, word) in enumerate(halves):
+            m.d.comb += word.eq(self._half(m, number, lines, waits, write))
             with m.If(self.slot.ends & self.slot.first):
                 m.d.sync += address.eq(first)
             with m.Elif(write):
                 m.d.sync += address.eq(address + registers.write_line)
         return m
 
-    def _half(self, m: Module, number: int, lines: slice, pending: Signal, write: Signal) -> Value:
-        """Words of some lines and who of them waits; the word of the first one that does."""
+    def _half(self, m: Module, number: int, lines: slice, waits: Signal, write: Signal) -> Value:
+        """Words of some lines and whether one of them waits; the word of the first that does."""
         bits = self.config.word_bits
-        waiting = pending[lines]
-        held = Signal(bits * len(waiting), name=f"held{number}", reset_less=True)
-        line = Signal(range(len(waiting)), name=f"line{number}")
-        for j in reversed(range(len(waiting))):
-            with m.If(waiting[j]):
-                m.d.comb += line.eq(j)
+        count = lines.stop - lines.start
+        held = Signal(bits * count, name=f"held{number}", reset_less=True)
+        waiting, following = (Signal(count, name=f"{name}{number}") for name in ("lines", "then"))
+        line = Signal(range(count), name=f"line{number}", reset_less=True)
         with m.If(self.slot.ends):
-            m.d.sync += [
-                held.eq(self.words[bits * lines.start : bits * lines.stop]),
-                waiting.eq(self.slot.lines[lines]),
-            ]
+            m.d.sync += held.eq(self.words[bits * lines.start : bits * lines.stop])
+            m.d.comb += following.eq(self.slot.lines[lines])
         with m.Elif(write):
-            m.d.sync += waiting.eq(waiting & (waiting - 1))
+            m.d.comb += following.eq(waiting & (waiting - 1))
+        with m.Else():
+            m.d.comb += following.eq(waiting)
+        m.d.sync += [waiting.eq(following), waits.eq(following.any())]
+        for j in reversed(range(count)):
+            with m.If(following[j]):
+                m.d.sync += line.eq(j)
         return held.word_select(line, bits)

@@ -151,17 +151,18 @@ class Bench:
         """The reads of a pass that starts in this cycle."""
         share = -(-self.lines // layer.turns)
         for number, (at, turn) in enumerate(product(item.reads, range(layer.turns))):
+            cycle = self.now + number
             inside = [
                 at.p % COORDINATES <= layer.p_bound
                 and (at.o + line * layer.line_o) % COORDINATES <= layer.o_bound
                 for line in range(self.lines)
             ]
-            self.due[self.now + number] |= {
+            self.due[cycle] |= {
                 "feed": 1,
                 "address": at.address % ADDRESSES,
                 "feed_lines": sum((j // share == turn) << j for j in range(self.lines)),
-                "inside": sum(flag << line for line, flag in enumerate(inside)),
             }
+            self.due[cycle + 1]["inside"] = sum(flag << line for line, flag in enumerate(inside))
 
     def products(self, layer: Layer, item: Pass) -> None:
         """Its loads, and what is taken for its products."""
@@ -196,7 +197,7 @@ class Bench:
                 ends, last = int(item.group_ends), int(item.last_group)
                 self.due[self.now] |= {"tile_issued": 1, "group_ends": ends, "last_group": last}
         await settle()
-        pulses = ("feed", "feed_lines", "load", "take", "tags", "tile_issued")
+        pulses = ("feed", "load", "take", "tags", "tile_issued")
         wanted = dict.fromkeys(pulses, 0) | self.due.pop(self.now, {})
         found = {name: read(dut, name) for name in wanted}
         assert found == wanted, f"cycle {self.now} of {layer}: {found}, not {wanted}"
