@@ -26,17 +26,22 @@ class State(IntEnum):
     ERROR = 4
 
 
-def control_run(m: Module, unit: Any, running: Any, in_layer: Signal, waiting: Any) -> None:
+def control_run(
+    m: Module, unit: Any, running: Any, in_layer: Signal, waiting: Any, stops: Any = None
+) -> None:
     """A sequencer's state, and the cycle counter that stands while not running.
 
-    `unit` has the ports of `Sequencer` that are named here; `waiting`: a descriptor waits.
+    `unit` has the ports of `Sequencer` that are named here; `waiting`: a descriptor waits; `stops`:
+    no further layer is to run, if that is known better than by comparing.
     """
+    if stops is None:
+        stops = unit.layers_done == unit.stop_after
     with m.If(running):
         m.d.sync += unit.cycles.eq(unit.cycles + 1)
         with m.If(~in_layer):
             with m.If(unit.ended & ~waiting):
                 m.d.sync += unit.state.eq(State.DONE)
-            with m.Elif(unit.layers_done == unit.stop_after):
+            with m.Elif(stops):
                 m.d.sync += unit.state.eq(State.PAUSED)
     with m.If(unit.resume):
         m.d.sync += unit.state.eq(State.RUNNING)

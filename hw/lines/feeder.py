@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.feeder import FeedTags
 from qcompile.hw.lines.addresses import multiples
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.loop_nest import LoopNest
 from qcompile.hw.lines.program import ADDRESS_BITS, PASS_BITS, PRODUCT_BITS, TURN_BITS
 from qcompile.hw.lines.registers import LayerRegisters
 from qcompile.hw.loop_counter import LoopCounter
@@ -107,30 +108,23 @@ class LinesFeeder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         registers = self.registers
-        loops = [LoopCounter(bits) for bits in COUNT_BITS]
-        last = [loop.last for loop in loops]
         read_done = Signal()
-        for i, loop in enumerate(loops):
-            m.submodules[f"loop{i}"] = loop
-            m.d.comb += [
-                loop.trips.eq(registers[f"n{i}"]),
-                loop.begin.eq(self.begin),
-                loop.step.eq(read_done & Cat(*last[:i], Const(1, 1)).all()),
-            ]
-        m.submodules.passes = passes = LoopCounter(PASS_BITS)
+        last, pass_last, layer_last = self._loops(m, read_done)
+        m.submodules.cycles = cycles = LoopCounter(PASS_BITS)
         m.submodules.turns = turns = LoopCounter(TURN_BITS)
-        at_pass = Signal()
-        reading = Signal()
-        pass_last = Cat(last[1:4]).all()
+        at_pass = Signal()  # the next pass may start
+        in_pass = Signal()  # a pass has started before,
+        reading = Signal()  # and has reads left
         starts = Signal()
         running = Signal()
         m.d.comb += [
-            starts.eq(self.active & at_pass & self.ready & (~pass_last | self.tile_ready)),
-            running.eq(starts | (self.active & ~at_pass)),
-            passes.trips.eq(registers.pass_cycles),
-            passes.begin.eq(self.begin),
-            passes.step.eq(running),
-            self.feed.eq(running & (starts | reading)),
+            starts.eq(at_pass & self.ready & (~pass_last | self.tile_ready)),
+            running.eq(starts | in_pass),
+            self.active.eq(at_pass | in_pass),
+            cycles.trips.eq(registers.pass_cycles),
+            cycles.begin.eq(self.begin),
+            cycles.step.eq(running),
+            self.feed.eq(starts | reading),
             turns.trips.eq(registers.turns),
             turns.begin.eq(self.begin),
             turns.step.eq(self.feed),
@@ -139,24 +133,39 @@ class LinesFeeder(wiring.Component):
             self.group_ends.eq(last[4] & last[5]),
             self.last_group.eq(last[6]),
         ]
-        ended = Signal()
+        done, ends = read_done & last[0], read_done & layer_last
+        ended = Signal()  # the layer's last read is done
         with m.If(self.begin):
-            m.d.sync += [self.active.eq(1), at_pass.eq(1), reading.eq(1), ended.eq(0)]
-        with m.Else():
-            with m.If(read_done & last[0]):
-                m.d.sync += [reading.eq(0), ended.eq(Cat(last).all())]
-            with m.If(running):
-                m.d.sync += at_pass.eq(passes.last)
-                with m.If(passes.last):
-                    m.d.sync += reading.eq(1)
-                    with m.If(ended | (read_done & Cat(last).all())):
-                        m.d.sync += self.active.eq(0)
+            m.d.sync += [at_pass.eq(1), ended.eq(0)]
+        with m.Elif(running):
+            more = ~ended & ~ends
+            m.d.sync += [
+                at_pass.eq(cycles.last & more),
+                in_pass.eq(~cycles.last),
+                reading.eq(~cycles.last & ~done & (starts | reading)),
+                ended.eq(ended | ends),
+            ]
         self._position(m, last, read_done)
         self._lines(m, turns)
         self._products(m, last, read_done, pass_last)
         return m
 
-    def _position(self, m: Module, last: list[Signal], read_done: Signal) -> None:
+    def _loops(self, m: Module, read_done: Signal) -> tuple[list[Value], Value, Value]:
+        """Which loops are in their last trips; the tile's last pass, the layer's last read."""
+        reads, passes = LoopNest(COUNT_BITS[:1]), LoopNest(COUNT_BITS[1:])
+        m.submodules.reads, m.submodules.passes = reads, passes
+        counts = [self.registers[f"n{level}"] for level in range(LEVELS)]
+        m.d.comb += [
+            reads.trips.eq(counts[0]),
+            reads.begin.eq(self.begin),
+            reads.step.eq(read_done),
+            passes.trips.eq(Cat(counts[1:])),
+            passes.begin.eq(self.begin),
+            passes.step.eq(read_done & reads.last),
+        ]
+        return [*reads.last, *passes.last], passes.ends[2], reads.last & passes.ends[-1]
+
+    def _position(self, m: Module, last: list[Value], read_done: Signal) -> None:
         """Line 0's address and coordinates; they step on behind each read's last turn."""
         registers = self.registers
         p = Signal(COORDINATE_BITS, reset_less=True)
@@ -198,7 +207,7 @@ class LinesFeeder(wiring.Component):
         )
         m.d.comb += self.feed_lines.eq(masks[Cat(turn, self.registers.turns)])
 
-    def _products(self, m: Module, last: list[Signal], read_done: Signal, pass_last: Any) -> None:
+    def _products(self, m: Module, last: list[Value], read_done: Signal, pass_last: Value) -> None:
         """Loads, and the products behind them."""
         registers, flags = self.registers, self.registers.flags
         missing = Signal(3)  # words before the chain holds one for every row but the newest

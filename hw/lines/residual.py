@@ -10,9 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.delay import delay
 from qcompile.hw.lines.config import MAX_LINES, LinesConfig
+from qcompile.hw.lines.loop_nest import LoopNest
 from qcompile.hw.lines.program import ADDRESS_BITS
 from qcompile.hw.lines.registers import LayerRegisters
-from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COUNT_BITS
 
 ROW_LEVELS = (4, 5, 6)
@@ -90,21 +90,23 @@ class LinesResidual(wiring.Component):
         enable = self.registers.flags.residual
         active = Signal()
         kept = Signal(range(self.rows + 1))
-        full = Signal()  # `kept` is `rows`
+        room = Signal(init=1)  # `kept` is below `rows`
         tiles = Signal(range(self.rows + 1))
         granted = self.request & self.grant
         line, row_done, tile_done, layer_done, step = self._walk(m, granted)
-        m.d.comb += self.request.eq(active & ~full)
+        taken = self.take & enable
+        roomy = taken | (room & ~(row_done & (kept == self.rows - 1)))
         with m.If(self.begin):
-            m.d.sync += [active.eq(enable), kept.eq(0), full.eq(0), tiles.eq(0)]
-            m.d.sync += self.tile_ready.eq(~enable)
+            m.d.sync += [active.eq(enable), kept.eq(0), room.eq(1), tiles.eq(0)]
+            m.d.sync += [self.tile_ready.eq(~enable), self.request.eq(enable)]
         with m.Else():
             with m.If(layer_done):
                 m.d.sync += active.eq(0)
             issued = self.tile_issued & enable
             m.d.sync += [
-                kept.eq(kept + row_done - (self.take & enable)),
-                full.eq(~self.take & (full | (row_done & (kept == self.rows - 1)))),
+                self.request.eq(active & ~layer_done & roomy),
+                kept.eq(kept + row_done - taken),
+                room.eq(roomy),
                 tiles.eq(tiles + tile_done - issued),
                 self.tile_ready.eq(
                     ~enable | tile_done | Mux(self.tile_issued, tiles[1:].any(), tiles.any())
@@ -118,44 +120,38 @@ class LinesResidual(wiring.Component):
         """The line; ends of row, tile and layer; what the address gains behind a row."""
         registers, config = self.registers, self.config
         own, flat = registers.flags.own, registers.flags.flat
-        loops = {level: LoopCounter(COUNT_BITS[level]) for level in ROW_LEVELS}
+        m.submodules.loops = loops = LoopNest([COUNT_BITS[level] for level in ROW_LEVELS])
         line, row = Signal(range(MAX_LINES)), Signal(2)
         # Whether these are the last of few, and of all.
         few_lines, all_lines, few_rows, all_rows = (Signal() for _ in range(4))
-        tile_last, position_last, group_last = (loop.last for loop in loops.values())
+        tile_last, position_last, group_last = loops.last
         rows_end = Mux(tile_last, few_rows, all_rows)
         row_ends = own | (tile_last & few_rows)
         fewer = Mux(own, group_last, Mux(flat, tile_last & few_rows, position_last))
         row_done = granted & Mux(fewer, few_lines, all_lines)
         tile_done = row_done & (own | rows_end)
-        position_done = tile_done & tile_last
-        group_done = position_done & position_last
-        ends = (tile_done, position_done, group_done)
-        for (level, loop), end in zip(loops.items(), ends, strict=True):
-            m.submodules[f"loop{level}"] = loop
-            m.d.comb += [
-                loop.trips.eq(registers[f"n{level}"]),
-                loop.begin.eq(self.begin),
-                loop.step.eq(end),
-            ]
+        m.d.comb += [
+            loops.trips.eq(Cat(registers[f"n{level}"] for level in ROW_LEVELS)),
+            loops.begin.eq(self.begin),
+            loops.step.eq(tile_done),
+        ]
         for done, end, number, few, all_, last, most in (
             (granted, row_done, line, few_lines, all_lines, registers.lines_last, config.lines),
             (row_done, tile_done, row, few_rows, all_rows, registers.rows_last, config.rows),
         ):
-            following = Signal.like(number)
-            m.d.comb += following.eq(Mux(self.begin | end, 0, number + 1))
+            restart = self.begin | end
             with m.If(self.begin | done):
                 m.d.sync += [
-                    number.eq(following),
-                    few.eq(following == last),
-                    all_.eq(following == most - 1),
+                    number.eq(Mux(restart, 0, number + 1)),
+                    few.eq(Mux(restart, last == 0, (number + 1)[: len(number)] == last)),
+                    all_.eq(Mux(restart, most == 1, number == most - 2)),
                 ]
         step = Mux(
             row_ends,
             Mux(position_last, registers.write_group, registers.write_position),
             registers.write_row,
         )
-        return line, row_done, tile_done, group_done & group_last, step
+        return line, row_done, tile_done, tile_done & loops.ends[-1], step
 
     def _step_address(self, m: Module, granted: Value, row_done: Value, step: Value) -> None:
         """Line by line from the row's first word; row by row between these."""

@@ -79,7 +79,8 @@ class LinesSequencer(wiring.Component):
         empty = Signal(init=1)
         in_layer = Signal()
         running = self.state == State.RUNNING
-        begins = running & ~in_layer & complete & ~self._stops(m)
+        stops = self._stops(m)
+        begins = running & ~in_layer & complete & ~stops
         takes = self.i.valid & ~complete
         m.d.comb += self.i.ready.eq(~complete)
         with m.If(takes):
@@ -96,7 +97,7 @@ class LinesSequencer(wiring.Component):
             m.d.sync += [complete.eq(0), empty.eq(1)]
         with m.If(self.layer_done):
             m.d.sync += [in_layer.eq(0), self.layers_done.eq(self.layers_done + 1)]
-        control_run(m, self, running, in_layer, ~empty)
+        control_run(m, self, running, in_layer, ~empty, stops)
         return m
 
     def _stops(self, m: Module) -> Signal:

@@ -10,9 +10,12 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.drain import STEP_GROUP, STEP_LAYER, STEP_POSITION, STEP_ROW
 from qcompile.hw.lines.config import LinesConfig
+from qcompile.hw.lines.loop_nest import LoopNest
 from qcompile.hw.lines.registers import LayerRegisters
-from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COUNT_BITS
+
+LEVELS = (4, 5, 6)
+"""Loops behind a tile: tiles along the rows, line groups, channel groups."""
 
 
 def slot_cycles(config: LinesConfig, *, single: bool) -> int:
@@ -97,22 +100,22 @@ class TileDrain(wiring.Component):
         works = self.captured | busy
         cycles = [slot_cycles(config, single=single) for single in (False, True)]
         slot_last = self._cycles(m, works, cycles)
-        loops = self._loops(m)
-        tile_last, position_last, group_last = (loop.last for loop in loops)
+        m.submodules.loops = loops = LoopNest([COUNT_BITS[level] for level in LEVELS])
+        tile_last, position_last, group_last = loops.last
         number = Signal(range(max(config.lines, config.rows)))  # of the slot within the tile
         ends = self._ends(m, number, slot_last, tile_last, group_last)
         # Rows in use are the array's last ones: the first of them is 3 - tile_rows.
         m.d.comb += self.row.eq(Mux(own, 0, number[:2] + ~registers.tile_rows))
-        tile_end = slot_last & ends
+        m.d.comb += [
+            loops.trips.eq(Cat(registers[f"n{level}"] for level in LEVELS)),
+            loops.begin.eq(self.begin),
+            loops.step.eq(slot_last & ends),
+        ]
         with m.If(slot_last):
             m.d.sync += busy.eq(~ends)
         with m.Elif(self.captured):
             m.d.sync += busy.eq(1)
         row_ends = ends & tile_last  # the last row of a line group
-        steps = (tile_end, slot_last & row_ends, slot_last & row_ends & position_last)
-        for loop, end in zip(loops, steps, strict=True):
-            m.d.comb += loop.step.eq(end)
-
         few = Mux(flat, row_ends, position_last)
         self._slot(m, number, ends, few)
         group_ends = row_ends & position_last
@@ -188,16 +191,6 @@ class TileDrain(wiring.Component):
             self.slot.first.eq(~own | (number == 0)),
             self.slot.moves.eq(~own | ends),
         ]
-
-    def _loops(self, m: Module) -> list[LoopCounter]:
-        """Tiles, line groups, channel groups."""
-        loops = []
-        for level in (4, 5, 6):
-            loop = LoopCounter(COUNT_BITS[level])
-            m.submodules[f"loop{level}"] = loop
-            m.d.comb += [loop.trips.eq(self.registers[f"n{level}"]), loop.begin.eq(self.begin)]
-            loops.append(loop)
-        return loops
 
 
 class LinesWriter(wiring.Component):
