@@ -152,18 +152,20 @@ class LinesFeeder(wiring.Component):
 
     def _loops(self, m: Module, read_done: Signal) -> tuple[list[Value], Value, Value]:
         """Which loops are in their last trips; the tile's last pass, the layer's last read."""
-        reads, passes = LoopNest(COUNT_BITS[:1]), LoopNest(COUNT_BITS[1:])
-        m.submodules.reads, m.submodules.passes = reads, passes
-        counts = [self.registers[f"n{level}"] for level in range(LEVELS)]
-        m.d.comb += [
-            reads.trips.eq(counts[0]),
-            reads.begin.eq(self.begin),
-            reads.step.eq(read_done),
-            passes.trips.eq(Cat(counts[1:])),
-            passes.begin.eq(self.begin),
-            passes.step.eq(read_done & reads.last),
-        ]
-        return [*reads.last, *passes.last], passes.ends[2], reads.last & passes.ends[-1]
+        last: list[Value] = []
+        ends: list[Value] = []
+        for name, levels in (("reads", range(1)), ("passes", range(1, 4)), ("tiles", range(4, 7))):
+            loops = LoopNest([COUNT_BITS[level] for level in levels])
+            m.submodules[name] = loops
+            m.d.comb += [
+                loops.trips.eq(Cat(self.registers[f"n{level}"] for level in levels)),
+                loops.begin.eq(self.begin),
+                loops.step.eq(read_done),
+                loops.counts.eq(Cat(ends, Const(1, 1)).all()),
+            ]
+            last += [*loops.last]
+            ends.append(loops.ends[-1])
+        return last, ends[1], Cat(ends).all()
 
     def _position(self, m: Module, last: list[Value], read_done: Signal) -> None:
         """Line 0's address and coordinates; they step on behind each read's last turn."""

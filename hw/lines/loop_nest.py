@@ -12,7 +12,8 @@ from amaranth.lib.wiring import In, Out
 class LoopNest(wiring.Component):
     """Trip counters of several loops, the first one the innermost.
 
-    `step` does nothing but enable registers, so it may come late in its cycle.
+    `step` does nothing but enable registers, so it may come late in its cycle; what comes from
+    registers, as the ends of loops inside these, belongs to `counts`.
 
     Parameters
     ----------
@@ -25,8 +26,8 @@ class LoopNest(wiring.Component):
         Trips of each loop minus one, the innermost lowest; constant while they run.
     begin : 1, in
         Pulse: the nest starts.
-    step : 1, in
-        A trip of the innermost loop ends in this cycle.
+    step, counts : 1, in
+        With both a trip of the innermost loop ends in this cycle.
     last : loops, out
         The loop is in its last trip; right one cycle after a step.
     ends : loops, out
@@ -36,6 +37,7 @@ class LoopNest(wiring.Component):
     trips: Signal
     begin: Signal
     step: Signal
+    counts: Signal
     last: Signal
     ends: Signal
 
@@ -47,6 +49,7 @@ class LoopNest(wiring.Component):
                 "trips": In(sum(self.bits)),
                 "begin": In(1),
                 "step": In(1),
+                "counts": In(1),
                 "last": Out(loops),
                 "ends": Out(loops),
             }
@@ -63,12 +66,12 @@ class LoopNest(wiring.Component):
             left = Signal(bits, name=f"left{number}")
             last = self.last[number]
             restart = self.begin | last
-            with m.If(self.begin | (self.step & ends_inside)):
+            with m.If(self.begin | (self.step & self.counts & ends_inside)):
                 m.d.sync += left.eq(Mux(restart, trips, left - 1))
             stepped = Mux(last, trips == 0, left == 1)
             then.append(Mux(self.begin, trips == 0, Mux(ends_inside, stepped, last)))
             ends_inside = self.ends[number]
-        with m.If(self.begin | self.step):
+        with m.If(self.begin | (self.step & self.counts)):
             m.d.sync += [
                 self.last.eq(Cat(then)),
                 self.ends.eq(Cat(Cat(then[: n + 1]).all() for n in range(len(then)))),

@@ -93,7 +93,10 @@ class LinesResidual(wiring.Component):
         room = Signal(init=1)  # `kept` is below `rows`
         tiles = Signal(range(self.rows + 1))
         granted = self.request & self.grant
-        line, row_done, tile_done, layer_done, step = self._walk(m, granted)
+        line, line_ends, tile_ends, layer_ends, step = self._walk(m, granted)
+        row_done = granted & line_ends
+        tile_done = row_done & tile_ends
+        layer_done = tile_done & layer_ends
         taken = self.take & enable
         roomy = taken | (room & ~(row_done & (kept == self.rows - 1)))
         with m.If(self.begin):
@@ -112,12 +115,13 @@ class LinesResidual(wiring.Component):
                     ~enable | tile_done | Mux(self.tile_issued, tiles[1:].any(), tiles.any())
                 ),
             ]
-        self._step_address(m, granted, row_done, step)
+        self._step_address(m, granted, line_ends, step)
         self._keep(m, granted, line, row_done)
         return m
 
     def _walk(self, m: Module, granted: Value) -> tuple[Value, Value, Value, Value, Value]:
-        """The line; ends of row, tile and layer; what the address gains behind a row."""
+        """The line; whether its word is a row's last, this row its tile's last, this tile the
+        layer's; what the address gains behind a row."""
         registers, config = self.registers, self.config
         own, flat = registers.flags.own, registers.flags.flat
         m.submodules.loops = loops = LoopNest([COUNT_BITS[level] for level in ROW_LEVELS])
@@ -128,18 +132,20 @@ class LinesResidual(wiring.Component):
         rows_end = Mux(tile_last, few_rows, all_rows)
         row_ends = own | (tile_last & few_rows)
         fewer = Mux(own, group_last, Mux(flat, tile_last & few_rows, position_last))
-        row_done = granted & Mux(fewer, few_lines, all_lines)
-        tile_done = row_done & (own | rows_end)
+        line_ends = Mux(fewer, few_lines, all_lines)
+        tile_ends = own | rows_end
         m.d.comb += [
             loops.trips.eq(Cat(registers[f"n{level}"] for level in ROW_LEVELS)),
             loops.begin.eq(self.begin),
-            loops.step.eq(tile_done),
+            loops.step.eq(granted),
+            loops.counts.eq(line_ends & tile_ends),
         ]
-        for done, end, number, few, all_, last, most in (
-            (granted, row_done, line, few_lines, all_lines, registers.lines_last, config.lines),
-            (row_done, tile_done, row, few_rows, all_rows, registers.rows_last, config.rows),
+        row_done = granted & line_ends
+        for done, ends, number, few, all_, last, most in (
+            (granted, line_ends, line, few_lines, all_lines, registers.lines_last, config.lines),
+            (row_done, tile_ends, row, few_rows, all_rows, registers.rows_last, config.rows),
         ):
-            restart = self.begin | end
+            restart = self.begin | ends
             with m.If(self.begin | done):
                 m.d.sync += [
                     number.eq(Mux(restart, 0, number + 1)),
@@ -151,9 +157,9 @@ class LinesResidual(wiring.Component):
             Mux(position_last, registers.write_group, registers.write_position),
             registers.write_row,
         )
-        return line, row_done, tile_done, tile_done & loops.ends[-1], step
+        return line, line_ends, tile_ends, loops.ends[-1], step
 
-    def _step_address(self, m: Module, granted: Value, row_done: Value, step: Value) -> None:
+    def _step_address(self, m: Module, granted: Value, line_ends: Value, step: Value) -> None:
         """Line by line from the row's first word; row by row between these."""
         registers = self.registers
         base = Signal(ADDRESS_BITS, reset_less=True)
@@ -163,8 +169,8 @@ class LinesResidual(wiring.Component):
         with m.If(self.begin):
             m.d.sync += [self.address.eq(first), base.eq(first)]
         with m.Elif(granted):
-            m.d.sync += self.address.eq(Mux(row_done, following_row, following_line))
-            with m.If(row_done):
+            m.d.sync += self.address.eq(Mux(line_ends, following_row, following_line))
+            with m.If(line_ends):
                 m.d.sync += base.eq(following_row)
 
     def _keep(self, m: Module, granted: Value, line: Value, row_done: Value) -> None:

@@ -109,7 +109,8 @@ class TileDrain(wiring.Component):
         m.d.comb += [
             loops.trips.eq(Cat(registers[f"n{level}"] for level in LEVELS)),
             loops.begin.eq(self.begin),
-            loops.step.eq(slot_last & ends),
+            loops.step.eq(slot_last),
+            loops.counts.eq(ends),
         ]
         with m.If(slot_last):
             m.d.sync += busy.eq(~ends)
