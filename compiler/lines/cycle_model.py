@@ -164,6 +164,7 @@ class LinesCycleModel:
             return None
         return ResidualFetch(
             rows=residual_rows(plan, self.config),
+            pause=int(plan.lines_last == 1 or self.config.lines == 1),
             shared=places[layer.residual].bank == places[layer.input].bank,
             time=begin + 1,
             free=deque([0] * TILES * self.config.rows),

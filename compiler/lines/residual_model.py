@@ -19,6 +19,8 @@ class ResidualFetch:
     ----------
     rows : list of (int, bool)
         Words of each row, in the order of the layer; True behind a tile's last.
+    pause : int
+        Cycles without a request behind a tile.
     shared : bool
         The residual operand lies in the set that the feeder reads.
     time : int
@@ -30,6 +32,7 @@ class ResidualFetch:
     """
 
     rows: Sequence[tuple[int, bool]]
+    pause: int
     shared: bool
     time: int
     free: deque[int]
@@ -69,6 +72,7 @@ class ResidualFetch:
         self._row += 1
         if ends:
             self.tiles.append(self.time - 1)
+            self.time += self.pause
         return True
 
 

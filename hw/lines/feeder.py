@@ -8,6 +8,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from qcompile.hw.delay import delay
 from qcompile.hw.feeder import FeedTags
 from qcompile.hw.lines.addresses import multiples
 from qcompile.hw.lines.config import LinesConfig
@@ -16,6 +17,9 @@ from qcompile.hw.lines.program import ADDRESS_BITS, PASS_BITS, PRODUCT_BITS, TUR
 from qcompile.hw.lines.registers import LayerRegisters
 from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS
+
+LOOPS = (slice(0, 1), slice(1, 4), slice(4, LEVELS))
+"""Reads of a pass, passes of a tile, tiles."""
 
 
 def turn_masks(lines: int) -> list[list[int]]:
@@ -32,11 +36,11 @@ class LinesFeeder(wiring.Component):
     """Address generator of all lines' reads, and pacemaker of the products.
 
     A pass is never interrupted; between passes the feeder waits for `ready`, before the last pass
-    of a tile for `tile_ready` too. In a cycle with `feed` the memory reads for the lines in
-    `feed_lines`. `load` comes `LOAD_DELAY` cycles after the read that completes the chain, where
-    words take three cycles from `feed` to the chain's input.
-    The weights of the products behind it are taken ahead: `take` and `tags` belong to the product
-    `TAKE_DELAY` cycles later.
+    of a tile for `tile_ready` too, which is low for two cycles behind `tile_issued`. In a cycle
+    with `feed` the memory reads for the lines in `feed_lines`. `load` comes `LOAD_DELAY` cycles
+    after the read that completes the chain, where words take three cycles from `feed` to the
+    chain's input. The weights of the products behind it are taken ahead: `take` and `tags` belong
+    to the product `TAKE_DELAY` cycles later.
 
     Cycles: `pass_cycles` of the registers for each pass.
 
@@ -56,9 +60,9 @@ class LinesFeeder(wiring.Component):
     tile_issued : 1, out
         Pulse: a tile's last pass starts.
     group_ends, last_group : 1, out
-        With `tile_issued`: the tile ends its channel group; the group is the layer's last.
+        A cycle after `tile_issued`: the tile ends its channel group; the group is the layer's last.
     last_tile : 1, out
-        With `take`: the tile is the last that uses its group's weights.
+        With `tags.last`: the tile is the last that uses its group's weights.
     active : 1, out
     """
 
@@ -152,20 +156,22 @@ class LinesFeeder(wiring.Component):
 
     def _loops(self, m: Module, read_done: Signal) -> tuple[list[Value], Value, Value]:
         """Which loops are in their last trips; the tile's last pass, the layer's last read."""
-        last: list[Value] = []
-        ends: list[Value] = []
-        for name, levels in (("reads", range(1)), ("passes", range(1, 4)), ("tiles", range(4, 7))):
-            loops = LoopNest([COUNT_BITS[level] for level in levels])
-            m.submodules[name] = loops
-            m.d.comb += [
-                loops.trips.eq(Cat(self.registers[f"n{level}"] for level in levels)),
-                loops.begin.eq(self.begin),
-                loops.step.eq(read_done),
-                loops.counts.eq(Cat(ends, Const(1, 1)).all()),
-            ]
-            last += [*loops.last]
-            ends.append(loops.ends[-1])
-        return last, ends[1], Cat(ends).all()
+        reads, passes, tiles = (LoopNest(COUNT_BITS[part]) for part in LOOPS)
+        m.submodules.reads, m.submodules.passes, m.submodules.tiles = reads, passes, tiles
+        for part, loops in zip(LOOPS, (reads, passes, tiles), strict=True):
+            counts = [self.registers[f"n{level}"] for level in range(LEVELS)[part]]
+            m.d.comb += [loops.trips.eq(Cat(counts)), loops.begin.eq(self.begin)]
+        tile_read = reads.last & passes.ends[-1]
+        # Tiles step a cycle later: who looks at them does so at a tile's last read or behind it.
+        tile_done = delay(m, read_done & tile_read, 1, "tile_done", reset=True)
+        for loops, step, counts in (
+            (reads, read_done, Const(1, 1)),
+            (passes, read_done, reads.last),
+            (tiles, tile_done, Const(1, 1)),
+        ):
+            m.d.comb += [loops.step.eq(step), loops.counts.eq(counts)]
+        last = [*reads.last, *passes.last, *tiles.last]
+        return last, passes.ends[-1], tile_read & tiles.ends[-1]
 
     def _position(self, m: Module, last: list[Value], read_done: Signal) -> None:
         """Line 0's address and coordinates; they step on behind each read's last turn."""

@@ -64,13 +64,15 @@ class TilePace(wiring.Component):
         left = Signal(8)
         spare = Signal(range(SLOTS + 1))  # complete groups that no issued tile needs
         first = Signal()  # the next tile is the first of its group
+        issued = Signal()
         fresh = Signal()  # a layer or tile has begun: `spare` and `first` are not right yet
         used = Mux(self.last_group, self.registers.lines_last + 1, self.config.lines)
         wants = Signal(range(self.config.lines + 1))
         m.d.comb += wants.eq(Mux(own, used, 1))
-        claims = Mux(self.tile_issued & first, wants, 0)
+        claims = Mux(issued & first, wants, 0)
         m.d.sync += [
             spare.eq(spare + self.completes - claims),
+            issued.eq(self.tile_issued),
             fresh.eq(self.begin | self.tile_issued),
             # `left` will be 0, and what the first tile of a group wants is there.
             self.tile_ready.eq(
@@ -78,9 +80,11 @@ class TilePace(wiring.Component):
             ),
         ]
         with m.If(self.tile_issued):
-            m.d.sync += [left.eq(self.tile_cycles - 1), first.eq(self.group_ends | own)]
+            m.d.sync += left.eq(self.tile_cycles - 1)
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
+        with m.If(issued):
+            m.d.sync += first.eq(self.group_ends | own)
         with m.If(self.begin):
             m.d.sync += [first.eq(1), left.eq(0)]
         return m

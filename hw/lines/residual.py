@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,7 +27,8 @@ class LinesResidual(wiring.Component):
     A *row* is the words that all lines in use write for one row of a tile; with the flag `own`
     those of the whole tile. Tiles use all rows of the array. Words lie as those that are written
     do, `residual_offset` words on. One is requested a cycle, line 0's first; `request` waits
-    for `grant`, and stops while the rows of `TILES` tiles are kept. Rows wait side by side: the
+    for `grant`, and stops while the rows of `TILES` tiles are kept, and for a cycle behind a tile
+    where rows may be of one word. Rows wait side by side: the
     oldest one's words stand at `words` until `take`.
 
     Without the flag `residual` nothing is requested and tiles are always ready.
@@ -45,8 +46,7 @@ class LinesResidual(wiring.Component):
     request : 1, out; address : 16, out; grant : 1, in
     word : 8V, in
     tile_ready : 1, out
-        All words of the next tile are granted; a register, right one cycle after `tile_issued`
-        again.
+        All words of the next tile are granted; right two cycles after `tile_issued` again.
     tile_issued : 1, in
         Pulse: a tile starts that will need its words.
     words : 8V x P, out
@@ -93,35 +93,38 @@ class LinesResidual(wiring.Component):
         room = Signal(init=1)  # `kept` is below `rows`
         tiles = Signal(range(self.rows + 1))
         granted = self.request & self.grant
-        line, line_ends, tile_ends, layer_ends, step = self._walk(m, granted)
+        loops, line, line_ends, tile_ends, step = self._walk(m, granted)
         row_done = granted & line_ends
         tile_done = row_done & tile_ends
-        layer_done = tile_done & layer_ends
+        # The loops step a cycle later, which a row's first word sees where it may be its last.
+        m.d.comb += loops.step.eq(delay(m, tile_done, 1, "tile_done", reset=True))
+        layer_ends, single = loops.ends[-1], self.registers.lines_last == 0
+        waits = layer_ends | single | Const(self.config.lines == 1)
+        layer_done = loops.step & layer_ends
+        pauses, issued = Signal(), Signal()
+        m.d.comb += self.request.eq(active & room & ~pauses)
+        m.d.sync += pauses.eq(tile_done & waits)
         taken = self.take & enable
-        roomy = taken | (room & ~(row_done & (kept == self.rows - 1)))
         with m.If(self.begin):
             m.d.sync += [active.eq(enable), kept.eq(0), room.eq(1), tiles.eq(0)]
-            m.d.sync += [self.tile_ready.eq(~enable), self.request.eq(enable)]
+            m.d.sync += self.tile_ready.eq(~enable)
         with m.Else():
             with m.If(layer_done):
                 m.d.sync += active.eq(0)
-            issued = self.tile_issued & enable
+            m.d.sync += issued.eq(self.tile_issued & enable)
             m.d.sync += [
-                self.request.eq(active & ~layer_done & roomy),
                 kept.eq(kept + row_done - taken),
-                room.eq(roomy),
+                room.eq(taken | (room & ~(row_done & (kept == self.rows - 1)))),
                 tiles.eq(tiles + tile_done - issued),
-                self.tile_ready.eq(
-                    ~enable | tile_done | Mux(self.tile_issued, tiles[1:].any(), tiles.any())
-                ),
+                self.tile_ready.eq(~enable | tile_done | Mux(issued, tiles[1:].any(), tiles.any())),
             ]
         self._step_address(m, granted, line_ends, step)
         self._keep(m, granted, line, row_done)
         return m
 
-    def _walk(self, m: Module, granted: Value) -> tuple[Value, Value, Value, Value, Value]:
-        """The line; whether its word is a row's last, this row its tile's last, this tile the
-        layer's; what the address gains behind a row."""
+    def _walk(self, m: Module, granted: Value) -> tuple[LoopNest, Value, Value, Value, Value]:
+        """Loops behind a tile; the line, whether its word is a row's last, whether this row is its
+        tile's last; what the address gains behind a row."""
         registers, config = self.registers, self.config
         own, flat = registers.flags.own, registers.flags.flat
         m.submodules.loops = loops = LoopNest([COUNT_BITS[level] for level in ROW_LEVELS])
@@ -137,8 +140,7 @@ class LinesResidual(wiring.Component):
         m.d.comb += [
             loops.trips.eq(Cat(registers[f"n{level}"] for level in ROW_LEVELS)),
             loops.begin.eq(self.begin),
-            loops.step.eq(granted),
-            loops.counts.eq(line_ends & tile_ends),
+            loops.counts.eq(1),
         ]
         row_done = granted & line_ends
         for done, ends, number, few, all_, last, most in (
@@ -157,7 +159,7 @@ class LinesResidual(wiring.Component):
             Mux(position_last, registers.write_group, registers.write_position),
             registers.write_row,
         )
-        return line, line_ends, tile_ends, loops.ends[-1], step
+        return loops, line, line_ends, tile_ends, step
 
     def _step_address(self, m: Module, granted: Value, line_ends: Value, step: Value) -> None:
         """Line by line from the row's first word; row by row between these."""

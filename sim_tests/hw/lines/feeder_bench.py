@@ -144,6 +144,8 @@ class Bench:
         self.chances = (ready, tile_ready)
         self.lines = int(os.environ["QCOMPILE_LINES"])
         self.now = 0
+        self.issued = -SILENT
+        """When a tile was."""
         self.due: defaultdict[int, dict[str, int]] = defaultdict(dict)
         """Outputs by cycle; one that is left out is zero or anything."""
 
@@ -181,13 +183,15 @@ class Bench:
             self.due[cycle] |= {
                 "take": 1,
                 "tags": 1 | first << 1 | last << 2,
-                "last_tile": int(item.last_tile),
             }
+            if last:
+                self.due[cycle]["last_tile"] = int(item.last_tile)
 
     async def cycle(self, layer: Layer, item: Pass | None) -> bool:
         """One cycle, in which a pass may start or none; whether one has."""
         dut = self.dut
         ready, tile_ready = (self.rng.random() < chance for chance in self.chances)
+        tile_ready = tile_ready and self.now > self.issued + 2
         dut.ready.value, dut.tile_ready.value = int(ready), int(tile_ready)
         starts = item is not None and ready and (tile_ready or not item.tile_end)
         if item is not None and starts:
@@ -195,7 +199,9 @@ class Bench:
             self.products(layer, item)
             if item.tile_end:
                 ends, last = int(item.group_ends), int(item.last_group)
-                self.due[self.now] |= {"tile_issued": 1, "group_ends": ends, "last_group": last}
+                self.due[self.now]["tile_issued"] = 1
+                self.due[self.now + 1] |= {"group_ends": ends, "last_group": last}
+                self.issued = self.now
         await settle()
         pulses = ("feed", "load", "take", "tags", "tile_issued")
         wanted = dict.fromkeys(pulses, 0) | self.due.pop(self.now, {})

@@ -145,7 +145,9 @@ class Bench:
         port(dut, "take").value = int(take)
         await settle()
         ready = bool(read(dut, "tile_ready"))
-        issues = ready and tiles_left > 0 and len(self.issued) < 2 and rng.random() < self.go
+        right = not self.issued or self.issued[-1] >= 2  # `tile_ready` is, behind an issue
+        issues = ready and right and tiles_left > 0
+        issues = issues and len(self.issued) < 2 and rng.random() < self.go
         dut.tile_issued.value = int(issues)
         if take:
             self.check()
