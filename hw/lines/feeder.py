@@ -18,7 +18,7 @@ from qcompile.hw.lines.registers import LayerRegisters
 from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS
 
-LOOPS = (slice(0, 1), slice(1, 4), slice(4, LEVELS))
+LOOPS = (range(1), range(1, 4), range(4, LEVELS))
 """Reads of a pass, passes of a tile, tiles."""
 
 
@@ -156,20 +156,24 @@ class LinesFeeder(wiring.Component):
 
     def _loops(self, m: Module, read_done: Signal) -> tuple[list[Value], Value, Value]:
         """Which loops are in their last trips; the tile's last pass, the layer's last read."""
-        reads, passes, tiles = (LoopNest(COUNT_BITS[part]) for part in LOOPS)
+        reads, passes, tiles = (
+            LoopNest([COUNT_BITS[level] for level in levels]) for levels in LOOPS
+        )
         m.submodules.reads, m.submodules.passes, m.submodules.tiles = reads, passes, tiles
-        for part, loops in zip(LOOPS, (reads, passes, tiles), strict=True):
-            counts = [self.registers[f"n{level}"] for level in range(LEVELS)[part]]
-            m.d.comb += [loops.trips.eq(Cat(counts)), loops.begin.eq(self.begin)]
+        for levels, loops in zip(LOOPS, (reads, passes, tiles), strict=True):
+            trips = Cat(self.registers[f"n{level}"] for level in levels)
+            m.d.comb += [loops.trips.eq(trips), loops.begin.eq(self.begin)]
         tile_read = reads.last & passes.ends[-1]
         # Tiles step a cycle later: who looks at them does so at a tile's last read or behind it.
         tile_done = delay(m, read_done & tile_read, 1, "tile_done", reset=True)
-        for loops, step, counts in (
-            (reads, read_done, Const(1, 1)),
-            (passes, read_done, reads.last),
-            (tiles, tile_done, Const(1, 1)),
-        ):
-            m.d.comb += [loops.step.eq(step), loops.counts.eq(counts)]
+        m.d.comb += [
+            reads.step.eq(read_done),
+            reads.counts.eq(1),
+            passes.step.eq(read_done),
+            passes.counts.eq(reads.last),
+            tiles.step.eq(tile_done),
+            tiles.counts.eq(1),
+        ]
         last = [*reads.last, *passes.last, *tiles.last]
         return last, passes.ends[-1], tile_read & tiles.ends[-1]
 

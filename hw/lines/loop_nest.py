@@ -8,6 +8,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+TILE_LEVELS = (4, 5, 6)
+"""Loops behind a tile: tiles along the rows, line groups, channel groups."""
+
 
 class LoopNest(wiring.Component):
     """Trip counters of several loops, the first one the innermost.

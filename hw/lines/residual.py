@@ -10,13 +10,11 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.delay import delay
 from qcompile.hw.lines.config import MAX_LINES, LinesConfig
-from qcompile.hw.lines.loop_nest import LoopNest
+from qcompile.hw.lines.loop_nest import TILE_LEVELS, LoopNest
 from qcompile.hw.lines.program import ADDRESS_BITS
 from qcompile.hw.lines.registers import LayerRegisters
 from qcompile.hw.program import COUNT_BITS
 
-ROW_LEVELS = (4, 5, 6)
-"""Loops behind a tile: tiles along the rows, line groups, channel groups."""
 TILES = 2
 """Tiles whose words are kept."""
 
@@ -127,7 +125,7 @@ class LinesResidual(wiring.Component):
         tile's last; what the address gains behind a row."""
         registers, config = self.registers, self.config
         own, flat = registers.flags.own, registers.flags.flat
-        m.submodules.loops = loops = LoopNest([COUNT_BITS[level] for level in ROW_LEVELS])
+        m.submodules.loops = loops = LoopNest([COUNT_BITS[level] for level in TILE_LEVELS])
         line, row = Signal(range(MAX_LINES)), Signal(2)
         # Whether these are the last of few, and of all.
         few_lines, all_lines, few_rows, all_rows = (Signal() for _ in range(4))
@@ -138,7 +136,7 @@ class LinesResidual(wiring.Component):
         line_ends = Mux(fewer, few_lines, all_lines)
         tile_ends = own | rows_end
         m.d.comb += [
-            loops.trips.eq(Cat(registers[f"n{level}"] for level in ROW_LEVELS)),
+            loops.trips.eq(Cat(registers[f"n{level}"] for level in TILE_LEVELS)),
             loops.begin.eq(self.begin),
             loops.counts.eq(1),
         ]

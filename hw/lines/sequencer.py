@@ -64,7 +64,7 @@ class LinesSequencer(wiring.Component):
                 "registers": Out(LayerRegisters),
                 "begin": Out(1),
                 "layer_done": In(1),
-                "idle": Out(1, init=1),
+                "idle": Out(1),
                 "state": Out(3),
                 "layers_done": Out(16),
                 "cycles": Out(32),
@@ -77,12 +77,13 @@ class LinesSequencer(wiring.Component):
         place = Signal(LAYER_WORDS, init=1)  # of the next word, one bit for each
         complete = Signal()
         empty = Signal(init=1)
+        idle = Signal(init=1)
         in_layer = Signal()
         running = self.state == State.RUNNING
         stops = self._stops(m)
         begins = running & ~in_layer & complete & ~stops
         takes = self.i.valid & ~complete
-        m.d.comb += self.i.ready.eq(~complete)
+        m.d.comb += [self.i.ready.eq(~complete), self.idle.eq(idle)]
         with m.If(takes):
             m.d.sync += [place.eq(place.rotate_left(1)), complete.eq(place[-1]), empty.eq(0)]
         for number in range(LAYER_WORDS):
@@ -90,7 +91,7 @@ class LinesSequencer(wiring.Component):
                 m.d.sync += waiting.word_select(number, WORD_BITS).eq(self.i.payload)
         m.d.sync += [
             self.begin.eq(begins),
-            self.idle.eq(~begins & (self.layer_done | ~in_layer) & empty & ~takes),
+            idle.eq(~begins & (self.layer_done | ~in_layer) & empty & ~takes),
         ]
         with m.If(begins):
             m.d.sync += [self.registers.eq(waiting), in_layer.eq(1)]

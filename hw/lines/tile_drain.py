@@ -10,12 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.drain import STEP_GROUP, STEP_LAYER, STEP_POSITION, STEP_ROW
 from qcompile.hw.lines.config import LinesConfig
-from qcompile.hw.lines.loop_nest import LoopNest
+from qcompile.hw.lines.loop_nest import TILE_LEVELS, LoopNest
 from qcompile.hw.lines.registers import LayerRegisters
 from qcompile.hw.program import COUNT_BITS
-
-LEVELS = (4, 5, 6)
-"""Loops behind a tile: tiles along the rows, line groups, channel groups."""
 
 
 def slot_cycles(config: LinesConfig, *, single: bool) -> int:
@@ -100,14 +97,14 @@ class TileDrain(wiring.Component):
         works = self.captured | busy
         cycles = [slot_cycles(config, single=single) for single in (False, True)]
         slot_last = self._cycles(m, works, cycles)
-        m.submodules.loops = loops = LoopNest([COUNT_BITS[level] for level in LEVELS])
+        m.submodules.loops = loops = LoopNest([COUNT_BITS[level] for level in TILE_LEVELS])
         tile_last, position_last, group_last = loops.last
         number = Signal(range(max(config.lines, config.rows)))  # of the slot within the tile
         ends = self._ends(m, number, slot_last, tile_last, group_last)
         # Rows in use are the array's last ones: the first of them is 3 - tile_rows.
         m.d.comb += self.row.eq(Mux(own, 0, number[:2] + ~registers.tile_rows))
         m.d.comb += [
-            loops.trips.eq(Cat(registers[f"n{level}"] for level in LEVELS)),
+            loops.trips.eq(Cat(registers[f"n{level}"] for level in TILE_LEVELS)),
             loops.begin.eq(self.begin),
             loops.step.eq(slot_last),
             loops.counts.eq(ends),

@@ -19,11 +19,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from amaranth.back import rtlil  # type: ignore[attr-defined]  # no stub of it
 from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
 
 from qcompile.compiler import toolchain
+from qcompile.compiler.lines import synthesis
+from qcompile.compiler.lines.synthesis import Synthesis
 from qcompile.hw.config import ACC_WIDTHS
+from qcompile.hw.lines.accelerator import LinesAccelerator
 from qcompile.hw.lines.config import DspStyle, LinesConfig
 from qcompile.hw.lines.constants import LinesConstants
 from qcompile.hw.lines.feeder import LinesFeeder
@@ -245,14 +249,35 @@ def _dual_mac(style: DspStyle, acc_width: int, unused: str) -> wiring.Component[
     return Without(dual_mac(style, acc_width), [unused])
 
 
+def arrays() -> dict[str, LinesConfig]:
+    """Whole arrays that can be measured, by name: array-LINESxLANES and a narrow one."""
+    return {
+        "array-narrow": LinesConfig(lines=2, columns=4, lanes=1, bank_words=64, weight_rows=64),
+        **{
+            f"array-{lines}x{lanes}": LinesConfig(lines=lines, lanes=lanes)
+            for lines, lanes in ((2, 2), (3, 2), (8, 1), (8, 2), (8, 4))
+        },
+    }
+
+
+def synthesize_array(config: LinesConfig) -> Synthesis:
+    """An array with its memories, 512 words of program among them; equal lines are one module."""
+    text = rtlil.convert(LinesAccelerator(config, 512), name="array", emit_src=False)
+    return synthesis.synthesize(text, lambda step: None, top="array")
+
+
 def main() -> None:
-    """Measure every component whose name starts with one of the arguments."""
+    """Measure every component and array whose name starts with one of the arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="+")
     arguments = parser.parse_args()
     for name, factory in components().items():
         if name.startswith(tuple(arguments.names)):
             print(f"{name:27}", synthesize(factory()))
+    for name, config in arrays().items():
+        if name.startswith(tuple(arguments.names)):
+            found = synthesize_array(config)
+            print(f"{name:27} {found.luts:6} LUT {found.ffs:6} FF", *found.paths, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -26,3 +26,9 @@ def test_a_line_in_logic_takes_no_dsp() -> None:
     assert found.luts <= 5200
     assert found.flip_flops <= 8000
     assert found.depth <= 7
+
+
+def test_no_path_of_a_whole_array_is_longer_than_six_luts() -> None:
+    found = xc7.synthesize_array(xc7.arrays()["array-narrow"])
+    print(found.luts, *found.paths, sep="\n")
+    assert found.paths[0].levels <= 6
