@@ -21,7 +21,7 @@ LANE_BASE, LANE, LANE_NO_ADDER = 66, 442, 388
 """`lanes-2` (950) and `lanes-4` (1,834), `lanes-4-no-adder` (1,551): a line's share, each lane's;
 without adder the share is nothing."""
 LANE_BASE_FFS, LANE_FFS, LANE_NO_ADDER_FFS = 167, 400, 359
-RESIDUAL, RESIDUAL_FFS = 893, 98
+RESIDUAL, RESIDUAL_FFS = 902, 109
 """`residual`: 8 lines."""
 PROGRAM, WEIGHT_READER = 12, 29
 """`program-memory`, `weight-reader`."""
@@ -30,12 +30,10 @@ FLASH_PROGRAM, WEIGHT_LOADER, FLASH_FFS = 94, 14, 292
 WHOLE = 262
 """A line's share of what whole arrays take beyond their parts: 3,142 for 8 lines, 1,139 for 3,
 less 128 a line for a mux that is gone since."""
-CONTROL = 481 + 47 + 59 + 126 + 96 + 399
+CONTROL = 471 + 46 + 74 + 118 + 101 + 403
 """`control`: feeder, sequencer, unpacker, constants, drain and writer of 8 lines."""
-CONTROL_FFS = 156 + 1_849 + 109 + 56 + 42 + 1_065 + 24 + 11
+CONTROL_FFS = 247 + 1_879 + 134 + 51 + 49 + 1_087 + 24 + 11
 """`control`, with `weight-reader` and `program-memory`."""
-CONTROL_DSPS = 3
-"""`control-feeder`."""
 CONSTANT_BLOCKS = {1: 1.5, 2: 2.0, 4: 4.0}
 """`control-constants`, by lanes."""
 MUX = {1: 0, 2: 1, 4: 1, 8: 3, 16: 5}
@@ -158,7 +156,7 @@ def resources(config: LinesConfig, program_words: int) -> LinesResources:
     return LinesResources(
         luts=round(luts),
         ffs=round(_flip_flops(config)),
-        dsps=config.pairs_in_dsp + 2 * lanes + CONTROL_DSPS,
+        dsps=config.pairs_in_dsp + 2 * lanes,
         block_rams=blocks + (lanes if config.adder else 0) + CONSTANT_BLOCKS[config.lanes],
         activation_blocks=activations,
         weight_blocks=weights,

@@ -13,7 +13,7 @@ from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
 from qcompile.compiler.lines.plan import LinePlan
 from qcompile.compiler.lines.program_stream import packets
 from qcompile.compiler.lines.refusal import too_large
-from qcompile.compiler.lines.resources import CONTROL_DSPS, LinesResources, resources, roomy
+from qcompile.compiler.lines.resources import LinesResources, resources, roomy
 from qcompile.compiler.lines.trials import Trial, narrowed, standing, streamed, weight_bytes
 from qcompile.hw.lines.config import LANE_CHOICES, MAX_LINES, DspStyle, LinesConfig
 from qcompile.hw.lines.devices import DEVICES, LinesDevice
@@ -282,7 +282,7 @@ def _most_bank_words(trial: Trial, device: LinesDevice, dsp: DspStyle) -> int:
 
 def _candidates(trial: Trial, device: LinesDevice, dsp: DspStyle) -> Iterator[Candidate]:
     """With the last rows of the memories in LUTs, where that saves block RAM, or not."""
-    dsps = device.dsp_budget - 2 * trial.config.lines * trial.config.lanes - CONTROL_DSPS
+    dsps = device.dsp_budget - 2 * trial.config.lines * trial.config.lanes
     if dsps < 0:
         return
     own = replace(trial.config, dsp=dsp, dsp_pairs=min(trial.config.pairs, dsps))
