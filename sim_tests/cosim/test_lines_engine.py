@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from qcompile.compiler.errors import VerifyError
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.lines.engine import LinesEngine
 from qcompile.hw.lines.accelerator import LinesAccelerator
+from qcompile.hw.lines.config import DspStyle
 from sim_tests.hw import cosim
 from sim_tests.runtime.lines_build import CONFIG, LinesBuild
 
@@ -21,12 +23,16 @@ pytestmark = pytest.mark.cosim
 CACHE = cosim.PROJECT / "build" / ".cache" / "engine"
 
 
-def write_build(made: LinesBuild, folder: Path, *, broken: bool = False) -> artifact.Build:
+def write_build(
+    made: LinesBuild, folder: Path, *, broken: bool = False, dsp: DspStyle = "inferred"
+) -> artifact.Build:
     """The build of the runtime's tests with the Verilog of its accelerator."""
     made.write(folder)
-    text = cosim.to_verilog(LinesAccelerator(CONFIG, made.contents.program_words), "accelerator")
+    config = replace(CONFIG, dsp=dsp)
+    text = cosim.to_verilog(LinesAccelerator(config, made.contents.program_words), "accelerator")
     (folder / "accelerator.v").write_text(text)
     manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["configuration"]["dsp"] = dsp
     manifest["program"]["bytes"] = 8 * len(made.contents.program) - manifest["program"]["offset"]
     manifest["accelerator"]["program_layers"] = [layer.name for layer in made.compiled.layers]
     if broken:
@@ -37,13 +43,15 @@ def write_build(made: LinesBuild, folder: Path, *, broken: bool = False) -> arti
 
 
 @pytest.mark.usefixtures("tools")
+@pytest.mark.parametrize("dsp", ["inferred", "instance"])
 def test_tensors_layers_and_cycles_are_golden_s_and_the_cycle_model_s(
-    tmp_path: Path, rng: np.random.Generator, seed: int
+    dsp: DspStyle, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:
     made = LinesBuild()
     graph, (name,) = made.graph, made.graph.inputs
     codes = rng.integers(-128, 128, (2, *graph.values[name].shape[1:])).astype(np.int8)
-    engine = LinesEngine(write_build(made, tmp_path / "m"), cache=CACHE, seed=seed, progress=print)
+    build = write_build(made, tmp_path / "m", dsp=dsp)
+    engine = LinesEngine(build, cache=CACHE, seed=seed, progress=print)
     run = engine.run({name: codes}, layers=True)
     golden = run_graph(graph, {name: codes})
     named = {layer.output for layer in made.compiled.layers if not layer.inner}
