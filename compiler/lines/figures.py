@@ -164,7 +164,7 @@ def _memory(compiled: LinesCompiled) -> dict[str, int]:
 
 def _resources(sized: Sized, need: LinesResources | Synthesis) -> dict[str, report.Resource]:
     device = sized.board.device
-    blocks = int(device.block_ram_budget)
+    blocks = ceil(device.block_ram_budget)  # in halves, as what is used
     return {
         "lut": report.Resource(used=need.luts, total=device.luts, budget=device.lut_budget),
         "ff": report.Resource(used=need.ffs, total=2 * device.luts),
