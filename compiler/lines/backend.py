@@ -45,6 +45,17 @@ class LinesCompiled:
     resident_rows: int = 0
     queue: InputQueue | None = None
 
+    @property
+    def sent(self) -> tuple[str, ...]:
+        """Tensors that the host writes for each input; stored constants stay where inputs queue."""
+        again = () if self.queue is not None else tuple(self.stored)
+        return (*self.graph.inputs, *again)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all layers, with what fills up words."""
+        return sum(plan.weight_words for plan in self.plans) * self.config.columns
+
     def cycles(self) -> tuple[LayerCycles, ...]:
         """Of every layer, predicted; they sum up to the run's."""
         words = self.program.words

@@ -156,7 +156,7 @@ def _memory(compiled: LinesCompiled) -> dict[str, int]:
         "set_0_bytes": ends[0],
         "set_1_bytes": ends[1],
         "set_size_bytes": config.set_words * config.columns,
-        "weight_bytes": sum(plan.weight_words for plan in compiled.plans) * config.columns,
+        "weight_bytes": compiled.weight_bytes,
         "weight_memory_bytes": config.lines * config.weight_rows * config.columns,
         "program_bytes": 8 * len(compiled.program.words),
     }
@@ -184,7 +184,6 @@ def _link_bytes(compiled: LinesCompiled) -> int:
         sent = min(beats, -(-place.shape[0] // 4)) if to_board else beats
         return Transfer(words=place.words, beats=sent, to_board=to_board)
 
-    again = () if compiled.queue is not None else tuple(compiled.stored)
-    sent = [transfer(x, to_board=True) for x in (*compiled.graph.inputs, *again)]
+    sent = [transfer(x, to_board=True) for x in compiled.sent]
     read = [transfer(x, to_board=False) for x in outputs_of(compiled.graph)]
     return inference_bytes([*sent, *read])

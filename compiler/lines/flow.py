@@ -212,7 +212,7 @@ def _flash_bytes(sized: Sized) -> dict[str, int] | None:
     program = compiled.program
     words = len(program.words) + program_words(config) + len(program.load)
     return {
-        "weight_bytes": sum(plan.weight_words for plan in compiled.plans) * config.columns,
+        "weight_bytes": compiled.weight_bytes,
         "image_bytes": IMAGE_FIELD_BYTES + 8 * words,
         "available_bytes": flash.part.size_bytes - flash.offset,
     }

@@ -48,7 +48,7 @@ class Candidate:
 
     @property
     def program_words(self) -> int:
-        """Those of the header, the model's and the multiply self-test's."""
+        """As `Trial` has them."""
         return self.trial.program_words
 
     @property

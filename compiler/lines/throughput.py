@@ -47,8 +47,7 @@ def throughput(compiled: LinesCompiled, link: str) -> Queued:
     """What the report says of many inputs behind one another."""
     graph, queue = compiled.graph, compiled.queue
     cycles = [layer.cycles for layer in compiled.cycles()]
-    again = () if queue is not None else tuple(compiled.stored)
-    beats_in = _beats(compiled, (*graph.inputs, *again))
+    beats_in = _beats(compiled, compiled.sent)
     beats_out = _beats(compiled, tuple(dict.fromkeys(outputs_of(graph))))
     beats = {"beats_in": beats_in, "beats_out": beats_out}
     if link == "uart":

@@ -39,7 +39,12 @@ class Trial:
     model: ir.Model
     config: LinesConfig
     compiled: LinesCompiled
-    program_words: int
+
+    @property
+    def program_words(self) -> int:
+        """Those of the header, the model's and the multiply self-test's."""
+        words = len(self.compiled.program.words)
+        return HEADER_WORDS + words + selftest.program_words(self.config)
 
     @cached_property
     def layer_cycles(self) -> tuple[LayerCycles, ...]:
@@ -111,8 +116,7 @@ def narrowed(trial: Trial, bank_words: int, flash: FlashTiming | None) -> Trial 
         compiled = compile_graph(trial.model.graph, config, flash=flash)
     except CapacityError:
         return None
-    program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
-    return replace(trial, config=config, compiled=compiled, program_words=program)
+    return replace(trial, config=config, compiled=compiled)
 
 
 def _trial(model: ir.Model, config: LinesConfig, flash: FlashTiming | None = None) -> Trial | None:
@@ -127,7 +131,6 @@ def _trial(model: ir.Model, config: LinesConfig, flash: FlashTiming | None = Non
         rows = -(-len(compiled.program.weights) // config.lines) + selftest.weight_rows(config)
     else:
         rows = config.weight_rows
-    program = HEADER_WORDS + len(compiled.program.words) + selftest.program_words(config)
     return Trial(
         model=model,
         config=replace(
@@ -138,5 +141,4 @@ def _trial(model: ir.Model, config: LinesConfig, flash: FlashTiming | None = Non
             weight_rows=max(16, rows),
         ),
         compiled=compiled,
-        program_words=program,
     )
