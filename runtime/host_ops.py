@@ -218,16 +218,17 @@ def _window_columns(x: Array, attributes: Attributes) -> Array:
     Channel j * C + c at (y, x) is channel c at (y, x * stride + j * dilation - pad), or `fill`
     outside. It lets a convolution of few channels use every lane of the accelerator.
     """
-    _, channels, height, width = x.shape
-    kernel, out_width = attributes["kernel"], attributes["out_width"]
-    shape = (len(x), kernel * channels, height, out_width)
-    result = np.full(shape, attributes["fill"], dtype=x.dtype)
-    for j in range(kernel):
-        columns = np.arange(out_width) * attributes["stride"]
-        columns += j * attributes["dilation"] - attributes["pad"]
-        inside = (columns >= 0) & (columns < width)
-        result[:, j * channels : (j + 1) * channels, :, inside] = x[..., columns[inside]]
-    return result
+    return _windows(
+        x,
+        {
+            "kernel": [1, attributes["kernel"]],
+            "strides": [1, attributes["stride"]],
+            "dilations": [1, attributes["dilation"]],
+            "pads": [0, attributes["pad"]],
+            "size": [x.shape[2], attributes["out_width"]],
+            "fill": attributes["fill"],
+        },
+    )
 
 
 def _windows(x: Array, attributes: Attributes) -> Array:

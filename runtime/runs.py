@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.runtime.artifact import STORED, Artifact
+from qcompile.runtime.artifact import STORED, Artifact, Place
 from qcompile.runtime.driver import Board
 from qcompile.runtime.input_queue import InputQueue
 from qcompile.runtime.link import QueueLink
@@ -38,7 +38,12 @@ def stored_codes(artifact: Artifact) -> dict[str, Array]:
 
 def run_codes(board: Board, artifact: Artifact, codes: Codes) -> int:
     """One run on int8 codes by accelerator input and stored constant; returns its cycles."""
-    write_tensors(board.link, (*artifact.stored, *artifact.accelerator_inputs), codes)
+    return _run(board, artifact, (*artifact.stored, *artifact.accelerator_inputs), codes)
+
+
+def _run(board: Board, artifact: Artifact, places: Sequence[Place], codes: Codes) -> int:
+    """Write the tensors of some places, run; the cycles."""
+    write_tensors(board.link, places, codes)
     board.link.start(artifact.program_address)
     return board.finished(board.link.wait(RUN_SECONDS)).cycles
 
@@ -60,9 +65,7 @@ def _one_by_one(board: Board, artifact: Artifact, samples: Iterable[Codes]) -> I
     stored = stored_codes(artifact)
     places = (*artifact.stored, *artifact.accelerator_inputs)
     for sample in samples:
-        write_tensors(board.link, places, {**stored, **sample})
-        board.link.start(artifact.program_address)
-        cycles = board.finished(board.link.wait(RUN_SECONDS)).cycles
+        cycles = _run(board, artifact, places, {**stored, **sample})
         yield Run(codes=_outputs(board, artifact), cycles=cycles)
         if artifact.queue is not None:  # no run overwrites constants
             places = artifact.accelerator_inputs

@@ -15,6 +15,7 @@ from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.verify import verify
 from qcompile.hw.lines.config import LinesConfig
 from sim_tests.compiler.integer_graphs import IntegerGraph, Pads, Pair, model_of
+from sim_tests.compiler.test_window_columns import convolution
 from sim_tests.zoo import SHARED
 
 
@@ -36,9 +37,7 @@ def test_rewritten_model_computes_what_the_original_does(
     pads: Pads,
     rng: np.random.Generator,
 ) -> None:
-    g = IntegerGraph(rng)
-    x = g.input(channels, 9, 11)
-    g.conv(x, 5, kernel, strides=strides, dilations=dilations, pads=pads)
+    g = convolution(rng, channels, kernel, strides, dilations, pads)
     model = model_of(g.graph("y1"))
     rewritten = send_inputs(model, lambda _, conv: (conv.weight.shape[2],), [windows])
     verify(rewritten.graph, after="windows")
