@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from qcompile.hw.boards import Board
 from qcompile.hw.boards.board import flash_cells
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.flash_cells import connect_flash_lines
 from qcompile.hw.flash_reader import FlashPins, FlashReader
 from qcompile.hw.host_link import HostLink
 from qcompile.hw.link_ports import connect_link, link_info
@@ -99,11 +100,4 @@ class Top(Elaboratable):
         clock: Any = io.DDRBuffer(io.Direction.Output, port.clk)
         m.submodules.flash_clock = clock
         m.d.comb += [select.o.eq(pins.select), clock.o[1].eq(pins.clock)]
-        for line in range(flash_cells(self.board.flash_lines)):
-            buffer = io.FFBuffer(io.Direction.Bidir, port.dq[line])
-            m.submodules[f"dq{line}"] = buffer
-            m.d.comb += [
-                buffer.o.eq(pins.d_o[line]),
-                buffer.oe.eq(pins.d_oe[line]),
-                pins.d_i[line].eq(buffer.i),
-            ]
+        connect_flash_lines(m, port.dq, pins, flash_cells(self.board.flash_lines))

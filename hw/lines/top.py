@@ -18,6 +18,7 @@ from amaranth.lib import io, wiring
 
 from qcompile.hw.axi.burst_bridge import BurstBridge
 from qcompile.hw.boards.lines_board import LinesBoard
+from qcompile.hw.flash_cells import connect_flash_lines
 from qcompile.hw.lines.accelerator import ProgramSource
 from qcompile.hw.lines.clock import LinesClock
 from qcompile.hw.lines.config import LinesConfig
@@ -97,14 +98,7 @@ class LinesTop(Elaboratable):
         pins = self._system.flash
         m.submodules.flash_select = select = io.FFBuffer(io.Direction.Output, port.cs)
         m.d.comb += select.o.eq(pins.select)
-        for line in range(len(pins.d_o)):
-            buffer = io.FFBuffer(io.Direction.Bidir, port.dq[line])
-            m.submodules[f"dq{line}"] = buffer
-            m.d.comb += [
-                buffer.o.eq(pins.d_o[line]),
-                buffer.oe.eq(pins.d_oe[line]),
-                pins.d_i[line].eq(buffer.i),
-            ]
+        connect_flash_lines(m, port.dq, pins, len(pins.d_o))
         clock = Signal()
         m.d.sync += clock.eq(pins.clock)
         constants = {"CLK": 0, "GSR": 0, "GTS": 0, "KEYCLEARB": 1, "PACK": 0, "USRCCLKTS": 0}
