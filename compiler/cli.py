@@ -315,8 +315,17 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--range",
         choices=("minmax", "percentile", "mse"),
-        default="minmax",
         help="of activations: all values (default), 99.99 %% of them, or least squared error",
+    )
+    parser.add_argument("--scheme", default="affine", help="affine (default)")
+    parser.add_argument(
+        "--weights", default="int8", metavar="FORM", help="how weights are stored: int8 (default)"
+    )
+    parser.add_argument(
+        "--activations", default="int8", metavar="FORM", help="what activations are: int8 (default)"
+    )
+    parser.add_argument(
+        "--fl", choices=("std", "grid"), help="how a fixed-point scheme finds fractional lengths"
     )
     _add_normalization(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="INT8.onnx")

@@ -7,14 +7,18 @@ import argparse
 from qcompile.compiler.console import Progress
 from qcompile.compiler.errors import InputError
 from qcompile.compiler.inputs import normalization_of, runtime_errors
+from qcompile.compiler.quantize.encoding import Encoding
 from qcompile.compiler.quantize.float_inputs import input_specs
+from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import load_float
 from qcompile.compiler.quantize.quantizer import Quantized, accuracy, quantize, save
+from qcompile.compiler.quantize.registry import activation_form_of, scheme_of, weight_form_of
 from qcompile.runtime.inputs import load_samples
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Quantize, write the model, print a row for each tensor, and accuracies with labels."""
+    options = _options(arguments)
     if not arguments.output.parent.is_dir():
         raise InputError(f"{arguments.output}: its folder does not exist", help="make it first")
     with Progress() as progress:
@@ -31,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         count = min(arguments.rows, samples.count)
         progress.step(f"quantize with {count} inputs")
         calibration = {name: array[:count] for name, array in samples.tensors.items()}
-        result = quantize(network, calibration, method=arguments.range, progress=progress.detail)
+        result = quantize(network, calibration, options, progress.detail)
         lines = _table(result)
         rest = {name: array[count:] for name, array in samples.tensors.items()}
         if samples.labels is not None and samples.count > count:
@@ -45,6 +49,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _options(arguments: argparse.Namespace) -> Options:
+    """What the command line asks for; UsageError where that makes no sense, before any work."""
+    options = Options(
+        scheme=arguments.scheme,
+        weights=arguments.weights,
+        activations=arguments.activations,
+        range=arguments.range,
+        fl=arguments.fl,
+    )
+    scheme_of(options)
+    weight_form_of(options)
+    activation_form_of(options)
+    return options
+
+
 def _table(result: Quantized) -> list[str]:
     width = max(len("tensor"), *(len(one.name) for one in result.tensors))
     head = f"{'tensor':{width}}  {'low':>10}  {'high':>10}  {'scale':>11}  {'zero':>4}  SQNR dB"
@@ -52,7 +71,11 @@ def _table(result: Quantized) -> list[str]:
         head,
         *(
             f"{one.name:{width}}  {one.low:>10.4g}  {one.high:>10.4g}  "
-            f"{one.parameters.scale:>11.5g}  {one.parameters.zero_point:>4}  {one.sqnr_db:>7.1f}"
+            f"{one.encoding.scale:>11.5g}  {_zero(one.encoding):>4}  {one.sqnr_db:>7.1f}"
             for one in result.tensors
         ),
     ]
+
+
+def _zero(encoding: Encoding) -> str:
+    return "-" if encoding.zero_point is None else str(encoding.zero_point)

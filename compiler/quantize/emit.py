@@ -1,4 +1,4 @@
-"""Writes a prepared network as QDQ ONNX: int8 activations and weights, int32 biases."""
+"""Writes a quantized network as QDQ ONNX: int8 activations and weights, int32 biases."""
 
 from __future__ import annotations
 
@@ -8,108 +8,109 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto
 
-from qcompile.compiler.quantize.prepare import LAYERS, Network, channel_axis
-from qcompile.compiler.quantize.ranges import Parameters
+from qcompile.compiler.quantize.encoding import Encoding
+from qcompile.compiler.quantize.layer import Layer, LayerCodes, bias_scales, layers_of
+from qcompile.compiler.quantize.prepare import Network
+from qcompile.compiler.quantize.writer import Writer
 
 Array = npt.NDArray[Any]
-WEIGHT_LIMIT = 127
-"""Weights are symmetric: -128 is not used."""
-LEAST_WEIGHT_SCALE = 1e-8
-"""Scale of a channel whose weights are all but 0, so that its bias fits 32 bits."""
-BIAS_LIMIT = 2**31 - 1
 
 
-def emit(network: Network, parameters: Mapping[str, Parameters]) -> onnx.ModelProto:
-    """The QDQ model; `parameters` of every activation that has codes, by tensor."""
-    writer = _Writer(network, parameters)
+def emit(
+    network: Network, encodings: Mapping[str, Encoding], codes: Mapping[str, LayerCodes]
+) -> onnx.ModelProto:
+    """The model; encodings by tensor, of every one that has codes, and codes by layer's name."""
+    emitter = _Emitter(network, encodings)
+    layers = {layer.node.name: layer for layer in layers_of(network)}
     for value in network.inputs:
-        if value.name in parameters:
-            writer.quantize(value.name, value.name)
+        emitter.encode(value.name, value.name)
     for node in network.nodes:
-        writer.add(node)
-    result = Network(network.to_model())
-    result.nodes, result.constants = writer.nodes, writer.constants
+        if node.name in layers:
+            emitter.add_layer(layers[node.name], codes[node.name])
+        else:
+            emitter.add(node)
+    result = network.copy()
+    result.nodes, result.constants = emitter.writer.nodes, emitter.writer.constants
+    result.functions = [*result.functions, *emitter.writer.functions.values()]
     return result.to_model()
 
 
-def quantize_weights(weights: Array, axis: int) -> tuple[Array, Array]:
-    """Codes int8 in -127..127 and float32 scales, one for each channel of `axis`."""
-    others = tuple(one for one in range(weights.ndim) if one != axis)
-    largest = np.abs(weights).max(axis=others)
-    scales = np.maximum(largest / WEIGHT_LIMIT, LEAST_WEIGHT_SCALE).astype(np.float32)
-    shape = [1] * weights.ndim
-    shape[axis] = -1
-    codes = np.rint(weights / scales.reshape(shape))
-    return np.clip(codes, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8), scales
+def real_name(network: Network, name: str) -> str:
+    """In the emitted model: the tensor of an activation's real values, behind its codes."""
+    return name if name in network.outputs else f"{name}/real"
 
 
-class _Writer:
-    """Nodes and constants of the result while they are being made."""
-
-    def __init__(self, network: Network, parameters: Mapping[str, Parameters]) -> None:
+class _Emitter:
+    def __init__(self, network: Network, encodings: Mapping[str, Encoding]) -> None:
         self.network = network
-        self.parameters = parameters
-        self.nodes: list[NodeProto] = []
-        self.constants: dict[str, Array] = {}
+        self.encodings = encodings
+        self.writer = Writer()
         self.real: dict[str, str] = {}
 
-    def quantize(self, source: str, name: str) -> None:
-        """QuantizeLinear and DequantizeLinear of tensor `name`, whose values are in `source`."""
-        found = self.parameters[name]
-        result = name if name in self.network.outputs else f"{name}/real"
-        self.constants[f"{name}/scale"] = np.asarray(found.scale)
-        self.constants[f"{name}/zero_point"] = np.asarray(found.zero_point, np.int8)
-        pair = [f"{name}/scale", f"{name}/zero_point"]
-        self._node("QuantizeLinear", [source, *pair], f"{name}/codes")
-        self._node("DequantizeLinear", [f"{name}/codes", *pair], result)
-        self.real[name] = result
+    def encode(self, source: str, name: str) -> None:
+        """Give tensor `name`, whose values are in `source`, its codes where it has any."""
+        if name in self.encodings:
+            self.real[name] = real_name(self.network, name)
+            self.encodings[name].write(self.writer, source, name, self.real[name])
 
     def add(self, node: NodeProto) -> None:
-        """A node of the network, its result with codes where it has parameters."""
+        """A node of the network as it is, its operands the real values of codes."""
         copy = NodeProto()
         copy.CopyFrom(node)
+        for position, given in enumerate(node.input):
+            copy.input[position] = self.real.get(given, given)
+            if given in self.network.constants:
+                self.writer.constant(given, self.network.constants[given])
+        self._finish(copy)
+
+    def add_layer(self, layer: Layer, codes: LayerCodes) -> None:
+        """A layer with coded weights and bias."""
+        copy = NodeProto()
+        copy.CopyFrom(layer.node)
+        operand = self.encodings[layer.operand]
+        names = [self.real[layer.operand], self._weights(layer, codes)]
+        if codes.bias is not None:
+            scales = bias_scales(layer, codes.scales, operand.scale)
+            names.append(self._dequantize(f"{layer.node.name}/bias", codes.bias, scales, 0))
+        del copy.input[:]
+        copy.input.extend(names)
+        self._finish(copy)
+
+    def _finish(self, node: NodeProto) -> None:
         name = node.output[0]
-        if node.op_type in LAYERS:
-            self._layer(copy)
-        else:
-            for position, given in enumerate(node.input):
-                copy.input[position] = self.real.get(given, given)
-                if given in self.network.constants:
-                    self.constants[given] = self.network.constants[given]
-        if name in self.parameters:
-            copy.output[0] = f"{name}/float"
-        self.nodes.append(copy)
-        if name in self.parameters:
-            self.quantize(f"{name}/float", name)
+        if name in self.encodings:
+            node.output[0] = f"{name}/float"
+        self.writer.nodes.append(node)
+        self.encode(f"{name}/float", name)
 
-    def _layer(self, node: NodeProto) -> None:
-        axis = channel_axis(node)
-        codes, scales = quantize_weights(self.network.constants[node.input[1]], axis)
-        sums = self.parameters[node.input[0]].scale * scales
-        node.input[0] = self.real[node.input[0]]
-        bias = node.input[2] if len(node.input) > 2 else ""
-        node.input[1] = self._constant(f"{node.name}/weight", codes, scales, axis)
-        if bias:
-            array = self.network.constants[bias].astype(np.float64).reshape(-1)
-            rounded = np.clip(np.rint(array / sums), -BIAS_LIMIT, BIAS_LIMIT)
-            node.input[2] = self._constant(
-                f"{node.name}/bias", rounded.astype(np.int32), sums.astype(np.float32), 0
-            )
+    def _weights(self, layer: Layer, codes: LayerCodes) -> str:
+        name = f"{layer.node.name}/weight"
+        if not codes.codebook:
+            return self._dequantize(name, codes.weights, codes.scales, layer.axis)
+        levels = np.asarray(codes.levels, np.int8)
+        indices = np.searchsorted(levels, codes.weights).astype(np.uint8)
+        write = self.writer
+        wide = write.node(
+            "Cast",
+            [write.constant(f"{name}/indices", indices)],
+            f"{name}/wide_indices",
+            to=TensorProto.INT32,
+        )
+        book = write.constant(f"{name}/codebook", levels)
+        found = write.node("Gather", [book, wide], f"{name}/codes", axis=0)
+        return self._dequantize(name, codes.weights, codes.scales, layer.axis, found)
 
-    def _constant(self, name: str, codes: Array, scales: Array, axis: int) -> str:
-        """Codes behind a DequantizeLinear; the name of their real values."""
-        zero_points = np.zeros(scales.shape, codes.dtype)
-        given = (("codes", codes), ("scale", scales), ("zero_point", zero_points))
-        for what, array in given:
-            self.constants[f"{name}/{what}"] = array
-        names = [f"{name}/{what}" for what, _ in given]
-        self._node("DequantizeLinear", names, f"{name}/real", axis)
-        return f"{name}/real"
-
-    def _node(self, kind: str, inputs: list[str], output: str, axis: int | None = None) -> None:
-        node = helper.make_node(kind, inputs, [output], name=f"{output}:{kind}")
-        if axis is not None:
-            node.attribute.append(helper.make_attribute("axis", axis))
-        self.nodes.append(node)
+    def _dequantize(
+        self, name: str, codes: Array, scales: Array, axis: int, source: str | None = None
+    ) -> str:
+        """DequantizeLinear of constant codes, or of `source`; the name of their real values."""
+        write = self.writer
+        names = [
+            source or write.constant(f"{name}/codes", codes),
+            write.constant(f"{name}/scale", scales.astype(np.float32)),
+            write.constant(f"{name}/zero_point", np.zeros(scales.shape, codes.dtype)),
+        ]
+        extra: dict[str, Any] = {} if scales.ndim == 0 else {"axis": axis}
+        return write.node("DequantizeLinear", names, f"{name}/real", **extra)

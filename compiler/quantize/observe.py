@@ -1,37 +1,151 @@
-"""Runs a network in ONNX Runtime, one input at a time, and returns tensors of it."""
+"""Runs a network in ONNX Runtime over inputs, and returns tensors of it.
+
+Many inputs run at once where the model lets them: its inputs' first axis is made free, and so is
+the leading 1 of a Reshape's shape. Whether that is the same network is tried with two inputs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
+from onnx import numpy_helper
 
 from qcompile.compiler.errors import ModelError
+from qcompile.compiler.quantize.options import Options
+from qcompile.compiler.quantize.prepare import Network
+from qcompile.compiler.quantize.ranges import Range, find_range
 from qcompile.compiler.reference import REFERENCE_OPTIONS
 
 Array = npt.NDArray[Any]
+Say = Callable[[str], None]
+BATCH_VALUES = 1 << 18
+"""Input values that run at once, at most, where one input has fewer."""
+LARGEST_BATCH = 64
+CLOSE = 1e-3
+"""Difference between a tensor alone and in a batch, relative to its largest value."""
+
+
+def silent(text: str) -> None:
+    """No progress."""
+
+
+class Observations:
+    """Tensors of a float network over calibration inputs, each computed when first asked for.
+
+    Parameters
+    ----------
+    network : Network
+    inputs : float32 arrays [N, ...] by input name
+    """
+
+    def __init__(self, network: Network, inputs: Mapping[str, Array], progress: Say = silent):
+        self.model = network.to_model()
+        self.inputs = dict(inputs)
+        self._progress = progress
+        self._found: dict[str, Array] = {}
+
+    def values(self, name: str) -> Array:
+        """float32 [N, ...]: a tensor's values, one row an input."""
+        self.prefetch([name])
+        return self._found[name]
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Compute several tensors in one run."""
+        missing = [name for name in names if name not in self._found]
+        if missing:
+            self._found |= observe(self.model, self.inputs, missing, self._progress)
+
+    def range_of(self, name: str, options: Options) -> Range:
+        """The range of a tensor, found or given as the options say."""
+        if options.ranges is not None and name in options.ranges:
+            return options.ranges[name]
+        return find_range(self.values(name), options.range or "minmax")
 
 
 def observe(
     model: onnx.ModelProto,
     inputs: Mapping[str, Array],
     wanted: Sequence[str],
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Say = silent,
 ) -> dict[str, Array]:
-    """Tensors `wanted` for N inputs [N, ...], each [N, ...] without the batch axis's 1."""
-    session = _session(model, wanted)
+    """Tensors `wanted` for N inputs [N, ...]: their first axis, of length 1 in the model, is N."""
     count = len(next(iter(inputs.values())))
+    row_size = sum(array[0].size for array in inputs.values())
+    size = max(1, min(LARGEST_BATCH, BATCH_VALUES // row_size, count))
+    single = _session(model, wanted)
+    session = _batched(model, inputs, wanted, single) if size > 1 else None
+    if session is None:
+        session, size = single, 1
     found: dict[str, list[Array]] = {name: [] for name in wanted}
-    for row in range(count):
-        feed = {name: array[row : row + 1] for name, array in inputs.items()}
-        for name, result in zip(wanted, session.run(list(wanted), feed), strict=True):
-            found[name].append(np.asarray(result))
-        progress(f"input {row + 1} of {count}")
-    return {name: np.stack(results) for name, results in found.items()}
+    for row in range(0, count, size):
+        for name, result in _run(session, inputs, wanted, row, size).items():
+            found[name].append(result)
+        progress(f"input {min(row + size, count)} of {count}")
+    return {name: _joined(results) for name, results in found.items()}
+
+
+def _run(
+    session: ort.InferenceSession,
+    inputs: Mapping[str, Array],
+    wanted: Sequence[str],
+    row: int,
+    size: int,
+) -> dict[str, Array]:
+    feed = {name: array[row : row + size] for name, array in inputs.items()}
+    results = session.run(list(wanted), feed)
+    return {name: np.asarray(result) for name, result in zip(wanted, results, strict=True)}
+
+
+def _joined(results: list[Array]) -> Array:
+    """Results of several runs as one; a tensor without the batch in front gets it there."""
+    return np.concatenate(results) if results[0].ndim else np.stack(results)
+
+
+def _batched(
+    model: onnx.ModelProto,
+    inputs: Mapping[str, Array],
+    wanted: Sequence[str],
+    single: ort.InferenceSession,
+) -> ort.InferenceSession | None:
+    """A session that takes many inputs; None where it is not the same network."""
+    try:
+        session = _session(_with_free_batch(model), wanted)
+        both = _run(session, inputs, wanted, 0, 2)
+    except Exception:  # whatever ONNX Runtime minds about it, inputs run alone then
+        return None
+    for row in range(2):
+        for name, alone in _run(single, inputs, wanted, row, 1).items():
+            together = both[name]
+            if alone.ndim == 0 or together.shape != (2, *alone.shape[1:]) or len(alone) != 1:
+                return None
+            limit = CLOSE * float(np.abs(alone).max(initial=0.0))
+            if np.abs(together[row] - alone[0]).max(initial=0.0) > limit:
+                return None
+    return session
+
+
+def _with_free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without sizes of tensors, and Reshapes that keep the first axis as it comes."""
+    free = onnx.ModelProto()
+    free.CopyFrom(model)
+    del free.graph.value_info[:]
+    for value in (*free.graph.input, *free.graph.output):
+        shape = value.type.tensor_type.shape
+        if shape.dim:
+            shape.dim[0].dim_param = "batch"
+    shapes = {node.input[1] for node in free.graph.node if node.op_type == "Reshape"}
+    for tensor in free.graph.initializer:
+        if tensor.name in shapes:
+            sizes = np.array(numpy_helper.to_array(tensor))
+            if sizes.size and sizes[0] == 1:
+                sizes[0] = 0  # ONNX: copied from the operand
+                tensor.CopyFrom(numpy_helper.from_array(sizes, tensor.name))
+    return free
 
 
 def _session(model: onnx.ModelProto, wanted: Sequence[str]) -> ort.InferenceSession:

@@ -43,6 +43,8 @@ class Network:
     nodes : list of NodeProto
         In the order of execution.
     constants : dict of name to array
+    functions : list of FunctionProto
+        Model-local functions that nodes call.
     ranks : dict of name to int
         Axes of tensors, where they can be inferred.
     """
@@ -56,6 +58,7 @@ class Network:
         }
         self.inputs = [value for value in model.graph.input if value.name not in self.constants]
         self.outputs = [value.name for value in model.graph.output]
+        self.functions: list[onnx.FunctionProto] = list(model.functions)
         inferred = onnx.shape_inference.infer_shapes(model).graph
         self.ranks = {
             value.name: len(value.type.tensor_type.shape.dim)
@@ -71,6 +74,16 @@ class Network:
         found = self.consumers(name)
         return found[0] if len(found) == 1 and name not in self.outputs else None
 
+    def behind_activation(self, node: NodeProto) -> str:
+        """Tensor behind a node's only Relu or Clip, or the node's own where there is none."""
+        behind = self.only_consumer(node.output[0])
+        fused = behind is not None and behind.op_type in ("Relu", "Clip")
+        return str(behind.output[0] if behind is not None and fused else node.output[0])
+
+    def copy(self) -> Network:
+        """Another network, which can be changed without this one."""
+        return Network(self.to_model())
+
     def to_model(self) -> onnx.ModelProto:
         """The network as it is now."""
         graph = helper.make_graph(
@@ -80,8 +93,14 @@ class Network:
             list(self.model.graph.output),
             [numpy_helper.from_array(array, name) for name, array in self.constants.items()],
         )
-        imports = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, opset_imports=imports, ir_version=IR_VERSION)
+        domains = sorted({function.domain for function in self.functions})
+        imports = [
+            helper.make_opsetid("", OPSET),
+            *(helper.make_opsetid(one, 1) for one in domains),
+        ]
+        return helper.make_model(
+            graph, opset_imports=imports, ir_version=IR_VERSION, functions=self.functions
+        )
 
 
 def load_float(path: Path) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,35 +13,33 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from qcompile.compiler.quantize.emit import emit
-from qcompile.compiler.quantize.observe import observe
-from qcompile.compiler.quantize.prepare import LAYERS, POOLS, SAME_CODES, Network
-from qcompile.compiler.quantize.ranges import (
-    Method,
-    Parameters,
-    find_range,
-    parameters_of,
-    signal_to_noise,
-)
+from qcompile.compiler.quantize.emit import emit, real_name
+from qcompile.compiler.quantize.encoding import Encoding, signal_to_noise
+from qcompile.compiler.quantize.layer import Layer, LayerCodes, layers_of
+from qcompile.compiler.quantize.observe import Observations, Say, observe, silent
+from qcompile.compiler.quantize.options import Options
+from qcompile.compiler.quantize.prepare import Network
+from qcompile.compiler.quantize.registry import activation_form_of, scheme_of, weight_form_of
+from qcompile.compiler.quantize.scheme import Scheme, WeightForm
+from qcompile.compiler.quantize.sources import own_encodings, sources_of
 
 Array = npt.NDArray[Any]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """A quantized activation: range of real values, parameters, SQNR in dB on the calibration."""
+    """A quantized activation: real values that it reaches, encoding, SQNR in dB of calibration."""
 
     name: str
     low: float
     high: float
-    parameters: Parameters
+    encoding: Encoding
     sqnr_db: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantized:
-    """The QDQ model and a row for each activation that has codes of its own."""
+    """The QDQ model, and a row for each activation that has codes of its own."""
 
     model: onnx.ModelProto
     tensors: tuple[Tensor, ...]
@@ -50,53 +48,53 @@ class Quantized:
 def quantize(
     network: Network,
     inputs: Mapping[str, Array],
-    *,
-    method: Method = "minmax",
-    progress: Say = lambda text: None,
+    options: Options | None = None,
+    progress: Say = silent,
 ) -> Quantized:
-    """Scheme affine: int8 activations with zero points, weights with a scale a channel.
-
-    `inputs` are float32 [N, ...] by input name: the calibration.
-    """
-    sources = _sources(network)
-    own = sorted(set(sources.values()), key=list(sources).index)
-    values = observe(network.to_model(), inputs, own, progress)
-    ranges = {name: find_range(values[name], method) for name in own}
-    parameters = {name: parameters_of(ranges[name]) for name in own}
-    model = emit(network, {name: parameters[source] for name, source in sources.items()})
-    real = observe(model, inputs, [_real_name(network, name) for name in own], progress)
-    tensors = tuple(
-        Tensor(
-            name=name,
-            low=ranges[name].low,
-            high=ranges[name].high,
-            parameters=parameters[name],
-            sqnr_db=signal_to_noise(values[name], real[_real_name(network, name)]),
-        )
-        for name in own
-    )
-    return Quantized(model=model, tensors=tensors)
+    """Quantize with calibration `inputs`, float32 [N, ...] by input name; `network` stays."""
+    options = options or Options()
+    scheme, form = scheme_of(options), weight_form_of(options)
+    activation_form = activation_form_of(options)
+    network = network.copy()
+    scheme.rewrite(network, Observations(network, inputs, progress))
+    observations = Observations(network, inputs, progress)
+    tensors = own_encodings(network)
+    observations.prefetch(tensors)
+    own = scheme.encodings(network, observations, tensors)
+    if activation_form is not None:
+        own = activation_form.encodings(network, observations, own)
+    encodings = {name: own[source] for name, source in sources_of(network).items()}
+    codes = {
+        layer.node.name: _codes(layer, encodings, scheme, form) for layer in layers_of(network)
+    }
+    model = emit(network, encodings, codes)
+    return Quantized(model=model, tensors=_rows(network, model, observations, own))
 
 
-def _real_name(network: Network, name: str) -> str:
-    return name if name in network.outputs else f"{name}/real"
+def _codes(
+    layer: Layer, encodings: Mapping[str, Encoding], scheme: Scheme, form: WeightForm | None
+) -> LayerCodes:
+    operand = encodings[layer.operand]
+    codes = scheme.layer(layer, operand, encodings.get(layer.result))
+    return codes if form is None else form.recode(layer, codes, operand)
 
 
-def _sources(network: Network) -> dict[str, str]:
-    """For each activation with codes, the one whose scale and zero point it has: often itself.
-
-    A layer or Add in front of its only Relu or Clip has no codes, nor has a last Softmax.
-    """
-    sources = {value.name: value.name for value in network.inputs}
-    for node in network.nodes:
-        name = node.output[0]
-        behind = network.only_consumer(name)
-        fused = behind is not None and behind.op_type in ("Relu", "Clip")
-        if node.op_type in (*SAME_CODES, *POOLS):
-            sources[name] = sources[node.input[0]]
-        elif node.op_type != "Softmax" and not (fused and node.op_type in (*LAYERS, "Add")):
-            sources[name] = name
-    return sources
+def _rows(
+    network: Network,
+    model: onnx.ModelProto,
+    observations: Observations,
+    encodings: Mapping[str, Encoding],
+) -> tuple[Tensor, ...]:
+    names = {name: real_name(network, name) for name in encodings}
+    real = observe(model, observations.inputs, list(names.values()))
+    rows = []
+    for name, encoding in encodings.items():
+        values = observations.values(name)
+        reached = encoding.rounded(np.array([-np.inf, np.inf], np.float32))
+        noise = signal_to_noise(values, real[names[name]])
+        low, high = (float(value) for value in reached)
+        rows.append(Tensor(name=name, low=low, high=high, encoding=encoding, sqnr_db=noise))
+    return tuple(rows)
 
 
 def accuracy(model: onnx.ModelProto, inputs: Mapping[str, Array], labels: Array) -> float:

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.quantize.encoding import HIGHEST, LOWEST, Parameters
+
 Array = npt.NDArray[Any]
 Method = Literal["minmax", "percentile", "mse"]
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
 
-LOWEST, HIGHEST = -128, 127
 PERCENTILE = 99.99
 """Share of values, in percent, that method percentile keeps on either side."""
 SHRINKS = 40
@@ -32,23 +33,6 @@ class Range:
     def scale(self) -> float:
         """A code's step, of which 255 span the range."""
         return (self.high - self.low) / (HIGHEST - LOWEST)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
-    """`real = scale * (code - zero_point)`, codes int8, scale a positive float32."""
-
-    scale: np.float32
-    zero_point: int
-
-    def quantize(self, values: Array) -> Array:
-        """Codes of real values: QuantizeLinear, ties to even, saturating."""
-        codes = np.rint(np.asarray(values, np.float32) / self.scale) + self.zero_point
-        return np.asarray(np.clip(codes, LOWEST, HIGHEST), np.int8)
-
-    def rounded(self, values: Array) -> Array:
-        """Real values, rounded to those that codes stand for."""
-        return np.asarray((self.quantize(values).astype(np.float32) - self.zero_point) * self.scale)
 
 
 def find_range(values: Array, method: Method) -> Range:
@@ -78,10 +62,3 @@ def parameters_of(wanted: Range) -> Parameters:
     step = np.float32(max(wanted.scale, float(np.finfo(np.float32).tiny)))
     zero_point = round(LOWEST - wanted.low / float(step))
     return Parameters(scale=step, zero_point=int(np.clip(zero_point, LOWEST, HIGHEST)))
-
-
-def signal_to_noise(values: Array, rounded: Array) -> float:
-    """SQNR in decibels: power of the values over that of their errors; infinite without errors."""
-    noise = float(np.sum((np.asarray(rounded, np.float64) - values) ** 2))
-    signal = float(np.sum(np.asarray(values, np.float64) ** 2))
-    return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from qcompile.compiler.cli import main
 from qcompile.compiler.errors import UnsupportedError
-from qcompile.compiler.quantize.emit import quantize_weights
+from qcompile.compiler.quantize.layer import layers_of, quantize_layer, symmetric_scales
 from qcompile.compiler.quantize.prepare import load_float
 from qcompile.compiler.quantize.ranges import Range, find_range, parameters_of
 
@@ -76,10 +76,17 @@ def test_least_error_cuts_a_lone_outlier_and_percentile_does_too() -> None:
     assert find_range(values, "percentile").high < 6.0
 
 
-def test_weights_are_symmetric_with_a_scale_for_each_channel() -> None:
-    codes, scales = quantize_weights(np.array([[1.27, -0.635], [0.0, 0.0]]), 0)
-    np.testing.assert_array_equal(codes, [[127, -64], [0, 0]])  # -63.5 to even
-    np.testing.assert_allclose(scales, [0.01, 1e-8], rtol=1e-6)
+def test_weights_are_symmetric_with_a_scale_for_each_channel(tmp_path: Path) -> None:
+    weights = np.array([[1.27, -0.635], [0.0, 0.0]], np.float32).reshape(2, 2, 1, 1)
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"], name="layer", group=2)]
+    bias = np.array([0.0101, -3.0], np.float32)
+    save_network(tmp_path / "net.onnx", nodes, w=weights, b=bias)
+    (layer,) = layers_of(load_float(tmp_path / "net.onnx"))
+    codes = quantize_layer(layer, symmetric_scales(layer), np.float32(0.5))
+    np.testing.assert_array_equal(codes.weights.reshape(2, 2), [[127, -64], [0, 0]])
+    np.testing.assert_allclose(codes.scales, [0.01, 1e-8], rtol=1e-6)
+    assert codes.bias is not None
+    np.testing.assert_allclose(codes.bias, [2, -600_000_000], rtol=1e-7)  # 0.0101 / (0.5 * 0.01)
 
 
 def test_unknown_operator_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""What a user may ask of the quantizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from qcompile.compiler.quantize.ranges import Method, Range
+
+FractionalLength = Literal["std", "grid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to quantize. What only some schemes read is None where it was not asked for."""
+
+    scheme: str = "affine"
+    weights: str = "int8"
+    """KIND or KIND:ARGUMENT of `registry.WEIGHT_FORMS`."""
+    activations: str = "int8"
+    """KIND or KIND:ARGUMENT of `registry.ACTIVATION_FORMS`."""
+    range: Method | None = None
+    """How `ranges.find_range` chooses; None is minmax."""
+    ranges: Mapping[str, Range] | None = None
+    """Given ranges, by tensor, instead of found ones."""
+    fl: FractionalLength | None = None
+    """How fractional lengths are found."""

@@ -1,0 +1,60 @@
+"""Every scheme and form, by the name that the user gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from qcompile.compiler.errors import UsageError
+from qcompile.compiler.quantize.options import Options
+from qcompile.compiler.quantize.scheme import ActivationForm, Scheme, WeightForm
+from qcompile.compiler.quantize.schemes.affine import Affine
+
+SCHEMES: dict[str, type[Scheme]] = {"affine": Affine}
+WEIGHT_FORMS: dict[str, Callable[[str, Options], WeightForm]] = {}
+"""KIND to what makes a form of its argument (empty where none was given); int8 is no form."""
+ACTIVATION_FORMS: dict[str, Callable[[str, Options], ActivationForm]] = {}
+SPECIAL = ("range", "ranges", "fl")
+"""Options that only some schemes read."""
+PLAIN = "int8"
+
+Form = TypeVar("Form")
+
+
+def scheme_of(options: Options) -> Scheme:
+    """The scheme that was asked for; UsageError where it, or an option with it, makes no sense."""
+    if options.scheme not in SCHEMES:
+        raise UsageError(
+            f"scheme '{options.scheme}' is not known", help=f"take one of: {', '.join(SCHEMES)}"
+        )
+    scheme = SCHEMES[options.scheme]
+    for name in SPECIAL:
+        if getattr(options, name) is not None and name not in scheme.READS:
+            readers = [known for known, one in SCHEMES.items() if name in one.READS]
+            raise UsageError(
+                f"--{name} has no meaning in scheme {options.scheme}",
+                help=f"schemes with it: {', '.join(readers) or 'none'}",
+            )
+    return scheme(options)
+
+
+def weight_form_of(options: Options) -> WeightForm | None:
+    """The form that `options.weights` names; None for int8."""
+    return _form("weights", options.weights, WEIGHT_FORMS, options)
+
+
+def activation_form_of(options: Options) -> ActivationForm | None:
+    """The form that `options.activations` names; None for int8."""
+    return _form("activations", options.activations, ACTIVATION_FORMS, options)
+
+
+def _form(
+    what: str, text: str, known: Mapping[str, Callable[[str, Options], Form]], options: Options
+) -> Form | None:
+    kind, _, argument = text.partition(":")
+    if text == PLAIN:
+        return None
+    if kind not in known:
+        names = ", ".join([PLAIN, *known])
+        raise UsageError(f"--{what} {text} is not known", help=f"take one of: {names}")
+    return known[kind](argument, options)

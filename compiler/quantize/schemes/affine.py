@@ -1,0 +1,28 @@
+"""Scheme affine: int8 with zero points (Jacob et al., "Quantization and Training of Neural Networks
+for Efficient Integer-Arithmetic-Only Inference", CVPR 2018), weights symmetric, a scale a channel.
+"""
+
+from __future__ import annotations
+
+from qcompile.compiler.quantize.encoding import Encoding
+from qcompile.compiler.quantize.layer import Layer, LayerCodes, quantize_layer, symmetric_scales
+from qcompile.compiler.quantize.observe import Observations
+from qcompile.compiler.quantize.prepare import Network
+from qcompile.compiler.quantize.ranges import parameters_of
+from qcompile.compiler.quantize.scheme import Scheme
+
+
+class Affine(Scheme):
+    """Ranges of activations as the options say, zero anywhere in them."""
+
+    READS = frozenset({"range", "ranges"})
+
+    def encodings(
+        self, network: Network, observations: Observations, tensors: list[str]
+    ) -> dict[str, Encoding]:
+        """A scale and a zero point each."""
+        return {name: parameters_of(observations.range_of(name, self.options)) for name in tensors}
+
+    def layer(self, layer: Layer, operand: Encoding, result: Encoding | None) -> LayerCodes:
+        """The largest weight of each channel has code 127 or -127."""
+        return quantize_layer(layer, symmetric_scales(layer), operand.scale)
