@@ -1,0 +1,131 @@
+"""Activations as powers of two: levels (fsr, step) on a grid of sixteenths of an octave.
+
+Park, Ahn, Yoo, "Weighted-Entropy-based Quantization for Deep Neural Networks" (CVPR 2017), as its
+authors' caffe-WQ searches fsr and step. Values of 0 and below have code 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Criterion = Literal["mse", "entropy"]
+CRITERIA: tuple[Criterion, ...] = ("mse", "entropy")
+
+OCTAVE = 16
+"""Bins of an octave."""
+BINS = 1024
+FIRST = -640
+"""Lower end of the histogram in bins of log2: 2**-40, where caffe-WQ's begins; its end is 2**24."""
+STEPS = tuple(range(2, 33, 2))
+"""Even, so that the thresholds half a step away are bins' ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFormat:
+    """Codes 0..levels - 1: 0 is zero, code k is 2 ** ((fsr + (k - 1) * step) / 16).
+
+    Attributes
+    ----------
+    fsr : int
+        Sixteenths of an octave of code 1's value over 1.
+    step : int
+        Sixteenths of an octave from one value to the next, even.
+    levels : int
+        Codes in all, 2 or more.
+    """
+
+    fsr: int
+    step: int
+    levels: int
+
+    @property
+    def values(self) -> npt.NDArray[np.float32]:
+        """What each code stands for, float32 [levels]."""
+        exponents = (self.fsr + np.arange(self.levels - 1) * self.step) / OCTAVE
+        return np.append(0.0, np.exp2(exponents)).astype(np.float32)
+
+    @property
+    def thresholds(self) -> npt.NDArray[np.float32]:
+        """Code k begins at thresholds[k - 1], half a step below its value; float32 [levels - 1]."""
+        steps = np.arange(self.levels - 1) * self.step
+        return np.exp2((self.fsr - self.step // 2 + steps) / OCTAVE).astype(np.float32)
+
+    def codes(self, values: Array) -> npt.NDArray[np.uint8]:
+        """The code of each float32 value: how many thresholds it reaches."""
+        given = np.asarray(values, np.float32)
+        return np.searchsorted(self.thresholds, given, side="right").astype(np.uint8)
+
+    def rounded(self, values: Array) -> npt.NDArray[np.float32]:
+        """Each value replaced by what its code stands for."""
+        return np.asarray(self.values[self.codes(values)])
+
+
+def find_format(
+    values: Array, levels: int, criterion: Criterion = "mse", steps: tuple[int, ...] = STEPS
+) -> LogFormat:
+    """The (fsr, step) that is best for values, of which those above 0 are looked at.
+
+    mse: the least squared error of a bin's mean. entropy: the highest -sum(value * p * log p) over
+    levels above 0, p being shares of all values above 0. Without such values, the top is 1.
+    """
+    if levels < 2 or not steps:
+        raise ValueError(f"levels must be 2 or more, and steps some, not {levels} and {steps}")
+    histogram = Histogram(values)
+    if not histogram.counts.any():
+        return LogFormat(fsr=-(levels - 2) * steps[0], step=steps[0], levels=levels)
+    score = histogram.error if criterion == "mse" else histogram.lack_of_entropy
+    found = [(*score(step, levels), step) for step in steps]
+    _, fsr, step = min(found)
+    return LogFormat(fsr=fsr, step=step, levels=levels)
+
+
+class Histogram:
+    """Of positive values over bins of a sixteenth of an octave: their counts and sums.
+
+    Prefix sums: entry b is of all values in bins below b.
+    """
+
+    def __init__(self, values: Array) -> None:
+        flat = np.asarray(values, np.float64).reshape(-1)
+        positive = flat[flat > 0]
+        places = np.floor(OCTAVE * np.log2(positive)).astype(np.int64) - FIRST
+        places = np.clip(places, 0, BINS - 1)
+        members = np.bincount(places, minlength=BINS)
+        self.counts = np.append(0, np.cumsum(members))
+        self.sums = np.append(0, np.cumsum(np.bincount(places, positive, BINS)))
+        held = np.flatnonzero(members)
+        self.held = (int(held[0]), int(held[-1])) if held.size else (0, 0)
+
+    def _grid(self, step: int, levels: int) -> tuple[Array, Array, Array]:
+        """Each fsr that may be best, its thresholds' bins [fsr, levels - 1], and its values.
+
+        Code 1's bins may end below all values, and the last threshold may be the last bin's.
+        """
+        low, high = (place + FIRST for place in self.held)
+        fsr = np.arange(low - (levels - 1) * step, high + step // 2 + 1)
+        exponents = fsr[:, None] + np.arange(levels - 1)[None, :] * step
+        edges = np.clip(exponents - step // 2 - FIRST, 0, BINS)
+        return fsr, edges, np.exp2(exponents / OCTAVE)
+
+    def error(self, step: int, levels: int) -> tuple[float, int]:
+        """Least sum of squared errors with a step, and its fsr."""
+        fsr, edges, values = self._grid(step, levels)
+        ends = np.append(edges[:, 1:], np.full((len(fsr), 1), BINS), axis=1)
+        counts, sums = self.counts[ends] - self.counts[edges], self.sums[ends] - self.sums[edges]
+        errors = np.sum(values**2 * counts - 2 * values * sums, axis=1)  # plus all squares
+        best = int(np.argmin(errors))
+        return float(errors[best]), int(fsr[best])
+
+    def lack_of_entropy(self, step: int, levels: int) -> tuple[float, int]:
+        """Highest weighted entropy with a step, negated, and its fsr."""
+        fsr, edges, values = self._grid(step, levels)
+        ends = np.append(edges[:, 1:], np.full((len(fsr), 1), BINS), axis=1)
+        shares = (self.counts[ends] - self.counts[edges]) / self.counts[-1]
+        entropies = -np.sum(values * shares * np.log(np.maximum(shares, 1e-300)), axis=1)
+        best = int(np.argmax(entropies))
+        return -float(entropies[best]), int(fsr[best])
