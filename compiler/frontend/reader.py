@@ -36,6 +36,7 @@ from qcompile.compiler.frontend import (
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
 from qcompile.compiler.frontend.loader import MAX_RANK, MAX_TENSOR_BYTES, ModelFile, read_tensor
+from qcompile.compiler.frontend.log_quantize import is_log_quantize
 from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
 from qcompile.compiler.frontend.operators import Operator
 from qcompile.compiler.frontend.shapes import inferred_values
@@ -148,11 +149,12 @@ def _read_opset(proto: onnx.ModelProto, problems: Problems) -> int:
             help=f"convert the model to opset {OPSETS.start} to {OPSETS.stop - 1} "
             "(onnx.version_converter)",
         )
-    if proto.functions:
-        problems.unsupported(
-            f"local function '{proto.functions[0].name}' is not supported",
-            help="inline the functions (onnx.inliner.inline_local_functions)",
-        )
+    for function in proto.functions:
+        if not is_log_quantize(function):
+            problems.unsupported(
+                f"local function '{printable(function.name)}' is not supported",
+                help="inline the functions (onnx.inliner.inline_local_functions)",
+            )
     if proto.graph.sparse_initializer:
         problems.unsupported("sparse constants are not supported", help="save them dense")
     return opset

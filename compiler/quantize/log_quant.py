@@ -6,63 +6,22 @@ authors' caffe-WQ searches fsr and step. Values of 0 and below have code 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.log_format import OCTAVE, LogFormat
+
 Array = npt.NDArray[Any]
 Criterion = Literal["mse", "entropy"]
 CRITERIA: tuple[Criterion, ...] = ("mse", "entropy")
 
-OCTAVE = 16
-"""Bins of an octave."""
 BINS = 1024
 FIRST = -640
-"""Lower end of the histogram in bins of log2: 2**-40, where caffe-WQ's begins; its end is 2**24."""
+"""Lower end of the histogram: 2**-40, as in caffe-WQ; its end is 2**24."""
 STEPS = tuple(range(2, 33, 2))
 """Even, so that the thresholds half a step away are bins' ends."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFormat:
-    """Codes 0..levels - 1: 0 is zero, code k is 2 ** ((fsr + (k - 1) * step) / 16).
-
-    Attributes
-    ----------
-    fsr : int
-        Sixteenths of an octave of code 1's value over 1.
-    step : int
-        Sixteenths of an octave from one value to the next, even.
-    levels : int
-        Codes in all, 2 or more.
-    """
-
-    fsr: int
-    step: int
-    levels: int
-
-    @property
-    def values(self) -> npt.NDArray[np.float32]:
-        """What each code stands for, float32 [levels]."""
-        exponents = (self.fsr + np.arange(self.levels - 1) * self.step) / OCTAVE
-        return np.append(0.0, np.exp2(exponents)).astype(np.float32)
-
-    @property
-    def thresholds(self) -> npt.NDArray[np.float32]:
-        """Code k begins at thresholds[k - 1], half a step below its value; float32 [levels - 1]."""
-        steps = np.arange(self.levels - 1) * self.step
-        return np.exp2((self.fsr - self.step // 2 + steps) / OCTAVE).astype(np.float32)
-
-    def codes(self, values: Array) -> npt.NDArray[np.uint8]:
-        """The code of each float32 value: how many thresholds it reaches."""
-        given = np.asarray(values, np.float32)
-        return np.searchsorted(self.thresholds, given, side="right").astype(np.uint8)
-
-    def rounded(self, values: Array) -> npt.NDArray[np.float32]:
-        """Each value replaced by what its code stands for."""
-        return np.asarray(self.values[self.codes(values)])
 
 
 def find_format(

@@ -1,0 +1,100 @@
+"""LogQuantize: the model-local function that carries logarithmic activations through ONNX.
+
+ONNX has no such operator, so files bring its body along, made of standard operators: the code of a
+value is the number of thresholds that it reaches, and the result is what that code stands for.
+Comparisons of float32 are exact; a logarithm would not be. The attributes tell readers the format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import FunctionProto, TensorProto, helper
+
+from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
+from qcompile.compiler.log_format import LogFormat
+
+DOMAIN = "qcompile"
+NAME = "LogQuantize"
+ATTRIBUTES = ("fsr", "step", "levels")
+BODY_OPSET = 17
+OPSETS = range(13, 22)
+"""Versions of the standard operators that mean the same by the body's nodes."""
+VALUE_ERROR = 2.0**-22
+"""Relative error of a float32 value in a file: exponentials differ in their last bits."""
+
+
+def log_quantize_function() -> FunctionProto:
+    """(x, thresholds [levels - 1], values [levels]) to y of x's shape, all float32."""
+    nodes = [
+        helper.make_node("Constant", [], ["last"], value_ints=[-1]),
+        helper.make_node("Unsqueeze", ["x", "last"], ["column"]),
+        helper.make_node("GreaterOrEqual", ["column", "thresholds"], ["reached"]),
+        helper.make_node("Cast", ["reached"], ["counts"], to=TensorProto.INT64),
+        helper.make_node("ReduceSum", ["counts", "last"], ["code"], keepdims=0),
+        helper.make_node("Gather", ["values", "code"], ["y"]),
+    ]
+    return helper.make_function(
+        DOMAIN,
+        NAME,
+        ["x", "thresholds", "values"],
+        ["y"],
+        nodes,
+        [helper.make_opsetid("", BODY_OPSET)],
+        list(ATTRIBUTES),
+    )
+
+
+def is_log_quantize(function: FunctionProto) -> bool:
+    """Whether a function of a file is this one, with this body."""
+    return _content(function) == _content(log_quantize_function())
+
+
+def _content(function: FunctionProto) -> tuple[object, ...]:
+    """All that decides what a function computes."""
+    nodes = []
+    for node in function.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.name = copy.doc_string = ""
+        nodes.append(copy.SerializeToString(deterministic=True))
+    opsets = [(entry.domain, entry.version in OPSETS) for entry in function.opset_import]
+    attributes = sorted(function.attribute)
+    names = (function.domain, function.name, list(function.input), list(function.output))
+    return (*names, attributes, opsets, nodes)
+
+
+def read_log_quantize(node: NodeReader) -> LogFormat:
+    """The format of a call, whose constants must be those of its attributes."""
+    fsr, step, levels = (node.attribute(name, kind=int) for name in ATTRIBUTES)
+    if None in (fsr, step, levels):
+        raise Refusal("lacks fsr, step or levels", broken=True)
+    try:
+        found = LogFormat(fsr=fsr, step=step, levels=levels)
+    except ValueError as error:
+        raise Refusal(f"has a format that is not supported: {error}") from None
+    _check(node, 1, "thresholds", found.thresholds, 0.0)
+    _check(node, 2, "values", found.values, VALUE_ERROR)
+    return found
+
+
+def _check(
+    node: NodeReader, position: int, what: str, expected: npt.NDArray[np.float32], error: float
+) -> None:
+    given = node.constant(position, what)
+    if given is None or given.dtype != np.float32 or given.shape != expected.shape:
+        raise Refusal(f"{what} are no float32 {list(expected.shape)}", broken=True)
+    if not np.allclose(given, expected, rtol=error, atol=0):
+        raise Refusal(
+            f"{what} are not those of its fsr, step and levels",
+            help="quantize the model again with `qcompile quantize`",
+            broken=True,
+        )
+
+
+def call_attributes(found: LogFormat) -> Mapping[str, int]:
+    """The attributes of a call."""
+    return {name: getattr(found, name) for name in ATTRIBUTES}
