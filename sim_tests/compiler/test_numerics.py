@@ -26,26 +26,6 @@ def exact_requant(scale: npt.NDArray[np.float32], zero_point: int) -> Requant:
     return Requant(mode="exact", mantissa=mantissa, shift=shift, zero_point=zero_point)
 
 
-@pytest.mark.parametrize(
-    ("n", "mantissa", "rounded"),
-    [
-        *[(6, 0, 0), (7, 1, 55), (8, 2, 55), (9, 4, 55), (10, 7, 48)],
-        *[(11, 15, 52), (12, 30, 52), (13, 59, 51), (14, 119, 52), (15, 237, 51)],
-    ],
-)
-def test_rounded_shift_follows_the_worked_table_of_m_and_p(
-    n: int, mantissa: int, rounded: int
-) -> None:
-    assert round(2**n * 0.0072474273418460) == mantissa
-    product = np.array([7091 * mantissa], dtype=np.int64)
-    assert numerics.round_half_even_shift(product, n).tolist() == [rounded]
-
-
-def test_scale_of_the_worked_table_has_its_24_bit_mantissa() -> None:
-    mantissa, shift = numerics.scale_to_mantissa(np.array([0.0072474273418460], np.float32))
-    assert (mantissa.tolist(), shift.tolist()) == ([15563732], [31])
-
-
 def test_scale_to_mantissa_is_exact_for_powers_of_two_and_above_one() -> None:
     scales = np.array([1.0, 0.5, 1.82, 2.0**-40, 2.0**-41, 0.0], np.float32)
     mantissa, shift = numerics.scale_to_mantissa(scales)
