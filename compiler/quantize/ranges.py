@@ -60,5 +60,9 @@ def _least_error(values: Array, whole: Range) -> Range:
 def parameters_of(wanted: Range) -> Parameters:
     """Scale, and the zero point that makes 0 exact."""
     step = np.float32(max(wanted.scale, float(np.finfo(np.float32).tiny)))
-    zero_point = round(LOWEST - wanted.low / float(step))
-    return Parameters(scale=step, zero_point=int(np.clip(zero_point, LOWEST, HIGHEST)))
+    return Parameters(scale=step, zero_point=zero_point_of(wanted, step))
+
+
+def zero_point_of(wanted: Range, scale: np.float32) -> int:
+    """The code of 0 with which the lowest code is nearest to the range's end."""
+    return int(np.clip(round(LOWEST - wanted.low / float(scale)), LOWEST, HIGHEST))

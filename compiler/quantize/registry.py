@@ -9,8 +9,9 @@ from qcompile.compiler.errors import UsageError
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.scheme import ActivationForm, Scheme, WeightForm
 from qcompile.compiler.quantize.schemes.affine import Affine
+from qcompile.compiler.quantize.schemes.shift import Shift
 
-SCHEMES: dict[str, type[Scheme]] = {"affine": Affine}
+SCHEMES: dict[str, type[Scheme]] = {"affine": Affine, "shift": Shift}
 WEIGHT_FORMS: dict[str, Callable[[str, Options], WeightForm]] = {}
 """KIND to what makes a form of its argument (empty where none was given); int8 is no form."""
 ACTIVATION_FORMS: dict[str, Callable[[str, Options], ActivationForm]] = {}
