@@ -71,20 +71,14 @@ def least_result_scale(layer: Layer, operand: np.float32) -> float:
 
 
 def shifted_scales(layer: Layer, step: np.float32) -> Array:
-    """float32 scales step * 2**-n of each channel's weights: n 0..16, the best for its weights.
+    """float32 scales step * 2**-n of each channel's weights: the largest n, 0..16, that clips none.
 
-    Tried are the largest n without clipping and the next one, which clips the largest weights but
-    has steps half as wide.
+    So the largest weight of a channel has a code of 64 to 127. The next n, which clips, was no
+    better on the networks tried.
     """
-    moved = np.moveaxis(layer.weights, layer.axis, 0)
-    channels = moved.reshape(len(moved), -1)
-    largest = np.maximum(np.abs(channels).max(axis=1), np.finfo(np.float64).tiny)
-    longest = np.floor(np.log2(np.float64(step) * WEIGHT_LIMIT / largest))
-    tried = [np.clip(longest + more, 0, MOST_SHIFT) for more in (0, 1)]
-    errors = []
-    for shift in tried:
-        scale = (np.float64(step) * 2.0**-shift)[:, np.newaxis]
-        codes = np.clip(np.rint(channels / scale), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-        errors.append(((codes * scale - channels) ** 2).sum(axis=1))
-    shift = np.where(errors[1] < errors[0], tried[1], tried[0])
-    return np.asarray(step * np.float32(2.0) ** -shift.astype(np.float32), np.float32)
+    others = tuple(one for one in range(layer.weights.ndim) if one != layer.axis)
+    largest = np.abs(layer.weights).max(axis=others)
+    largest = np.maximum(largest, np.finfo(np.float64).tiny)
+    shift = np.floor(np.log2(np.float64(step) * WEIGHT_LIMIT / largest))
+    power = -np.clip(shift, 0, MOST_SHIFT).astype(np.int32)
+    return np.asarray(np.ldexp(step, power), np.float32)

@@ -74,9 +74,7 @@ def _to_layer(network: Network, node: NodeProto, channels: int, image: list[int]
     kernel = list(found.get("kernel_shape", image))
     kept: dict[str, Any] = {name: found[name] for name in KEPT if name in found}
     weight = f"{node.name}/weight"
-    network.constants[weight] = np.full(
-        (channels, 1, *kernel), 1 / math.prod(kernel), np.float32
-    )
+    network.constants[weight] = np.full((channels, 1, *kernel), 1 / math.prod(kernel), np.float32)
     kept |= {"kernel_shape": kernel, "group": channels}
     layer = helper.make_node(
         "Conv", [node.input[0], weight], [node.output[0]], name=node.name, **kept

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from qcompile.compiler.quantize.encoding import Encoding, Parameters
 from qcompile.compiler.quantize.exact_scales import (
@@ -33,6 +34,8 @@ from qcompile.compiler.quantize.prepare import Network
 from qcompile.compiler.quantize.ranges import Range, zero_point_of
 from qcompile.compiler.quantize.scheme import Scheme
 from qcompile.compiler.quantize.sources import sources_of
+
+Array = npt.NDArray[np.float32]
 
 
 class Shift(Scheme):
@@ -79,7 +82,7 @@ class Shift(Scheme):
         return quantize_layer(layer, shifted_scales(layer, step), operand.scale)
 
 
-def mean_scales(layer: Layer, step: np.float32) -> np.ndarray:
+def mean_scales(layer: Layer, step: np.float32) -> Array:
     """float32 scales of a mean's weights, near 1 / n: each weight has code 1."""
     weight = float(layer.weights.flat[0])
     shift = round(math.log2(float(step) / weight))
@@ -87,7 +90,7 @@ def mean_scales(layer: Layer, step: np.float32) -> np.ndarray:
 
 
 def _mean_scale(layer: Layer, operand: float, wanted: float) -> float:
-    """The smallest scale of a mean of n pixels that is operand * 2**k / n, and no less than wanted."""
+    """The smallest scale operand * 2**k / n of a mean of n pixels that is no less than wanted."""
     unit = operand * float(layer.weights.flat[0])
     shift = math.ceil(math.log2(wanted / unit) - 1e-6)
     return unit * 2.0 ** min(max(shift, 0), MOST_SHIFT)
