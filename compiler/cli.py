@@ -325,6 +325,15 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
         "--activations", default="int8", metavar="FORM", help="what activations are: int8 (default)"
     )
     parser.add_argument(
+        "--bias-correction", action="store_true", help="take mean errors of layers off their biases"
+    )
+    parser.add_argument(
+        "--rounding",
+        choices=("nearest", "search"),
+        default="nearest",
+        help="of weights: to the nearest code (default), or as makes layers' errors small",
+    )
+    parser.add_argument(
         "--fl", choices=("std", "grid"), help="how a fixed-point scheme finds fractional lengths"
     )
     _add_normalization(parser)

@@ -56,6 +56,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         weights=arguments.weights,
         activations=arguments.activations,
         range=arguments.range,
+        bias_correction=arguments.bias_correction,
+        rounding=arguments.rounding,
         fl=arguments.fl,
     )
     scheme_of(options)

@@ -89,6 +89,14 @@ def observe(
     return {name: _joined(results) for name, results in found.items()}
 
 
+def batches(network: Network, inputs: Mapping[str, Array]) -> bool:
+    """Whether the network takes many inputs at once, so that every tensor's first axis counts."""
+    model = network.to_model()
+    names = [node.output[0] for node in network.nodes]
+    two = {name: np.resize(array, (2, *array.shape[1:])) for name, array in inputs.items()}
+    return _batched(model, two, names, _session(model, names)) is not None
+
+
 def _run(
     session: ort.InferenceSession,
     inputs: Mapping[str, Array],
@@ -138,14 +146,36 @@ def _with_free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
         shape = value.type.tensor_type.shape
         if shape.dim:
             shape.dim[0].dim_param = "batch"
-    shapes = {node.input[1] for node in free.graph.node if node.op_type == "Reshape"}
-    for tensor in free.graph.initializer:
-        if tensor.name in shapes:
-            sizes = np.array(numpy_helper.to_array(tensor))
-            if sizes.size and sizes[0] == 1:
-                sizes[0] = 0  # ONNX: copied from the operand
-                tensor.CopyFrom(numpy_helper.from_array(sizes, tensor.name))
+    for name, sizes in _batch_shapes(Network(model)).items():
+        for tensor in free.graph.initializer:
+            if tensor.name == name:
+                tensor.CopyFrom(numpy_helper.from_array(sizes, name))
     return free
+
+
+def batch_constants(network: Network) -> dict[str, Array]:
+    """The network's constants, with Reshapes that take many inputs where they took one."""
+    return network.constants | _batch_shapes(network)
+
+
+def _batch_shapes(network: Network) -> dict[str, Array]:
+    """Shapes of Reshapes whose leading 1 becomes ONNX's 0: as long as the operand is."""
+    found = {}
+    for node in network.nodes:
+        sizes = network.constants.get(node.input[1]) if node.op_type == "Reshape" else None
+        if sizes is not None and sizes.size and sizes[0] == 1:
+            found[node.input[1]] = np.concatenate([[0], sizes[1:]]).astype(np.int64)
+    return found
+
+
+def run_alone(model: onnx.ModelProto) -> Callable[[Mapping[str, Array]], Sequence[Array]]:
+    """A function from a model's inputs by name to its outputs."""
+    session = _session(model, [])
+
+    def run(feed: Mapping[str, Array]) -> Sequence[Array]:
+        return [np.asarray(result) for result in session.run(None, dict(feed))]
+
+    return run
 
 
 def _session(model: onnx.ModelProto, wanted: Sequence[str]) -> ort.InferenceSession:

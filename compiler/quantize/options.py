@@ -9,6 +9,8 @@ from typing import Literal
 from qcompile.compiler.quantize.ranges import Method, Range
 
 FractionalLength = Literal["std", "grid"]
+Rounding = Literal["nearest", "search"]
+ROUNDINGS: tuple[Rounding, ...] = ("nearest", "search")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,5 +26,9 @@ class Options:
     """How `ranges.find_range` chooses; None is minmax."""
     ranges: Mapping[str, Range] | None = None
     """Given ranges, by tensor, instead of found ones."""
+    bias_correction: bool = False
+    """Move biases by the mean error that quantization makes; see `corrections`."""
+    rounding: Rounding = "nearest"
+    """Of weights: to the nearest level, or to the one found by `rounding.RoundingSearch`."""
     fl: FractionalLength | None = None
     """How fractional lengths are found."""

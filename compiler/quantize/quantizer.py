@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from qcompile.compiler.quantize.corrections import BiasCorrection, Correction, correct_layers
 from qcompile.compiler.quantize.emit import emit, real_name
 from qcompile.compiler.quantize.encoding import Encoding, signal_to_noise
 from qcompile.compiler.quantize.layer import Layer, LayerCodes, layers_of
@@ -20,6 +21,7 @@ from qcompile.compiler.quantize.observe import Observations, Say, observe, silen
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network
 from qcompile.compiler.quantize.registry import activation_form_of, scheme_of, weight_form_of
+from qcompile.compiler.quantize.rounding import RoundingSearch
 from qcompile.compiler.quantize.scheme import Scheme, WeightForm
 from qcompile.compiler.quantize.sources import own_encodings, sources_of
 
@@ -67,6 +69,9 @@ def quantize(
     codes = {
         layer.node.name: _codes(layer, encodings, scheme, form) for layer in layers_of(network)
     }
+    corrections = _corrections(options)
+    if corrections:
+        codes = correct_layers(network, inputs, encodings, codes, corrections, progress)
     model = emit(network, encodings, codes)
     return Quantized(model=model, tensors=_rows(network, model, observations, own))
 
@@ -77,6 +82,16 @@ def _codes(
     operand = encodings[layer.operand]
     codes = scheme.layer(layer, operand, encodings.get(layer.result))
     return codes if form is None else form.recode(layer, codes, operand)
+
+
+def _corrections(options: Options) -> list[Correction]:
+    """In the order in which a layer takes them: its bias comes last."""
+    found: list[Correction] = []
+    if options.rounding == "search":
+        found.append(RoundingSearch(centred=options.bias_correction))
+    if options.bias_correction:
+        found.append(BiasCorrection())
+    return found
 
 
 def _rows(
