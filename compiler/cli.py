@@ -319,10 +319,27 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scheme", default="affine", help="affine (default)")
     parser.add_argument(
-        "--weights", default="int8", metavar="FORM", help="how weights are stored: int8 (default)"
+        "--weights",
+        default="int8",
+        metavar="FORM",
+        help="how weights are stored: int8 (default), or codebook:N[,mse|entropy], N values a layer",
     )
     parser.add_argument(
-        "--activations", default="int8", metavar="FORM", help="what activations are: int8 (default)"
+        "--int8-depthwise",
+        action="store_true",
+        help="weights of depthwise layers are int8 whatever --weights says",
+    )
+    parser.add_argument(
+        "--activations",
+        default="int8",
+        metavar="FORM",
+        help="what activations are: int8 (default), or log:L[,mse|entropy], L powers of a root of 2",
+    )
+    parser.add_argument(
+        "--log-step",
+        choices=("16", "8", "4", "any"),
+        default="any",
+        help="of logarithmic activations, in sixteenths of an octave: 16 needs shifts alone",
     )
     parser.add_argument(
         "--bias-correction", action="store_true", help="take mean errors of layers off their biases"

@@ -59,6 +59,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         bias_correction=arguments.bias_correction,
         rounding=arguments.rounding,
         fl=arguments.fl,
+        int8_depthwise=arguments.int8_depthwise,
+        log_step=None if arguments.log_step == "any" else int(arguments.log_step),
     )
     scheme_of(options)
     weight_form_of(options)

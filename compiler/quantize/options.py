@@ -32,3 +32,7 @@ class Options:
     """Of weights: to the nearest level, or to the one found by `rounding.RoundingSearch`."""
     fl: FractionalLength | None = None
     """How fractional lengths are found."""
+    int8_depthwise: bool = False
+    """Whether weights of depthwise layers stay int8 whatever `weights` says."""
+    log_step: int | None = None
+    """The only step of logarithmic activations, in sixteenths of an octave; None is the best."""

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from qcompile.compiler.errors import UsageError
+from qcompile.compiler.quantize.codebook import CodebookWeights
+from qcompile.compiler.quantize.log_activations import LogActivations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.scheme import ActivationForm, Scheme, WeightForm
 from qcompile.compiler.quantize.schemes.affine import Affine
 from qcompile.compiler.quantize.schemes.shift import Shift
 
 SCHEMES: dict[str, type[Scheme]] = {"affine": Affine, "shift": Shift}
-WEIGHT_FORMS: dict[str, Callable[[str, Options], WeightForm]] = {}
+WEIGHT_FORMS: dict[str, Callable[[str, Options], WeightForm]] = {"codebook": CodebookWeights.of}
 """KIND to what makes a form of its argument (empty where none was given); int8 is no form."""
-ACTIVATION_FORMS: dict[str, Callable[[str, Options], ActivationForm]] = {}
+ACTIVATION_FORMS: dict[str, Callable[[str, Options], ActivationForm]] = {"log": LogActivations.of}
 SPECIAL = ("range", "ranges", "fl")
 """Options that only some schemes read."""
 PLAIN = "int8"

@@ -1,0 +1,100 @@
+"""Logarithmic activations: which tensors have them, and how they are written as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler.errors import UsageError
+from qcompile.compiler.frontend.log_quantize import (
+    DOMAIN,
+    NAME,
+    call_attributes,
+    log_quantize_function,
+)
+from qcompile.compiler.log_format import MAX_LEVELS, OCTAVE, LogFormat
+from qcompile.compiler.quantize.encoding import Encoding
+from qcompile.compiler.quantize.log_quant import STEPS, Criterion, find_format
+from qcompile.compiler.quantize.observe import Observations
+from qcompile.compiler.quantize.options import Options
+from qcompile.compiler.quantize.prepare import Network
+from qcompile.compiler.quantize.writer import Writer
+
+Array = npt.NDArray[Any]
+MOST_VALUES = 1 << 20
+"""Values that a format is chosen by: evenly spaced ones of a larger tensor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEncoding:
+    """An `Encoding` by a LogFormat."""
+
+    format: LogFormat
+
+    @property
+    def scale(self) -> np.float32:
+        """The value of code 1, in whose steps a layer's sums count."""
+        return np.float32(2.0 ** (self.format.fsr / OCTAVE))
+
+    @property
+    def zero_point(self) -> int | None:
+        """Codes of logarithms have none."""
+        return None
+
+    def rounded(self, values: Array) -> Array:
+        """What each value's code stands for."""
+        return self.format.rounded(values)
+
+    def write(self, writer: Writer, source: str, name: str, result: str) -> None:
+        """A call of the model-local function LogQuantize."""
+        writer.function(log_quantize_function())
+        constants = [
+            writer.constant(f"{name}/thresholds", self.format.thresholds),
+            writer.constant(f"{name}/values", self.format.values),
+        ]
+        attributes = call_attributes(self.format)
+        writer.node(NAME, [source, *constants], result, domain=DOMAIN, **attributes)
+
+
+class LogActivations:
+    """A `scheme.ActivationForm`: `levels` codes for every tensor that is never negative.
+
+    Others (a network's outputs, inputs with a sign, what is added to) keep the scheme's encoding.
+    """
+
+    def __init__(
+        self, levels: int, criterion: Criterion = "mse", steps: tuple[int, ...] = STEPS
+    ) -> None:
+        self.levels = levels
+        self.criterion: Criterion = criterion
+        self.steps = steps
+
+    @classmethod
+    def of(cls, argument: str, options: Options) -> LogActivations:
+        """What `--activations log:ARGUMENT` asks for; UsageError where there is no such form."""
+        count, _, criterion = argument.partition(",")
+        wanted = f"log:L, log:L,mse or log:L,entropy with L from 2 to {MAX_LEVELS}"
+        if not (count.isdecimal() and 2 <= int(count) <= MAX_LEVELS):
+            raise UsageError(f"--activations log:{argument} is not known", help=f"give {wanted}")
+        if criterion not in ("", *get_args(Criterion)):
+            raise UsageError(f"--activations log:{argument} is not known", help=f"give {wanted}")
+        steps = STEPS if options.log_step is None else (options.log_step,)
+        return cls(int(count), "entropy" if criterion == "entropy" else "mse", steps)
+
+    def encodings(
+        self, network: Network, observations: Observations, chosen: Mapping[str, Encoding]
+    ) -> dict[str, Encoding]:
+        """A format for each tensor of `chosen` that gets one."""
+        result = dict(chosen)
+        for name in chosen:
+            values = observations.values(name)
+            if name in network.outputs or values.min() < 0:
+                continue
+            sample = values.reshape(-1)[:: -(-values.size // MOST_VALUES)]
+            found = find_format(sample, self.levels, self.criterion, self.steps)
+            result[name] = LogEncoding(format=found)
+        return result
