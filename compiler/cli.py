@@ -322,7 +322,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
         "--weights",
         default="int8",
         metavar="FORM",
-        help="how weights are stored: int8 (default), or codebook:N[,mse|entropy], N values a layer",
+        help="how weights are stored: int8 (default), or codebook:N[,entropy], N values a layer",
     )
     parser.add_argument(
         "--int8-depthwise",
@@ -333,7 +333,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
         "--activations",
         default="int8",
         metavar="FORM",
-        help="what activations are: int8 (default), or log:L[,mse|entropy], L powers of a root of 2",
+        help="what activations are: int8 (default), or log:L[,entropy], L powers of a root of 2",
     )
     parser.add_argument(
         "--log-step",
