@@ -127,4 +127,4 @@ def _best_scales(rows: Array, whole: Array, book: Array) -> Array:
     for place in range(len(FACTORS)):
         steps = tried[:, place, None]
         errors[:, place] = np.sum((nearest_level(rows / steps, levels) * steps - rows) ** 2, axis=1)
-    return tried[np.arange(len(tried)), np.argmin(errors, axis=1)]
+    return np.asarray(tried[np.arange(len(tried)), np.argmin(errors, axis=1)])
