@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         progress.step(f"quantize with {count} inputs")
         calibration = {name: array[:count] for name, array in samples.tensors.items()}
         result = quantize(network, calibration, options, progress.detail)
-        lines = _table(result)
+        lines = [*_table(result), *(["", *result.notes] if result.notes else [])]
         rest = {name: array[count:] for name, array in samples.tensors.items()}
         if samples.labels is not None and samples.count > count:
             progress.step(f"measure with the other {samples.count - count} inputs")

@@ -11,6 +11,7 @@ float32: those lie beyond 2**24 * 2**-16 = 256 codes, where every code has satur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ Array = npt.NDArray[Any]
 MOST_SHIFT = 16
 ULPS = (0, 1, -1, 2, -2)
 """Float32 steps from s_y / s_x at which u is looked for: a product and a quotient round twice."""
+MEAN_ERROR = 1e-4
+"""Of the logarithm of a mean's factor: above what settling does, below what codes show."""
 MOST_MOVES = 10_000
 """Far more than are needed: one in two pairs of scales has a u."""
 
@@ -82,3 +85,23 @@ def shifted_scales(layer: Layer, step: np.float32) -> Array:
     shift = np.floor(np.log2(np.float64(step) * WEIGHT_LIMIT / largest))
     power = -np.clip(shift, 0, MOST_SHIFT).astype(np.int32)
     return np.asarray(np.ldexp(step, power), np.float32)
+
+
+def mean_scales(layer: Layer, step: np.float32) -> Array | None:
+    """float32 scales near 1 / n, so that a mean's weights have code 1; None where step has no such.
+
+    That is where the result's scale is not `mean_scale` times a power of two.
+    """
+    weight = float(layer.weights.flat[0])
+    exact = math.log2(float(step) / weight)
+    shift = round(exact)
+    if abs(exact - shift) > MEAN_ERROR:
+        return None
+    return np.full(layer.weights.shape[0], np.ldexp(step, -shift), np.float32)
+
+
+def mean_scale(layer: Layer, operand: float, wanted: float) -> float:
+    """The smallest scale operand * 2**k / n of a mean of n pixels that is no less than wanted."""
+    unit = operand * float(layer.weights.flat[0])
+    shift = math.ceil(math.log2(wanted / unit) - 1e-6)
+    return unit * 2.0 ** min(max(shift, 0), MOST_SHIFT)

@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.quantize.ranges import MSE_VALUES, PERCENTILE, Method
+
 Array = npt.NDArray[Any]
 
 WORD_LENGTH = 8
 STD_RULE = {True: 40.0, False: 70.0}
 """Largest sigma * 2**FL of a signed and an unsigned format, by F8Net's rule."""
+
+CLIPPING_FRACTIONS = 5
+"""Fractional lengths that a search tries: each clips at half the value of the one before."""
+CLIPS, SMALLEST_CLIP = 80, 0.1
+"""Thresholds that the search tries, from the largest magnitude down to a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,25 +74,63 @@ def most_fraction(signed: bool) -> int:
     return WORD_LENGTH - signed
 
 
-def format_by_std(sigma: float, *, signed: bool) -> Format:
+def clamped(fraction: int, *, signed: bool) -> Format:
+    """The format whose fractional length is nearest to the one wanted."""
+    return Format(signed=signed, fraction=min(max(fraction, 0), most_fraction(signed)))
+
+
+def fraction_by_std(sigma: float, *, signed: bool) -> int:
     """F8Net's rule for normal values: FL = floor(log2(40 / sigma)), unsigned 70 / sigma.
 
-    For an unsigned format sigma is that of the values before the ReLU.
+    For an unsigned format sigma is that of the values before the ReLU. Any length may come out.
     """
-    longest = most_fraction(signed)
-    fraction = math.floor(math.log2(STD_RULE[signed] / sigma)) if sigma > 0 else longest
-    return Format(signed=signed, fraction=min(max(fraction, 0), longest))
+    if sigma <= 0:
+        return most_fraction(signed)
+    return math.floor(math.log2(STD_RULE[signed] / sigma))
 
 
-def format_by_search(values: Array, *, signed: bool) -> Format:
-    """The format with the least squared error of `values`; of equals the longest fraction."""
-    fractions = range(most_fraction(signed), -1, -1)
-    formats = [Format(signed=signed, fraction=fraction) for fraction in fractions]
+def fraction_by_search(values: Array, *, signed: bool) -> int:
+    """The fractional length, of any size, with the least squared error of `values`.
+
+    Below the longest one that clips nothing errors only grow, so those above it are tried.
+    """
     exact = np.asarray(values, np.float64)
-    errors = [float(np.mean((one.fix(exact) - exact) ** 2)) for one in formats]
-    return formats[int(np.argmin(errors))]
+    ends = np.abs(exact) if signed else exact
+    largest = float(ends.max(initial=0.0))
+    if largest <= 0:
+        return most_fraction(signed)
+    codes = Format(signed=signed, fraction=0)
+    whole = math.floor(math.log2(codes.largest / largest))
+    tried = range(whole, whole + CLIPPING_FRACTIONS)
+    errors = [
+        float(np.mean((np.ldexp(codes.fix(np.ldexp(exact, one)), -one) - exact) ** 2))
+        for one in tried
+    ]
+    return tried[int(np.argmin(errors))]
 
 
 def pact_factor(alpha: float, chosen: Format) -> float:
     """eta = 2**FL * alpha / largest code, with which PACT's clip at alpha is eta * fix(x / eta)."""
     return alpha / (chosen.step * chosen.largest)
+
+
+def clip_threshold(values: Array, method: Method, *, signed: bool) -> float:
+    """alpha of PACT's clip: the largest magnitude, that of 99.99 % of the values, or the one with
+    the least squared error of PACT's 8-bit codes (multiples of alpha / largest code). 1 for zeros.
+    """
+    flat = np.abs(values.reshape(-1).astype(np.float64))
+    whole = float(flat.max(initial=0.0))
+    if method == "percentile":
+        whole = float(np.percentile(flat, PERCENTILE))
+    if whole == 0:
+        return 1.0
+    if method != "mse":
+        return whole
+    sample = flat[:: -(-flat.size // MSE_VALUES)]
+    codes = Format(signed=signed, fraction=0)
+    tried = whole * np.linspace(1, SMALLEST_CLIP, CLIPS)
+    errors = []
+    for alpha in tried:
+        eta = pact_factor(float(alpha), codes)
+        errors.append(np.mean((eta * codes.fix(sample / eta) - sample) ** 2))
+    return float(tried[int(np.argmin(errors))])

@@ -41,10 +41,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantized:
-    """The QDQ model, and a row for each activation that has codes of its own."""
+    """The QDQ model, a row for each activation that has codes of its own, the scheme's notes."""
 
     model: onnx.ModelProto
     tensors: tuple[Tensor, ...]
+    notes: tuple[str, ...] = ()
 
 
 def quantize(
@@ -73,7 +74,8 @@ def quantize(
     if corrections:
         codes = correct_layers(network, inputs, encodings, codes, corrections, progress)
     model = emit(network, encodings, codes)
-    return Quantized(model=model, tensors=_rows(network, model, observations, own))
+    rows = _rows(network, model, observations, own)
+    return Quantized(model=model, tensors=rows, notes=tuple(scheme.notes()))
 
 
 def _codes(

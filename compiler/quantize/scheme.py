@@ -52,6 +52,10 @@ class Scheme:
         """A layer's codes; `result` encodes its output, behind its Relu, if anything does."""
         raise NotImplementedError
 
+    def notes(self) -> list[str]:
+        """Lines for the report beside the table of tensors, such as a format for each layer."""
+        return []
+
 
 class WeightForm(Protocol):
     """Changes the codes that a scheme chose for weights, such as into few levels."""

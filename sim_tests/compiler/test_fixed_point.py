@@ -11,8 +11,9 @@ import pytest
 from qcompile.compiler.quantize.fixed_point import (
     STD_RULE,
     Format,
-    format_by_search,
-    format_by_std,
+    clamped,
+    fraction_by_search,
+    fraction_by_std,
     pact_factor,
 )
 
@@ -99,19 +100,22 @@ def test_rule_of_the_deviation_mostly_finds_the_best_format(signed: bool, share:
     ],
 )
 def test_format_by_std_is_the_rule(signed: bool, sigma: float, fraction: int) -> None:
-    assert format_by_std(sigma, signed=signed) == Format(signed=signed, fraction=fraction)
+    chosen = clamped(fraction_by_std(sigma, signed=signed), signed=signed)
+    assert chosen == Format(signed=signed, fraction=fraction)
 
 
-def test_format_by_search_has_the_least_error(rng: np.random.Generator) -> None:
-    values = np.append(rng.normal(0, 5, 2000), 300.0)
-    for signed in (True, False):
-        found = format_by_search(values, signed=signed)
+@pytest.mark.parametrize("signed", [True, False])
+def test_fraction_by_search_has_the_least_error(rng: np.random.Generator, signed: bool) -> None:
+    for spread in (0.01, 0.4, 5.0, 70.0):
+        values = np.append(rng.normal(0, spread, 2000), 30 * spread)
+        found = fraction_by_search(values, signed=signed)
         errors = {
-            fraction: np.mean((Format(signed=signed, fraction=fraction).fix(values) - values) ** 2)
-            for fraction in range(8 if signed else 9)
-        }
-        assert found.fraction == min(errors, key=lambda fraction: errors[fraction])
-    assert format_by_search(np.zeros(3), signed=False).fraction == 8
+            fraction: np.sum((np.clip(np.rint(values * 2.0**fraction), -127 * signed,
+                                      127 if signed else 255) / 2.0**fraction - values) ** 2)
+            for fraction in range(-6, 17)
+        }  # fmt: skip
+        assert found == min(errors, key=lambda fraction: errors[fraction])
+    assert fraction_by_search(np.zeros(3), signed=signed) == 7 + (not signed)
 
 
 def test_codes_round_ties_to_even_and_stay_symmetric() -> None:

@@ -7,15 +7,14 @@ over n pixels becomes a convolution whose result has the factor 2**k / n in its 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler.quantize.encoding import Encoding, Parameters
 from qcompile.compiler.quantize.exact_scales import (
-    MOST_SHIFT,
     least_result_scale,
+    mean_scale,
+    mean_scales,
     settle,
     shifted_scales,
     unit_step,
@@ -34,8 +33,6 @@ from qcompile.compiler.quantize.prepare import Network
 from qcompile.compiler.quantize.ranges import Range, zero_point_of
 from qcompile.compiler.quantize.scheme import Scheme
 from qcompile.compiler.quantize.sources import sources_of
-
-Array = npt.NDArray[np.float32]
 
 
 class Shift(Scheme):
@@ -66,7 +63,7 @@ class Shift(Scheme):
             pairs.append((operand, result))
             wanted = float(scales[result])
             if layer.node.name in self.pools:
-                wanted = _mean_scale(layer, float(scales[operand]), wanted)
+                wanted = mean_scale(layer, float(scales[operand]), wanted)
             scales[result] = np.float32(max(wanted, least_result_scale(layer, scales[operand])))
         inputs = [value.name for value in network.inputs]
         settled = settle(scales, pairs, fixed=inputs)
@@ -74,26 +71,21 @@ class Shift(Scheme):
 
     def layer(self, layer: Layer, operand: Encoding, result: Encoding | None) -> LayerCodes:
         """Weights' scales make the layer's factors powers of two."""
-        step = None if result is None else unit_step(operand.scale, result.scale)
-        if step is None:  # another form of activations than codes with scales
+        if not isinstance(result, Parameters):  # nothing to shift to
             return quantize_layer(layer, symmetric_scales(layer), operand.scale)
-        if layer.node.name in self.pools:
-            return quantize_layer(layer, mean_scales(layer, step), operand.scale)
-        return quantize_layer(layer, shifted_scales(layer, step), operand.scale)
+        step = unit_step(operand.scale, result.scale)
+        if step is None:  # an operand of another form, whose scale did not settle
+            return quantize_layer(layer, symmetric_scales(layer), operand.scale)
+        scales = mean_scales(layer, step) if layer.node.name in self.pools else None
+        if scales is None:
+            scales = self.scales(layer, step, operand, result)
+        return quantize_layer(layer, scales, operand.scale)
 
-
-def mean_scales(layer: Layer, step: np.float32) -> Array:
-    """float32 scales of a mean's weights, near 1 / n: each weight has code 1."""
-    weight = float(layer.weights.flat[0])
-    shift = round(math.log2(float(step) / weight))
-    return np.full(layer.weights.shape[0], step * np.float32(2.0**-shift), np.float32)
-
-
-def _mean_scale(layer: Layer, operand: float, wanted: float) -> float:
-    """The smallest scale operand * 2**k / n of a mean of n pixels that is no less than wanted."""
-    unit = operand * float(layer.weights.flat[0])
-    shift = math.ceil(math.log2(wanted / unit) - 1e-6)
-    return unit * 2.0 ** min(max(shift, 0), MOST_SHIFT)
+    def scales(
+        self, layer: Layer, step: np.float32, operand: Encoding, result: Encoding
+    ) -> npt.NDArray[np.float32]:
+        """step * 2**-n, as `LayerCodes` has scales."""
+        return shifted_scales(layer, step)
 
 
 def _parameters(wanted: Range, scale: np.float32) -> Parameters:
