@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -45,24 +47,33 @@ class ProcessingElement(wiring.Component):
         return m
 
 
-class SystolicArray(wiring.Component):
-    """Rows of operand registers and processing elements; weights hop down, one row a cycle.
+class RowArray(wiring.Component):
+    """Rows of operand registers and accumulators; weights hop down, one row a cycle.
 
     No handshake inside: tags travel with the weights. Latency: a weight word at `weights` in
     cycle t is in the accumulators of row r in cycle t + r + 2; the rows of a tile whose last word
-    came in cycle t leave at `o` in cycles t + 2 .. t + 5, row 0 first.
+    came in cycle t leave at `o` in cycles t + 2 .. t + rows + 1, row 0 first. Tiles follow each
+    other by `rows` cycles or more. What an operand is and how it meets a weight is a subclass's.
+
+    Parameters
+    ----------
+    rows, columns : int
+    operand_bits : int
+        Of one column's part of an activation word.
+    sum_bits : int
+        Of what a column accumulates.
 
     Attributes
     ----------
-    word : 32, in
+    word : operand_bits x columns, in
         Activation word, taken in this cycle by the rows in `load`.
-    load : 4, in
+    load : rows, in
     tags : FeedTags, in
         Of the weight word that comes in the next cycle.
-    weights : 32, in
-        Four signed bytes, byte c for column c; counts only if its tag says valid.
-    o : acc_width x columns, out; o_valid : 1, out
-        One row's accumulators, column 0 lowest.
+    weights : 8 x columns, in
+        Signed bytes, byte c for column c; counts only if its tag says valid.
+    o : sum_bits x columns, out; o_valid : 1, out
+        One row's sums, column 0 lowest.
     """
 
     word: Signal
@@ -72,63 +83,92 @@ class SystolicArray(wiring.Component):
     o: Signal
     o_valid: Signal
 
-    def __init__(self, config: AcceleratorConfig) -> None:
-        self.config = config
+    def __init__(self, rows: int, columns: int, *, operand_bits: int, sum_bits: int) -> None:
+        self.rows = rows
+        self.columns = columns
+        self.operand_bits = operand_bits
         super().__init__(
             {
-                "word": In(8 * config.columns),
-                "load": In(config.rows),
+                "word": In(operand_bits * columns),
+                "load": In(rows),
                 "tags": In(FeedTags),
-                "weights": In(8 * config.columns),
-                "o": Out(config.acc_width * config.columns),
+                "weights": In(8 * columns),
+                "o": Out(sum_bits * columns),
                 "o_valid": Out(1),
             }
         )
 
+    def row_sums(self, m: Module, r: int, operands: list[Any], weights: Any, tags: Any) -> Value:
+        """Row r's sums, column 0 lowest; `tags` come one cycle behind operands and weights."""
+        raise NotImplementedError
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        rows = self.config.rows
         weights: Any = self.weights
         tags = Signal(FeedTags, name="tags_row0")
         m.d.sync += tags.eq(self.tags)
-        ended = Signal(rows)
-        sums = []
-        for r in range(rows):
-            bytes_ = self._operand_register(m, r)
+        ended = Signal(self.rows)
+        sums: list[Value] = []
+        for r in range(self.rows):
+            operands = self._operand_register(m, r)
             # One cycle in the multiplier: the tags follow.
             tags_product: Any = Signal(FeedTags, name=f"tags_product_row{r}")
             m.d.sync += [tags_product.eq(tags), ended[r].eq(tags_product.valid & tags_product.last)]
-            sums.append(self._row(m, r, bytes_, weights, tags_product))
-            if r + 1 < rows:
-                weights_next = Signal(
-                    8 * self.config.columns, name=f"weights_row{r + 1}", reset_less=True
-                )
+            sums.append(self.row_sums(m, r, operands, weights, tags_product))
+            if r + 1 < self.rows:
+                weights_next = Signal(8 * self.columns, name=f"weights_row{r + 1}", reset_less=True)
                 tags_next = Signal(FeedTags, name=f"tags_row{r + 1}")
                 m.d.sync += [weights_next.eq(weights), tags_next.eq(tags)]
                 weights, tags = weights_next, tags_next
         m.d.comb += self.o_valid.eq(ended.any())
-        select = Signal(range(rows))
+        select = Signal(range(self.rows))
         m.d.comb += [
-            select.eq(Cat(ended[1] | ended[3], ended[2] | ended[3])),
-            self.o.eq(
-                Mux(select[1], Mux(select[0], sums[3], sums[2]), Mux(select[0], sums[1], sums[0]))
+            select.eq(
+                Cat(
+                    reduce(or_, [ended[r] for r in range(self.rows) if r >> bit & 1])
+                    for bit in range(len(select))
+                )
             ),
+            self.o.eq(_chosen(sums, select)),
         ]
         return m
 
     def _operand_register(self, m: Module, r: int) -> list[Any]:
-        """A row's V bytes: loaded with a word, otherwise rotating by one byte a cycle."""
-        columns = self.config.columns
-        operands = [Signal(8, name=f"operand_{r}_{c}", reset_less=True) for c in range(columns)]
-        for c in range(columns):
+        """A row's operands: loaded with a word, otherwise rotating by one column a cycle."""
+        operands = [
+            Signal(self.operand_bits, name=f"operand_{r}_{c}", reset_less=True)
+            for c in range(self.columns)
+        ]
+        for c in range(self.columns):
             m.d.sync += operands[c].eq(
-                Mux(self.load[r], self.word.word_select(c, 8), operands[(c + 1) % columns])
+                Mux(
+                    self.load[r],
+                    self.word.word_select(c, self.operand_bits),
+                    operands[(c + 1) % self.columns],
+                )
             )
         return operands
 
-    def _row(self, m: Module, r: int, operands: list[Any], weights: Any, tags: Any) -> Any:
-        """Multipliers and accumulators of row r; returns the accumulators, column 0 lowest."""
-        sums = []
+
+def _chosen(values: list[Value], select: Signal) -> Value:
+    """values[select], as a tree of multiplexers."""
+    if len(values) == 1:
+        return values[0]
+    level = (len(values) - 1).bit_length() - 1
+    low, high = values[: 1 << level], values[1 << level :]
+    return Mux(select[level], _chosen(high, select), _chosen(low, select))
+
+
+class SystolicArray(RowArray):
+    """The array of int8 codes: V bytes an activation word, a product and a sum a column."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self.config = config
+        super().__init__(config.rows, config.columns, operand_bits=8, sum_bits=config.acc_width)
+
+    def row_sums(self, m: Module, r: int, operands: list[Any], weights: Any, tags: Any) -> Value:
+        """Multipliers and accumulators of row r."""
+        sums: list[Value] = []
         for pair in range(self.config.columns // 2):
             m.submodules[f"multiplier_{r}_{pair}"] = mul = multiplier(self.config)
             for half, product in ((0, mul.p0), (1, mul.p1)):

@@ -117,7 +117,7 @@ def joined(sums: Int64Array, grid: LogGrid) -> Int64Array:
     if len(grid.classes) == 1:
         return sums[0]
     constants = np.array([class_constant(f) for f in grid.classes], np.int64)
-    return np.tensordot(constants, sums, axes=1)
+    return np.asarray(np.tensordot(constants, sums, axes=1), np.int64)
 
 
 def unit_bits(grid: LogGrid) -> int:

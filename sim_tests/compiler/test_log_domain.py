@@ -95,7 +95,7 @@ def test_code_is_the_nearest_value_in_the_logarithmic_sense(grid: LogGrid) -> No
     nearest = np.clip(np.floor(place + 0.5) + 1, 0, grid.levels - 1)
     assert clear.sum() > 20_000
     np.testing.assert_array_equal(encode_real(x, grid)[clear], nearest[clear])
-    assert encode_real(np.float32([0, -1, -1e30, 1e30]), grid).tolist() == [
+    assert encode_real(np.array([0, -1, -1e30, 1e30], np.float32), grid).tolist() == [
         *(0, 0, 0),
         grid.levels - 1,
     ]

