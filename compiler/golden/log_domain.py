@@ -114,10 +114,9 @@ def class_sums(weights: Int64Array, codes: Int64Array, grid: LogGrid) -> Int64Ar
 
 def joined(sums: Int64Array, grid: LogGrid) -> Int64Array:
     """One number of the class sums [len(classes), ...]: 2**CONSTANT_BITS finer, or the one sum."""
-    if len(grid.classes) == 1:
-        return sums[0]
-    constants = np.array([class_constant(f) for f in grid.classes], np.int64)
-    return np.asarray(np.tensordot(constants, sums, axes=1), np.int64)
+    constants = [class_constant(f) if len(grid.classes) > 1 else 1 for f in grid.classes]
+    total: Int64Array = np.tensordot(np.array(constants, np.int64), sums, axes=1)
+    return total
 
 
 def unit_bits(grid: LogGrid) -> int:

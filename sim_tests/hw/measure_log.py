@@ -1,31 +1,44 @@
 """Processing elements and arrays, int8 and log-domain, on iCE40: what each takes.
 
-`python -m sim_tests.hw.measure_log pe` places single elements, `array` arrays of some rows and
-`largest` looks for the most rows that fit.
+`python -m sim_tests.hw.measure_log pe` places single elements, `array` arrays of some rows,
+`encoder` the units behind them.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from qcompile.compiler.errors import QcompileError
 from qcompile.hw.array import ProcessingElement, RowArray
 from qcompile.hw.log.array import LogArray
 from qcompile.hw.log.config import LogArrayConfig
+from qcompile.hw.log.encoder import LogEncoder
 from qcompile.hw.log.shift_pe import ShiftPe
+from qcompile.hw.requant import RequantExact
+from qcompile.hw.requantizer import RequantConfig
 from qcompile.hw.vendor.ice40_logic import LogicDualMultiplier
-from sim_tests.hw.measure import PACKAGES, measure
+from sim_tests.hw.measure import PACKAGES, Factory, measure
 
 COLUMNS = 4
 ACC_WIDTH = 24
 CODEBOOK = (-127, -96, -71, -52, -37, -25, -15, -7, 0, 7, 15, 25, 37, 52, 71, 96)
 """Any sixteen codes: what they are does not change the logic by much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Something to place: how many elements it has, and how it is made."""
+
+    name: str
+    count: int
+    make: Factory
 
 
 class Int8Pair(wiring.Component):  # type: ignore[type-arg]  # not a generic class at run time
@@ -140,62 +153,63 @@ def log_configs() -> dict[str, LogArrayConfig]:
     }
 
 
-def elements() -> dict[str, tuple[int, Callable[[], wiring.Component[Any]]]]:
-    """Processing elements: how many the component holds, and the component."""
-    made: dict[str, tuple[int, Callable[[], wiring.Component[Any]]]] = {
-        f"int8, {ACC_WIDTH} bits": (2, Int8Pair)
-    }
-    for name, config in log_configs().items():
-        made[name] = (1, lambda config=config: ShiftPe(config))
-    config = LogArrayConfig()
-    made["log 8 levels, table at the element"] = (1, lambda: CodebookPe(config))
-    return made
+def elements() -> list[Measured]:
+    """Processing elements."""
+    return [
+        Measured(f"int8, {ACC_WIDTH} bits", 2, Int8Pair),
+        *(Measured(name, 1, partial(ShiftPe, config)) for name, config in log_configs().items()),
+        Measured("log 8 levels, table at the element", 1, partial(CodebookPe, LogArrayConfig())),
+    ]
 
 
-def arrays(rows: int) -> dict[str, Callable[[], wiring.Component[Any]]]:
+def arrays(rows: int) -> list[Measured]:
     """Arrays of so many rows."""
-    made: dict[str, Callable[[], wiring.Component[Any]]] = {
-        f"int8, {ACC_WIDTH} bits": lambda: Int8Array(rows)
-    }
-    for name, config in log_configs().items():
-        fields = {
-            "levels": config.levels,
-            "step": config.step,
-            "acc_width": config.acc_width,
-        }
-        made[name] = lambda fields=fields: LogArray(LogArrayConfig(rows=rows, **fields))
-    return made
+    pes = rows * COLUMNS
+    return [
+        Measured(f"int8, {ACC_WIDTH} bits", pes, partial(Int8Array, rows)),
+        *(
+            Measured(name, pes, partial(LogArray, replace(config, rows=rows)))
+            for name, config in log_configs().items()
+        ),
+    ]
+
+
+def encoders() -> list[Measured]:
+    """Encoders, and the requantization of the int8 machine."""
+    exact = RequantConfig(acc_width=ACC_WIDTH)
+    return [
+        Measured("RequantExact", 1, partial(RequantExact, exact)),
+        *(
+            Measured(f"{name}, {bits} a stage", 1, partial(LogEncoder, config, bits))
+            for name, config in log_configs().items()
+            for bits in (1, 2)
+        ),
+    ]
 
 
 def main() -> None:
     """Print the table of one kind."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["pe", "array"])
+    parser.add_argument("kind", choices=["pe", "array", "encoder"])
     parser.add_argument("--device", default="hx8k", choices=sorted(PACKAGES))
-    parser.add_argument("--rows", type=int, nargs="+", default=[4])
-    parser.add_argument("--only", default="", help="what the name must start with")
+    parser.add_argument("--rows", type=int, default=4, help="of the arrays")
+    parser.add_argument("--only", default="", help="what the names must start with")
     arguments = parser.parse_args()
-    print(f"{'what':40} {'rows':>4} {'LC':>5} {'LC/PE':>6} {'MHz':>6}")
-    rows = [0] if arguments.kind == "pe" else arguments.rows
-    for count in rows:
-        made = (
-            elements()
-            if arguments.kind == "pe"
-            else {name: (count * COLUMNS, make) for name, make in arrays(count).items()}
+    kinds: dict[str, Callable[[], list[Measured]]] = {
+        "pe": elements,
+        "array": partial(arrays, arguments.rows),
+        "encoder": encoders,
+    }
+    print(f"{'what':44} {'LC':>5} {'LC each':>7} {'MHz':>6}")
+    for measured in kinds[arguments.kind]():
+        if not measured.name.startswith(arguments.only):
+            continue
+        figures = measure(measured.make(), device=arguments.device)
+        each = figures.logic_cells / measured.count
+        print(
+            f"{measured.name:44} {figures.logic_cells:5} {each:7.1f} {figures.megahertz:6.1f}",
+            flush=True,
         )
-        for name, (pes, make) in made.items():
-            if not name.startswith(arguments.only):
-                continue
-            try:
-                figures = measure(make(), device=arguments.device)
-            except QcompileError as error:
-                print(f"{name:40} {count:4} {str(error).splitlines()[0]}", flush=True)
-                continue
-            cells = figures.logic_cells
-            print(
-                f"{name:40} {count:4} {cells:5} {cells / pes:6.1f} {figures.megahertz:6.1f}",
-                flush=True,
-            )
 
 
 if __name__ == "__main__":
