@@ -336,6 +336,11 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
         help="what activations are: int8 (default), or log:L[,entropy], L powers of a root of 2",
     )
     parser.add_argument(
+        "--part-signs",
+        action="store_true",
+        help="logarithmic activations: a network's input with a sign too, as its two signs",
+    )
+    parser.add_argument(
         "--log-step",
         choices=("16", "8", "4", "any"),
         default="any",

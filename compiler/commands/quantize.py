@@ -60,6 +60,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         rounding=arguments.rounding,
         fl=arguments.fl,
         int8_depthwise=arguments.int8_depthwise,
+        part_signs=arguments.part_signs,
         log_step=None if arguments.log_step == "any" else int(arguments.log_step),
     )
     scheme_of(options)

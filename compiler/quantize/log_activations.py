@@ -22,6 +22,7 @@ from qcompile.compiler.quantize.log_quant import STEPS, Criterion, find_format
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network
+from qcompile.compiler.quantize.signs import part_signs
 from qcompile.compiler.quantize.writer import Writer
 
 Array = npt.NDArray[Any]
@@ -63,15 +64,23 @@ class LogEncoding:
 class LogActivations:
     """A `scheme.ActivationForm`: `levels` codes for every tensor that is never negative.
 
-    Others (a network's outputs, inputs with a sign, what is added to) keep the scheme's encoding.
+    Others (outputs, operands of an Add, inputs with a sign) keep the scheme's encoding; with
+    `signs`, an input with a sign is parted into both in front of its layer.
     """
 
     def __init__(
-        self, levels: int, criterion: Criterion = "mse", steps: tuple[int, ...] = STEPS
+        self,
+        levels: int,
+        criterion: Criterion = "mse",
+        *,
+        steps: tuple[int, ...] = STEPS,
+        signs: bool = False,
     ) -> None:
         self.levels = levels
         self.criterion: Criterion = criterion
         self.steps = steps
+        self.signs = signs
+        self.without_codes: set[str] = set()
 
     @classmethod
     def of(cls, argument: str, options: Options) -> LogActivations:
@@ -83,14 +92,19 @@ class LogActivations:
         if criterion not in ("", *get_args(Criterion)):
             raise UsageError(f"--activations log:{argument} is not known", help=f"give {wanted}")
         steps = STEPS if options.log_step is None else (options.log_step,)
-        return cls(int(count), "entropy" if criterion == "entropy" else "mse", steps)
+        chosen: Criterion = "entropy" if criterion == "entropy" else "mse"
+        return cls(int(count), chosen, steps=steps, signs=options.part_signs)
+
+    def rewrite(self, network: Network, observations: Observations) -> None:
+        """Part the signs of the network's inputs, where that was asked for."""
+        self.without_codes = part_signs(network, observations) if self.signs else set()
 
     def encodings(
         self, network: Network, observations: Observations, chosen: Mapping[str, Encoding]
     ) -> dict[str, Encoding]:
         """A format for each tensor of `chosen` that gets one."""
-        result = dict(chosen)
-        for name in chosen:
+        result = {name: one for name, one in chosen.items() if name not in self.without_codes}
+        for name in result:
             values = observations.values(name)
             if name in network.outputs or values.min() < 0:
                 continue

@@ -34,5 +34,7 @@ class Options:
     """How fractional lengths are found."""
     int8_depthwise: bool = False
     """Whether weights of depthwise layers stay int8 whatever `weights` says."""
+    part_signs: bool = False
+    """Whether logarithmic activations include a network's input that has a sign."""
     log_step: int | None = None
     """The only step of logarithmic activations, in sixteenths of an octave; None is the best."""

@@ -60,13 +60,16 @@ def quantize(
     activation_form = activation_form_of(options)
     network = network.copy()
     scheme.rewrite(network, Observations(network, inputs, progress))
+    if activation_form is not None:
+        activation_form.rewrite(network, Observations(network, inputs, progress))
     observations = Observations(network, inputs, progress)
     tensors = own_encodings(network)
     observations.prefetch(tensors)
     own = scheme.encodings(network, observations, tensors)
     if activation_form is not None:
         own = activation_form.encodings(network, observations, own)
-    encodings = {name: own[source] for name, source in sources_of(network).items()}
+    sources = sources_of(network)
+    encodings = {name: own[source] for name, source in sources.items() if source in own}
     codes = {
         layer.node.name: _codes(layer, encodings, scheme, form) for layer in layers_of(network)
     }

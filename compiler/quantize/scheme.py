@@ -68,8 +68,15 @@ class WeightForm(Protocol):
 class ActivationForm(Protocol):
     """Changes the encodings that a scheme chose."""
 
+    def rewrite(self, network: Network, observations: Observations) -> None:
+        """Change the network, as `Scheme.rewrite` does, after the scheme."""
+        ...
+
     def encodings(
         self, network: Network, observations: Observations, chosen: Mapping[str, Encoding]
     ) -> dict[str, Encoding]:
-        """One for each tensor of `chosen`: another, or the same where the form does not fit."""
+        """One for each tensor of `chosen`: another, or the same where the form does not fit.
+
+        Tensors that are left out have no codes.
+        """
         ...

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from qcompile.compiler.errors import UsageError
 from qcompile.compiler.frontend.log_quantize import DOMAIN, NAME, is_log_quantize
 from qcompile.compiler.quantize.log_activations import LogActivations, LogEncoding
-from qcompile.compiler.quantize.observe import observe
+from qcompile.compiler.quantize.observe import Observations, observe
 from qcompile.compiler.quantize.options import Options
+from qcompile.compiler.quantize.prepare import load_float
+from qcompile.compiler.quantize.signs import part_signs
 from sim_tests.compiler import float_networks
 
 
@@ -44,7 +48,7 @@ def test_every_tensor_behind_a_relu_is_logarithmic(tmp_path: Path) -> None:
 
 def test_bias_counts_in_steps_of_the_least_value() -> None:
     made = float_networks.digits().quantized(Options(activations="log:16"))
-    arrays = {one.name: onnx.numpy_helper.to_array(one) for one in made.model.graph.initializer}
+    arrays = {one.name: numpy_helper.to_array(one) for one in made.model.graph.initializer}
     fsr = formats(made.model)["stem/relu/float"]["fsr"]
     weight = arrays["separable/depthwise/weight/scale"]
     expected = weight * np.float32(2 ** (fsr / 16))
@@ -66,6 +70,58 @@ def test_keyword_spotting_keeps_its_accuracy_with_32_levels(shared: Path) -> Non
     made = subject.quantized(Options(activations="log:32"))
     assert "x:0" not in formats(made.model)  # its features have a sign: they stay int8
     assert subject.loss(made) <= 1.5
+
+
+@pytest.mark.parametrize("kind", ["Conv", "Gemm", "Gemm transposed"])
+def test_parted_signs_make_the_same_network(
+    tmp_path: Path, rng: np.random.Generator, kind: str
+) -> None:
+    """Reshape, then a layer of x: the rewritten one reads max([x, -x], 0)."""
+    size = [1, 3, 4, 5] if kind == "Conv" else [1, 60]
+    result = [1, 4, 3, 4] if kind == "Conv" else [1, 4]
+    attributes: dict[str, Any] = {"transB": 1} if kind == "Gemm transposed" else {}
+    shapes = {"Conv": (4, 3, 2, 2), "Gemm": (60, 4), "Gemm transposed": (4, 60)}
+    nodes = [
+        helper.make_node("Reshape", ["x", "size"], ["t"]),
+        helper.make_node(kind.split()[0], ["t", "w", "b"], ["y"], name="layer", **attributes),
+    ]
+    constants = {
+        "size": np.array(size),
+        "w": rng.normal(size=shapes[kind]).astype(np.float32),
+        "b": rng.normal(size=4).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", 1, [1, 60])],
+        [helper.make_tensor_value_info("y", 1, result)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    imports = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), tmp_path / "n.onnx")
+    network = load_float(tmp_path / "n.onnx")
+    x = {"x": rng.normal(size=(3, 60)).astype(np.float32)}
+    before = observe(network.to_model(), x, ["y"])["y"]
+    raw = part_signs(network, Observations(network, x))
+    assert raw == {"x", "t", "t/negative", "t/signs"}
+    after = observe(network.to_model(), x, ["y", "t/parts"])
+    np.testing.assert_allclose(after["y"], before, rtol=1e-4, atol=1e-4)
+    assert after["t/parts"].min() == 0
+
+
+def test_inputs_without_a_sign_are_not_parted() -> None:
+    subject = float_networks.digits()
+    network = subject.network.copy()
+    assert part_signs(network, Observations(network, subject.part(slice(5)))) == set()
+
+
+def test_a_parted_input_is_logarithmic(shared: Path) -> None:
+    subject = float_networks.kws(shared)
+    made = subject.quantized(Options(activations="log:16", part_signs=True))
+    found = formats(made.model)
+    assert len(found) == 12  # both signs, nine layers, their average, its Reshape
+    operators = [node.op_type for node in made.model.graph.node]
+    assert operators.count("QuantizeLinear") == 1  # of the network's result
 
 
 @pytest.mark.parametrize("argument", ["", "1", "33", "16,kl", "x"])
