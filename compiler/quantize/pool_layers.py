@@ -8,6 +8,7 @@ a whole number, and with the result's scale s_x * 2**k / n the mean is a shift b
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,16 @@ KEPT = ("kernel_shape", "strides", "pads", "auto_pad")
 """Attributes that AveragePool and Conv share."""
 
 
-def pools_to_layers(network: Network) -> frozenset[str]:
+Factor = Callable[[tuple[int, ...]], float]
+"""What a sum over a window, of the kernel's sizes, is multiplied by to be its mean."""
+
+
+def exact_factor(kernel: tuple[int, ...]) -> float:
+    """1 / n."""
+    return 1 / math.prod(kernel)
+
+
+def pools_to_layers(network: Network, factor: Factor = exact_factor) -> frozenset[str]:
     """Replace average pools; names of the convolutions.
 
     A mean over a whole image of 2**n pixels stays: it is a shift as it is. UnsupportedError where
@@ -39,7 +49,7 @@ def pools_to_layers(network: Network) -> frozenset[str]:
         if problem is not None:
             problems.append(problem)
             continue
-        _to_layer(network, node, shapes[node.input[0]][1], image)
+        _to_layer(network, node, shapes[node.input[0]][1:], factor)
         made.add(node.name)
     if problems:
         raise UnsupportedError("\n".join(one.render() for one in problems), problems=problems)
@@ -69,13 +79,15 @@ def _problem(node: NodeProto) -> QcompileError | None:
     )
 
 
-def _to_layer(network: Network, node: NodeProto, channels: int, image: list[int]) -> None:
+def _to_layer(network: Network, node: NodeProto, sizes: list[int], factor: Factor) -> None:
+    """`sizes` are the operand's channels and those of its image."""
     found = attributes(node)
-    kernel = list(found.get("kernel_shape", image))
+    kernel = list(found.get("kernel_shape", sizes[1:]))
     kept: dict[str, Any] = {name: found[name] for name in KEPT if name in found}
     weight = f"{node.name}/weight"
-    network.constants[weight] = np.full((channels, 1, *kernel), 1 / math.prod(kernel), np.float32)
-    kept |= {"kernel_shape": kernel, "group": channels}
+    shape = (sizes[0], 1, *kernel)
+    network.constants[weight] = np.full(shape, factor(tuple(kernel)), np.float32)
+    kept |= {"kernel_shape": kernel, "group": sizes[0]}
     layer = helper.make_node(
         "Conv", [node.input[0], weight], [node.output[0]], name=node.name, **kept
     )

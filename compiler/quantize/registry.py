@@ -11,10 +11,16 @@ from qcompile.compiler.quantize.log_activations import LogActivations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.scheme import ActivationForm, Scheme, WeightForm
 from qcompile.compiler.quantize.schemes.affine import Affine
+from qcompile.compiler.quantize.schemes.dpu import Dpu
 from qcompile.compiler.quantize.schemes.f8net import F8Net
 from qcompile.compiler.quantize.schemes.shift import Shift
 
-SCHEMES: dict[str, type[Scheme]] = {"affine": Affine, "shift": Shift, "f8net": F8Net}
+SCHEMES: dict[str, type[Scheme]] = {
+    "affine": Affine,
+    "shift": Shift,
+    "f8net": F8Net,
+    "dpu": Dpu,
+}
 WEIGHT_FORMS: dict[str, Callable[[str, Options], WeightForm]] = {"codebook": CodebookWeights.of}
 """KIND to what makes a form of its argument (empty where none was given); int8 is no form."""
 ACTIVATION_FORMS: dict[str, Callable[[str, Options], ActivationForm]] = {"log": LogActivations.of}
