@@ -14,12 +14,17 @@ from qcompile.compiler.quantize.schemes.affine import Affine
 from qcompile.compiler.quantize.schemes.dpu import Dpu
 from qcompile.compiler.quantize.schemes.f8net import F8Net
 from qcompile.compiler.quantize.schemes.shift import Shift
+from qcompile.compiler.quantize.schemes.ternary import Binary, Ternary
+from qcompile.compiler.quantize.schemes.xnor import Xnor
 
 SCHEMES: dict[str, type[Scheme]] = {
     "affine": Affine,
     "shift": Shift,
     "f8net": F8Net,
     "dpu": Dpu,
+    "ternary": Ternary,
+    "binary": Binary,
+    "xnor": Xnor,
 }
 WEIGHT_FORMS: dict[str, Callable[[str, Options], WeightForm]] = {"codebook": CodebookWeights.of}
 """KIND to what makes a form of its argument (empty where none was given); int8 is no form."""
