@@ -58,10 +58,16 @@ def low_bit_layer(
     )
 
 
-def inner_layers(network: Network) -> frozenset[str]:
-    """Names of all layers but the first and the last one, which keep 8 bits, as in XNOR-Net."""
-    names = [layer.node.name for layer in layers_of(network)]
-    return frozenset(names[1:-1])
+def inner_layers(network: Network, *, int8_depthwise: bool) -> frozenset[str]:
+    """Names of all layers but the first and the last one, which keep 8 bits, as in XNOR-Net.
+
+    So do depthwise ones where that was asked for.
+    """
+    return frozenset(
+        layer.node.name
+        for layer in layers_of(network)[1:-1]
+        if not (layer.depthwise and int8_depthwise)
+    )
 
 
 def _channel_mean(layer: Layer, values: Array) -> Array:

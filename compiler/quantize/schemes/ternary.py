@@ -32,7 +32,7 @@ class Ternary(Affine):
     def rewrite(self, network: Network, observations: Observations) -> None:
         """Nothing changes; which layers are inner ones is looked up."""
         super().rewrite(network, observations)
-        self.inner = inner_layers(network)
+        self.inner = inner_layers(network, int8_depthwise=self.options.int8_depthwise)
 
     def layer(self, layer: Layer, operand: Encoding, result: Encoding | None) -> LayerCodes:
         """Codes with a scale a channel."""
