@@ -84,4 +84,4 @@ def pool_factor(kernel: tuple[int, ...]) -> float:
     area = math.prod(kernel)
     powers = [2**n for n in range(7 + math.ceil(math.log2(area)))]
     factors = [round(power / area) / power for power in powers]
-    return min(factors, key=lambda factor: abs(factor - 1 / area))
+    return float(min(factors, key=lambda factor: abs(factor - 1 / area)))
