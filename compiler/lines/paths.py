@@ -18,8 +18,12 @@ TRANSPARENT = frozenset({"MUXF7", "MUXF8", "INV"})
 """They pass a signal on, and are no level of their own."""
 WRITE_PORT = re.compile(r"D|DI[A-D]?|WE|WCLK")
 """Of a distributed memory: what it writes at the clock's edge; all other inputs are addresses."""
-LEVEL = 1 << 12
-"""Of a depth's integer: levels, with the cells of carry chains below."""
+LEVEL = 1 << 24
+TABLE_LEVEL = LEVEL + (1 << 12)
+"""Of a depth's integer: levels, then tables among them, then the cells of carry chains.
+
+Of two ways of as many levels the one with more tables counts: a limit on tables cannot be hidden.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,7 @@ def _reach(cells: Sequence[Cell]) -> dict[int, _Step]:
     for cell in cells:
         memory = cell.type in MEMORY_LUTS
         if memory or not _is_logic(cell):
-            start = _Step(LEVEL if memory else 0, cell if memory else None, None, cell)
+            start = _Step(TABLE_LEVEL if memory else 0, cell if memory else None, None, cell)
             reached |= dict.fromkeys(_outputs(cell), start)
     for cell in _in_order(cells):
         step = _through(cell, reached)
@@ -149,7 +153,9 @@ def _cost(cell: Cell, inside: bool) -> int:
     """Of passing a cell; `inside` a carry chain it is no new level."""
     if cell.type == "CARRY4":
         return 1 if inside else LEVEL + 1
-    return 0 if cell.type in TRANSPARENT else LEVEL
+    if cell.type in TRANSPARENT:
+        return 0
+    return LEVEL if cell.type == "DSP48E1" else TABLE_LEVEL
 
 
 def _is_logic(cell: Cell) -> bool:

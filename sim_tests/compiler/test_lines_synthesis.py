@@ -209,6 +209,22 @@ def test_a_chain_counts_once_and_a_memory_as_a_table() -> None:
     )
 
 
+def test_of_as_many_levels_those_with_more_tables_are_told() -> None:
+    cells = [
+        cell("FDRE", "from.a", 1),
+        cell("LUT2", "t", 2, I0=1),
+        cell("CARRY4", "c0", 3, S=2),
+        cell("CARRY4", "c1", 4, CI=3),
+        cell("LUT2", "l0", 5, I0=1),
+        cell("LUT2", "l1", 6, I0=5),
+        cell("LUT2", "both", 7, I0=6, I1=4),
+        cell("FDRE", "to.b", 8, D=7),
+    ]
+    assert deepest_paths(cells, 1) == (
+        TimingPath(start="from.a", end="to.b", luts=3, carries=0, dsps=0),
+    )
+
+
 def test_a_dsp_without_registers_is_passed_and_one_with_them_is_not() -> None:
     def levels(**registers: str) -> list[int]:
         multiplier = Cell(
