@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qcompile.compiler import libpython
+from qcompile.compiler.lines.vendor_tools import found
 from qcompile.compiler.requirements import pip_install
 from qcompile.compiler.toolchain import Tool, find_tools
 
@@ -169,6 +170,7 @@ def print_findings(findings: Sequence[Finding], json: bool) -> int:
     for finding in missing:
         print(f"{finding.name} is missing: `qcompile {finding.commands[0]}` will not work")
         print(f"  help: {finding.install}")
+    print(f"Bitstreams of 7-series devices (made by tools that pip does not have): {found()}.")
     if exit_code == 0:
         print("Everything that compile and sim need is there.")
     elif not any("run" in finding.commands for finding in missing):

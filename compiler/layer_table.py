@@ -11,6 +11,7 @@ import numpy as np
 from qcompile.compiler import ir
 from qcompile.compiler.layers import Layer, Shape3
 from qcompile.compiler.machine import Machine
+from qcompile.compiler.parts import folded, operator_of, total
 from qcompile.compiler.passes.batch_axis import host_shape
 from qcompile.compiler.report_text import shorten, table
 from qcompile.runtime.host_ops import Array, run_host_ops
@@ -102,13 +103,21 @@ def _row(name: str, operator: str, runs: str, before: Sequence[int], after: Sequ
 
 
 def row_lines(rows: Sequence[Row]) -> list[str]:
-    """The rows as a plain table; `-` is what a step has not."""
+    """A plain table, a layer's parts in one row; `-` is what a step has not."""
     head = ("layer", "op", "runs", "input", "output", "cycles", "MACs", "memory", "weights")
-    cells = [
-        (shorten(row["name"]), row["op"], *(_cell(value) for value in list(row.values())[2:]))
-        for row in rows
-    ]
-    return table(head, cells)
+    return table(head, [_cells(parts) for parts in folded(rows)])
+
+
+def _cells(parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    row = parts[-1]
+    memory = [part["memory_bytes"] for part in parts if part["memory_bytes"] is not None]
+    values = (
+        *(row[name] for name in ("runs", "input_shape", "output_shape")),
+        *(total(parts, name) for name in ("cycles", "macs")),
+        max(memory, default=None),
+        total(parts, "weight_bytes"),
+    )
+    return (shorten(row["name"]), operator_of(parts), *(_cell(value) for value in values))
 
 
 def _cell(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qcompile.compiler.parts import Row, folded, operator_of
 from qcompile.compiler.throughput import queued_facts
 
 PATH_END = 48
@@ -49,35 +50,42 @@ def _machine_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was chosen for the model, and what larger devices would give."""
     if "machine" not in record:
         return []
-    facts = [(name.replace("_", " "), _plain(value)) for name, value in record["machine"].items()]
-    larger = record["larger_devices"].items()
+    facts = [(name.replace("_", " "), plain(value)) for name, value in record["machine"].items()]
+    larger = record["larger_devices"]
     gains = ", ".join(
         f"{name}: {cycles:,} cycles ({record['cycles'] / cycles:.2f} times as fast)"
-        for name, cycles in larger
+        for name, cycles in larger.items()
+        if round(record["cycles"] / cycles, 2) > 1
     )
-    return [*facts, ("larger devices", gains or "none of the family")]
+    none = "none is faster with this model and these options" if larger else "none of the family"
+    return [*facts, ("larger devices", gains or none)]
 
 
 def _layer_lines(record: Mapping[str, Any]) -> list[str]:
     limited = "machine" in record
-    rows = [
-        (
-            shorten(layer["name"]),
-            layer["op"],
-            f"{layer['macs']:,}",
-            f"{layer['cycles']:,}",
-            f"{layer['utilization']:.1%}",
-            *([layer["limit"] or "-"] if limited else []),
-        )
-        for layer in record["layers"]
-    ]
+    peak = record["array"]["macs_per_cycle"]
+    rows = [_layer_cells(parts, peak, limited=limited) for parts in folded(record["layers"])]
     head = ("layer", "op", "MACs", "cycles", "array", *(["limited by"] if limited else []))
     return table(head, rows)
 
 
+def _layer_cells(parts: Sequence[Row], peak: int, *, limited: bool) -> tuple[str, ...]:
+    """A layer with all its parts; what limits it is what limits its longest."""
+    macs, cycles = (sum(part[name] for part in parts) for name in ("macs", "cycles"))
+    longest = max(parts, key=lambda part: part["cycles"])
+    return (
+        shorten(parts[-1]["name"]),
+        operator_of(parts),
+        f"{macs:,}",
+        f"{cycles:,}",
+        f"{macs / (cycles * peak) if cycles else 0:.1%}",
+        *([longest["limit"] or "-"] if limited else []),
+    )
+
+
 def _usage_lines(record: Mapping[str, Any]) -> list[str]:
     memory = [
-        (f"memory: {name.replace('_', ' ')}", _plain(x)) for name, x in record["memory"].items()
+        (f"memory: {name.replace('_', ' ')}", plain(x)) for name, x in record["memory"].items()
     ]
     cells = [(name, _used(cell)) for name, cell in (record["resources"] or {}).items()]
     if record["resources"] and "resources_from" in record:
@@ -111,7 +119,8 @@ def _path_lines(record: Mapping[str, Any]) -> list[str]:
     return table(head, rows)
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """A fact as tables show it: whole numbers with commas."""
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -37,5 +37,7 @@ def queued_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     queued = record.get("queued")
     if queued is None:
         return []
+    if queued["cycles"] is None:  # what the line `inferences` says already
+        return [("inputs queued", f"no faster: {queued['note']}")]
     rate = f"{queued['inferences_per_second']:,.1f} a second"
     return [("inputs queued", f"{rate}: {queued['note']}")]

@@ -32,11 +32,6 @@ def flash_commands(artifact: Artifact, *, board: str | None = None) -> list[list
         )
     if artifact.family == "xc7":
         return _xc7_commands(artifact)
-    if not (artifact.folder / BITSTREAM).is_file():
-        raise BoardError(
-            f"{artifact.folder}: has no bitstream",
-            help="compile it again without --no-bitstream",
-        )
     cable = [] if artifact.loader_cable is None else ["-c", artifact.loader_cable]
     loader = [LOADER, "-b", artifact.loader_board, *cable, "--write-flash", "--verify"]
     return [
@@ -45,18 +40,28 @@ def flash_commands(artifact: Artifact, *, board: str | None = None) -> list[list
     ]
 
 
+def missing_bitstream(artifact: Artifact) -> BoardError | None:
+    """What is to be done first where the build has no bitstream, or an empty one."""
+    folder, vendor = artifact.folder, artifact.family == "xc7"
+    path = folder / (XC7_BITSTREAM if vendor else BITSTREAM)
+    if path.is_file() and path.stat().st_size:
+        return None
+    what = f"{path}: is empty" if path.is_file() else f"{folder}: has no bitstream"
+    if not vendor:
+        return BoardError(what, help="compile it again without --no-bitstream")
+    return BoardError(
+        what,
+        context=(f"{XC7_BITSTREAM} is made by tools that qcompile does not bring along",),
+        help=f"vivado -mode batch -source {folder / 'build.tcl'},"
+        f" or with openXC7's tools: sh {folder / 'openxc7.sh'}",
+    )
+
+
 def _xc7_commands(artifact: Artifact) -> list[list[str]]:
     """The bitstream, which a user may load into the device alone without --write-flash; then the
     image, where it has an address of its own."""
     folder = artifact.folder
     offset = image_address(artifact.program_address)
-    if not (folder / XC7_BITSTREAM).is_file():
-        raise BoardError(
-            f"{folder}: has no bitstream",
-            context=(f"{XC7_BITSTREAM} is made by tools that qcompile does not bring along",),
-            help=f"vivado -mode batch -source {folder / 'build.tcl'},"
-            f" or with openXC7's tools: sh {folder / 'openxc7.sh'}",
-        )
     if artifact.board in ZYNQ_BOARDS:
         raise BoardError(
             f"{folder}: the processor of a {artifact.board} loads its bitstream itself",

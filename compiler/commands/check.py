@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qcompile.compiler import artifact, report
@@ -21,12 +21,13 @@ from qcompile.compiler.flows import flows_of
 from qcompile.compiler.ir import Model
 from qcompile.compiler.layer_table import row_lines
 from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.report_text import plain, table
 from qcompile.compiler.targets import choose_board, default_boards
 
 FITS, TOO_LARGE, REFUSED = "fits", "does not fit", "refused"
 FIGURES = (
     *("cycles", "utilization", "memory", "clock_mhz", "latency_ms", "inferences_per_second"),
-    "inferences_per_second_with_link",
+    *("inferences_per_second_with_link", "resources"),
 )
 """Fields that are those of report.json."""
 
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         record = _record(model.name, model.sha256, options.requant, problems=[], targets=found)
         print(artifact.to_json(record), end="")
     else:
-        print("\n\n".join(_text(target) for target in found))
+        print("\n\n".join([*(_text(target) for target in found), *_summary(found)]))
     return int(all(target["verdict"] != FITS for target in found))
 
 
@@ -109,6 +110,24 @@ def _texts(error: QcompileError) -> list[str]:
     return [problem.render() for problem in error.problems or (error,)]
 
 
+def _summary(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table of the targets, where there is more than one."""
+    if len(found) == 1:
+        return []
+    rows = []
+    for target in found:
+        figures = ("-",) * 3
+        if target["verdict"] == FITS:
+            figures = (
+                f"{target['cycles']:,}",
+                f"{target['latency_ms']:.2f}",
+                f"{target['inferences_per_second']:,.1f}",
+            )
+        rows.append((target["device"], target["board"], target["verdict"], *figures))
+    head = ("device", "board", "verdict", "cycles", "ms", "inferences a second")
+    return ["\n".join(table(head, rows, left=3))]
+
+
 def _text(target: Mapping[str, Any]) -> str:
     """A target's table, figures and verdict; problems in the words of `qcompile compile`."""
     lines = [*row_lines(target["layers"]), ""] if target["layers"] else []
@@ -120,7 +139,7 @@ def _text(target: Mapping[str, Any]) -> str:
 
 def _figure_lines(target: Mapping[str, Any]) -> list[str]:
     memory, flash = target["memory"], target["flash"]
-    rate, linked = (target[name] for name in FIGURES[-2:])
+    rate, linked = (target[name] for name in FIGURES[5:7])
     behind = f", {linked:,.1f} with the host link" if linked is not None else ""
     lines = [
         f"cycles      {target['cycles']:,} predicted, {target['utilization']:.1%} of the array",
@@ -128,7 +147,13 @@ def _figure_lines(target: Mapping[str, Any]) -> list[str]:
         f"latency     {target['latency_ms']:.2f} ms",
         f"inferences  {rate:,.1f} a second{behind}",
     ]
-    lines += [f"{name:11} {value}" for name, value in target.get("machine", {}).items()]
+    lines += [f"{name:11} {plain(value)}" for name, value in target.get("machine", {}).items()]
+    if target["resources"]:
+        used = ", ".join(
+            f"{cell['used']:,} {name.upper()} ({cell['used'] / cell['total']:.1%})"
+            for name, cell in target["resources"].items()
+        )
+        lines.append(f"takes       {used}, estimated")
     if "bank_0_bytes" in memory:
         used = f"{memory['bank_0_bytes']:,} and {memory['bank_1_bytes']:,} bytes"
         lines.append(f"memory      {used} of two banks of {memory['bank_size_bytes']:,}")

@@ -166,6 +166,12 @@ def summarize(record: Mapping[str, Any], *, failed: bool) -> str:
             f"{record['predicted_cycles']:,} predicted"
         )
         lines.append(f"differences from golden: {record['mismatches_vs_golden']:,}")
+    if record.get("layers"):
+        elements, differing = (
+            sum(layer[name] for layer in record["layers"]) for name in ("elements", "mismatches")
+        )
+        compared = f"{counted(len(record['layers']), 'tensor')} compared with golden's"
+        lines.append(f"layers: {compared}, {differing:,} of {elements:,} elements differ")
     for output in reference["outputs"]:
         lines.append(_output_line(output, reference["version"], count))
     for island in reference["float_islands"]:

@@ -16,12 +16,14 @@ from qcompile.compiler.lines.input_queue import queue_of
 from qcompile.compiler.lines.machine import LinesMachine, best_plan
 from qcompile.compiler.lines.odd_rows import cut_odd_rows
 from qcompile.compiler.lines.plan import LinePlan
+from qcompile.compiler.lines.program_stream import weight_payload
 from qcompile.compiler.lines.turned import turned_tensors, with_turned
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.lower import lower
 from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.flash_program import FlashTiming
+from qcompile.hw.lines.program_memory import WORD_BITS
 from qcompile.runtime.input_queue import InputQueue
 
 
@@ -53,8 +55,12 @@ class LinesCompiled:
 
     @property
     def weight_bytes(self) -> int:
-        """Of all layers, with what fills up words."""
-        return sum(plan.weight_words for plan in self.plans) * self.config.columns
+        """Of all layers, with what fills up words; those that come once for several layers
+        count once."""
+        if not self.config.streams:
+            return int(self.program.weights.nbytes)
+        program = self.program
+        return WORD_BITS // 8 * sum(weight_payload(x) for x in (program.words, program.load))
 
     def cycles(self) -> tuple[LayerCycles, ...]:
         """Of every layer, predicted; they sum up to the run's."""

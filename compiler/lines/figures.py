@@ -21,6 +21,7 @@ from qcompile.hw.boards import LinesBoard
 from qcompile.hw.lines.flash_program import FlashTiming
 from qcompile.hw.lines.program_memory import WORD_BITS
 from qcompile.runtime import protocol
+from qcompile.runtime.classes import counted
 
 ESTIMATED = "the sum of measured parts, an estimate; --synth counts the whole design"
 COUNTED = "Yosys, the whole design, not placed"
@@ -127,7 +128,7 @@ def _machine(compiled: LinesCompiled) -> dict[str, Any]:
         "lines": f"{config.lines} of {config.rows} rows, words of {config.columns} channels",
         "pairs": f"{config.pairs} of multipliers: {pairs} ({config.dsp})",
         "lanes": f"{config.lanes} a line, sums of {config.acc_width} bits",
-        "activations": f"2 sets of {config.banks} banks of {config.bank_words:,} words",
+        "activations": f"2 sets of {counted(config.banks, 'bank')} of {config.bank_words:,} words",
         "weight rows": config.weight_rows,
         **({} if flash is None else _from_flash(flash, compiled.resident_rows)),
     }
@@ -136,13 +137,14 @@ def _machine(compiled: LinesCompiled) -> dict[str, Any]:
 def _from_flash(flash: FlashTiming, resident_rows: int) -> dict[str, Any]:
     """How fast a flash brings weights, and where some stay."""
     clock, size = flash.clock_hz / 1e6, WORD_BITS // 8
+    stay = {"they stay": f"in {resident_rows:,} of the weight rows, loaded once"}
     return {
         "weights from": (
             f"the board's flash, {flash.lines} lines at {clock / flash.divider:.1f} MHz:"
             f" {size * clock / flash.word_cycles:.2f} MB/s, {flash.word_cycles} cycles for"
             f" {size} bytes"
         ),
-        "they stay": f"in {resident_rows:,} of the weight rows, loaded once",
+        **(stay if resident_rows else {}),
     }
 
 

@@ -47,6 +47,17 @@ class Packets:
     words: int
 
 
+def weight_payload(words: Sequence[int]) -> int:
+    """Words of a program that are weights."""
+    total = at = 0
+    while at < len(words):
+        header = words[at]
+        count = header % MAX_PAYLOAD_WORDS + 1
+        total += count if header >> 60 == PacketKind.WEIGHTS else 0
+        at += 1 + count
+    return total
+
+
 def packets(words: Sequence[int]) -> list[Packets]:
     """The program, layer by layer."""
     layers: list[tuple[list[Payload], list[int]]] = []

@@ -67,25 +67,30 @@ class Candidate:
         return self.resources.luts
 
     def limits(self) -> dict[str, str]:
-        """Layer name -> "compute", "activation bandwidth", "drain" or "weight bandwidth"."""
+        """Layer name -> "compute", "activation bandwidth", "drain", "weight bandwidth"; "latency"
+        where none of them takes half of the layer's cycles."""
         compiled = self.compiled
         words = [part.words for part in packets(compiled.program.words)]
         pace = 0 if compiled.flash is None else compiled.flash.word_cycles
-        found = zip(compiled.layers, compiled.plans, words, strict=True)
-        return {layer.name: _limit(plan, self.config, pace * n) for layer, plan, n in found}
-
-
-def _limit(plan: LinePlan, config: LinesConfig, arrival: int) -> str:
-    """`arrival`: cycles in which the layer's part of the program comes from a flash."""
-    passes = plan.groups * plan.tiles * plan.passes
-    return search.limit(
-        {
-            "compute": passes * plan.products,
-            "activation bandwidth": passes * plan.pass_cycles,
-            "drain": plan.cycles_estimate(config),
-            "weight bandwidth": arrival,
+        found = zip(compiled.layers, compiled.plans, compiled.cycles(), words, strict=True)
+        return {
+            layer.name: _limit(plan, self.config, pace * n, taken.cycles)
+            for layer, plan, taken, n in found
         }
-    )
+
+
+def _limit(plan: LinePlan, config: LinesConfig, arrival: int, cycles: int) -> str:
+    """`arrival`: cycles in which the layer's part of the program comes from a flash; `cycles`: what
+    the layer takes."""
+    passes = plan.groups * plan.tiles * plan.passes
+    bounds = {
+        "compute": passes * plan.products,
+        "activation bandwidth": passes * plan.pass_cycles,
+        "drain": plan.cycles_estimate(config),
+        "weight bandwidth": arrival,
+    }
+    # A layer begins when the last one has been written: what it waits for then is no rate.
+    return "latency" if 2 * max(bounds.values()) < cycles else search.limit(bounds)
 
 
 class Sizes:

@@ -7,7 +7,6 @@ there is taken again while the files that they started from are the same.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from qcompile.compiler import toolchain
 from qcompile.compiler.errors import InputError, ToolError
 from qcompile.compiler.hardware import write_whole
+from qcompile.compiler.lines import vendor_tools
 from qcompile.compiler.lines.vendor_reports import (
     Placed,
     UnreadableReport,
@@ -26,9 +26,6 @@ from qcompile.compiler.lines.vendor_reports import (
 BITSTREAM = "top.bit"
 DONE = "done.sha256"
 """Names, in a tool's folder, what it started from; empty until the tool has ended well."""
-OPEN_PROGRAMS = ("nextpnr-xilinx", "fasm2frames", "xc7frames2bit")
-OPEN_FOLDERS = ("CHIPDB", "PRJXRAY_DB_DIR")
-"""Variables that name the device's data for openXC7."""
 ERRORS = 5
 """Lines of errors that a message repeats."""
 
@@ -80,36 +77,23 @@ OPENXC7 = VendorTool(
     inputs=("top.v", "top.xdc", "openxc7.sh"),
     reports=("nextpnr.log",),
     read=read_nextpnr,
-    stages=("yosys", *OPEN_PROGRAMS),
+    stages=("yosys", *vendor_tools.OPEN_PROGRAMS),
 )
 
 
 def find_tool() -> VendorTool | None:
     """The one that this machine has, Vivado first."""
-    if _is_there("vivado"):
+    if vendor_tools.has_vivado():
         return VIVADO
-    return None if _open_lacks() else OPENXC7
+    return None if vendor_tools.open_lacks() else OPENXC7
 
 
 def nothing_found(folder: str) -> str:
     """What to do without: one sentence."""
-    lacks = _open_lacks()
-    begun = len(lacks) < len(OPEN_PROGRAMS) + len(OPEN_FOLDERS)
-    openxc7 = f"openXC7 lacks {', '.join(lacks)}" if begun else "openXC7's tools are not either"
     return (
-        f"no bitstream: vivado is not on the PATH, {openxc7};"
+        f"no bitstream: {vendor_tools.found()};"
         f" `vivado -mode batch -source {folder}/build.tcl` or `sh {folder}/openxc7.sh` makes one"
     )
-
-
-def _is_there(program: str) -> bool:
-    return shutil.which(program, path=toolchain.tool_environment()["PATH"]) is not None
-
-
-def _open_lacks() -> list[str]:
-    """Programs and variables of openXC7 that are missing."""
-    programs = [program for program in OPEN_PROGRAMS if not _is_there(program)]
-    return programs + [name for name in OPEN_FOLDERS if not os.environ.get(name)]
 
 
 def place_and_route(

@@ -181,6 +181,12 @@ def test_without_a_target_every_device_answers_and_one_is_enough(
     assert {(x["family"], x["verdict"]) for x in larger} == {("xc7", "fits")}
     assert {x["device"] for x in larger} == {"XC7A35T", "XC7A100T", "XC7Z020"}
     checked(capsys, 1, "m.onnx", "--device", "hx8k")
+    assert cli.main(["check", "m.onnx"]) == 0
+    table = capsys.readouterr().out.rstrip("\n").split("\n\n")[-1].splitlines()
+    verdicts = {found["device"]: found["verdict"] for found in (up5k, hx8k, *larger)}
+    shown = [re.split(r"  +", line) for line in table[2:]]
+    assert {cells[0]: cells[2] for cells in shown} == verdicts
+    assert shown[0][3] == f"{up5k['cycles']:,}" and shown[1][3:] == ["-", "-", "-"]
 
 
 def test_all_problems_are_listed_in_the_words_of_compile(

@@ -14,6 +14,7 @@ import pytest
 
 from qcompile.compiler import doctor, libpython, toolchain
 from qcompile.compiler.errors import ToolError
+from qcompile.compiler.lines.vendor_tools import found
 from qcompile.compiler.requirements import missing_package, pip_install, requirements
 
 PRESENT = doctor.Finding(
@@ -130,6 +131,7 @@ def test_report_of_a_sound_machine_ends_well(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == (
         "ok       g++                    12.2.0               /usr/bin/g++\n"
         "\n"
+        f"Bitstreams of 7-series devices (made by tools that pip does not have): {found()}.\n"
         "Everything that compile and sim need is there.\n"
     )
 
@@ -143,6 +145,7 @@ def test_report_fails_with_the_command_when_sim_cannot_work(
         "\n"
         "g++ is missing: `qcompile sim` will not work\n"
         "  help: apt install g++\n"
+        f"Bitstreams of 7-series devices (made by tools that pip does not have): {found()}.\n"
         "Everything that `python -m qcompile.runtime` needs is there.\n"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -107,6 +108,27 @@ def fully_connected(inputs: int, outputs: int, image: tuple[int, int] = (1, 1)) 
     """One layer `y1`, 1 x 1."""
     g = IntegerGraph(np.random.default_rng(3))
     return model_of(g.graph(g.conv(g.input(inputs, *image), outputs, (1, 1))))
+
+
+def test_weights_that_come_once_for_two_layers_count_once() -> None:
+    g = IntegerGraph(np.random.default_rng(5))
+    graph = g.graph(g.conv(g.conv(g.input(16, 2, 2), 16), 16))
+    first, second = graph.ops
+    assert isinstance(first, ir.Conv) and isinstance(second, ir.Conv)
+    shared = replace(graph, ops=(first, replace(second, weight=first.weight)))
+    for streams in (False, True):
+        config = LinesConfig(lines=1, lanes=1, streams=streams)
+        apart, once = (compile_graph(x, config).weight_bytes for x in (graph, shared))
+        assert apart == 2 * 16 * 16
+        # In a memory that stands each layer has its own.
+        assert once == (16 * 16 if streams else apart)
+
+
+def test_a_layer_that_is_shorter_than_its_latency_says_so() -> None:
+    device = DEVICES["xc7a35t"]
+    small, large = (sizing.Sizes(fully_connected(16, 16, image)) for image in ((1, 1), (40, 40)))
+    assert list(small.best(device).limits().values()) == ["latency"]
+    assert list(large.best(device).limits().values()) != ["latency"]
 
 
 def test_size_is_the_one_asked_for() -> None:

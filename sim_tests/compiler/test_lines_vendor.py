@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from qcompile.compiler.errors import InputError, ToolError
-from qcompile.compiler.lines import vendor
+from qcompile.compiler.lines import vendor, vendor_tools
 from qcompile.compiler.lines.project import openxc7_script
 from qcompile.compiler.lines.vendor import OPENXC7, VIVADO, place_and_route
 from qcompile.compiler.lines.vendor_reports import (
@@ -107,7 +107,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    for name in vendor.OPEN_FOLDERS:
+    for name in vendor_tools.OPEN_FOLDERS:
         monkeypatch.delenv(name, raising=False)
     return folder
 
@@ -286,7 +286,7 @@ def stand_for_openxc7(programs: Path, monkeypatch: pytest.MonkeyPatch, log: str)
     script(programs, "fasm2frames", "print('frames')")
     body = "import sys; open(sys.argv[sys.argv.index('--output_file') + 1], 'w').write('bits')"
     script(programs, "xc7frames2bit", body)
-    for name in vendor.OPEN_FOLDERS:
+    for name in vendor_tools.OPEN_FOLDERS:
         monkeypatch.setenv(name, str(programs))
 
 

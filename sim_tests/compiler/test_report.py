@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from qcompile.compiler.report import (
 )
 from qcompile.compiler.report_text import shorten, table, to_text
 from qcompile.compiler.small_flow import figures
+from qcompile.compiler.throughput import Queued
 from qcompile.hw.boards import BOARDS
 from sim_tests.compiler.networks import Network, random_conv
 
@@ -184,3 +186,21 @@ def test_counts_stand_beside_what_an_array_may_take_and_paths_below() -> None:
     assert "50 of 100 (50.0%, within the 70 that an array may take)" in text
     assert "95 of 100 (95.0%, beyond the 90 that an array may take)" in text
     assert text.splitlines()[-1].split() == ["engine.count[3]", "engine.left[0]", *"5410"]
+
+
+def test_what_is_no_faster_is_not_praised() -> None:
+    machine = {"lines": "1 of 4 rows"}
+    larger = {"large": 1_000, "same": 1_999}
+    text = to_text(to_record(replace(FIGURES, machine=machine, larger=larger)))
+    assert "large: 1,000 cycles (2.00 times as fast)\n" in text
+    text = to_text(to_record(replace(FIGURES, machine=machine, larger={"same": 1_999})))
+    assert re.search(r"larger devices +none is faster with this model and these options\n", text)
+
+
+def test_inputs_behind_one_another_on_a_serial_line_repeat_no_rate() -> None:
+    queued = Queued(beats_in=3, beats_out=1, cycles=None, note="the line sets the pace")
+    text = to_text(to_record(replace(FIGURES, queued=queued)))
+    assert re.search(r"inputs queued +no faster: the line sets the pace\n", text)
+    faster = replace(queued, cycles=1_000, note="they overlap")
+    text = to_text(to_record(replace(FIGURES, queued=faster)))
+    assert re.search(r"inputs queued +24,000.0 a second: they overlap\n", text)

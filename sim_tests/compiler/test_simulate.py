@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qcompile.compiler.commands.sim import summarize
 from qcompile.compiler.golden.interpreter import run_graph
 from qcompile.compiler.ir import Int8Array, Model
 from qcompile.compiler.pipeline import load_model
@@ -118,6 +119,7 @@ def test_a_wrong_layer_is_located_and_fails(tmp_path: Path, rng: np.random.Gener
         inputs,
         engine=FlippedEngine(model, first, (2, 1, 0, 3)),
         layers=True,
+        predicted_cycles=99,
         progress=quiet,
     )
     (failure,) = result.failures
@@ -127,6 +129,9 @@ def test_a_wrong_layer_is_located_and_fails(tmp_path: Path, rng: np.random.Gener
     )
     assert result.record["mismatches_vs_golden"] == 1
     assert [layer["mismatches"] for layer in result.record["layers"]] == [1, 0]
+    elements = 3 * 4 * (4 * 4) + 3 * 3 * (2 * 2)
+    line = f"layers: 2 tensors compared with golden's, 1 of {elements} elements differ"
+    assert line in summarize(result.record, failed=True).splitlines()
 
 
 def test_a_wrong_output_differs_from_golden_and_from_onnxruntime(
