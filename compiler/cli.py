@@ -64,6 +64,9 @@ examples:
   qcompile quantize float.onnx --calibration x.npz -o int8.onnx
   qcompile quantize float.onnx --calibration x.npz --rows 200 --range mse -o int8.onnx
   qcompile quantize float.onnx --calibration pixels.npz --mean 127.5 --std 127.5 -o int8.onnx
+  qcompile quantize float.onnx --calibration x.npz --range output --equalize activations \\
+      --rounding search --bias-correction -o int8.onnx
+  qcompile quantize float.onnx --ranges net_clip_ranges.json -o int8.onnx
 
 The first --rows inputs of x.npz calibrate; with labels y, accuracy is measured on the others.""",
     "sim": """\
@@ -305,7 +308,6 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration",
         type=Path,
-        required=True,
         metavar="X.npz",
         help="float32 arrays [N, ...] under the inputs' names, or x; labels y are optional",
     )
@@ -314,8 +316,26 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--range",
-        choices=("minmax", "percentile", "mse"),
-        help="of activations: all values (default), 99.99 %% of them, or least squared error",
+        choices=("minmax", "percentile", "mse", "kl", "output"),
+        help="of activations: all values (default), 99.99 %% of them, least squared error, least "
+        "loss of information, or least error of the layers behind",
+    )
+    parser.add_argument(
+        "--ranges",
+        type=Path,
+        metavar="FILE.json",
+        help="clip ranges of activations from a training tool, as MQBench's deploy export writes",
+    )
+    parser.add_argument(
+        "--equalize",
+        choices=("weights", "activations"),
+        help="scale channels between layers so that both sides suit 8 bits, by the largest weights "
+        "or activations",
+    )
+    parser.add_argument(
+        "--relu6-to-relu",
+        action="store_true",
+        help="take Relu6 for Relu, so that its layers can be equalized",
     )
     parser.add_argument("--scheme", default="affine", help="affine (default)")
     parser.add_argument(

@@ -3,50 +3,77 @@
 from __future__ import annotations
 
 import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from qcompile.compiler.console import Progress
 from qcompile.compiler.errors import InputError
 from qcompile.compiler.inputs import normalization_of, runtime_errors
-from qcompile.compiler.quantize.encoding import Encoding
-from qcompile.compiler.quantize.float_inputs import input_specs
+from qcompile.compiler.quantize.clip_ranges import load_ranges
+from qcompile.compiler.quantize.float_inputs import check_finite, input_specs
 from qcompile.compiler.quantize.options import Options
-from qcompile.compiler.quantize.prepare import load_float
-from qcompile.compiler.quantize.quantizer import Quantized, accuracy, quantize, save
-from qcompile.compiler.quantize.registry import activation_form_of, scheme_of, weight_form_of
-from qcompile.runtime.inputs import load_samples
+from qcompile.compiler.quantize.prepare import Network, load_float
+from qcompile.compiler.quantize.quantizer import Quantized, Tensor, accuracy, quantize, save
+from qcompile.compiler.quantize.registry import check
+from qcompile.runtime.inputs import Samples, load_samples
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Quantize, write the model, print a row for each tensor, and accuracies with labels."""
     options = _options(arguments)
-    if not arguments.output.parent.is_dir():
-        raise InputError(f"{arguments.output}: its folder does not exist", help="make it first")
+    _check_output(arguments)
     with Progress() as progress:
         progress.step("read the model")
         network = load_float(arguments.model)
-        with runtime_errors():
-            samples = load_samples(
-                arguments.calibration,
-                input_specs(arguments.model.name, network),
-                normalization=normalization_of(arguments.mean, arguments.std),
-            )
-        for note in samples.notes:
-            progress.note(note)
-        count = min(arguments.rows, samples.count)
-        progress.step(f"quantize with {count} inputs")
-        calibration = {name: array[:count] for name, array in samples.tensors.items()}
-        result = quantize(network, calibration, options, progress.detail)
+        samples = _samples(arguments, network, progress)
+        count = 0 if samples is None else min(arguments.rows, samples.count)
+        progress.step(f"quantize with {count} inputs" if count else "quantize with given ranges")
+        result = quantize(network, _part(samples, slice(count)) or None, options, progress.detail)
         lines = [*_table(result), *(["", *result.notes] if result.notes else [])]
-        rest = {name: array[count:] for name, array in samples.tensors.items()}
-        if samples.labels is not None and samples.count > count:
+        if samples is not None and samples.labels is not None and samples.count > count:
             progress.step(f"measure with the other {samples.count - count} inputs")
-            labels = samples.labels[count:]
+            rest, labels = _part(samples, slice(count, None)), samples.labels[count:]
             before = accuracy(network.to_model(), rest, labels)
             after = accuracy(result.model, rest, labels)
             lines += ["", f"accuracy    {before:.4f} float, {after:.4f} int8"]
         save(result.model, arguments.output)
     print("\n".join(lines))
     return 0
+
+
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Refuse, before any work, an output that could not be written."""
+    output: Path = arguments.output
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: its folder does not exist", help="make it first")
+    if output.is_dir():
+        raise InputError(f"{output}: is a folder", help="give a file's name")
+    if output.exists() and arguments.model.exists() and output.samefile(arguments.model):
+        raise InputError(f"{output}: is the float model itself", help="give another name")
+
+
+def _samples(arguments: argparse.Namespace, network: Network, progress: Progress) -> Samples | None:
+    """The inputs of --calibration; None where it was not given."""
+    if arguments.calibration is None:
+        return None
+    with runtime_errors():
+        samples = load_samples(
+            arguments.calibration,
+            input_specs(arguments.model.name, network),
+            normalization=normalization_of(arguments.mean, arguments.std),
+        )
+    for note in samples.notes:
+        progress.note(note)
+    for name, array in samples.tensors.items():
+        check_finite(f"{arguments.calibration}: input '{name}'", array)
+    return samples
+
+
+def _part(samples: Samples | None, rows: slice) -> dict[str, npt.NDArray[Any]]:
+    return {} if samples is None else {name: one[rows] for name, one in samples.tensors.items()}
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -56,6 +83,9 @@ def _options(arguments: argparse.Namespace) -> Options:
         weights=arguments.weights,
         activations=arguments.activations,
         range=arguments.range,
+        ranges=None if arguments.ranges is None else load_ranges(arguments.ranges),
+        equalize=arguments.equalize,
+        relu6_to_relu=arguments.relu6_to_relu,
         bias_correction=arguments.bias_correction,
         rounding=arguments.rounding,
         fl=arguments.fl,
@@ -63,24 +93,23 @@ def _options(arguments: argparse.Namespace) -> Options:
         part_signs=arguments.part_signs,
         log_step=None if arguments.log_step == "any" else int(arguments.log_step),
     )
-    scheme_of(options)
-    weight_form_of(options)
-    activation_form_of(options)
+    check(options, calibrated=arguments.calibration is not None)
     return options
 
 
 def _table(result: Quantized) -> list[str]:
+    """A row for each tensor with codes of its own; weights are those of the layer that makes it."""
     width = max(len("tensor"), *(len(one.name) for one in result.tensors))
-    head = f"{'tensor':{width}}  {'low':>10}  {'high':>10}  {'scale':>11}  {'zero':>4}  SQNR dB"
+    ends = f"{'low':>10}  {'high':>10}  {'scale':>11}  {'zero':>4}"
     return [
-        head,
-        *(
-            f"{one.name:{width}}  {one.low:>10.4g}  {one.high:>10.4g}  "
-            f"{one.encoding.scale:>11.5g}  {_zero(one.encoding):>4}  {one.sqnr_db:>7.1f}"
-            for one in result.tensors
-        ),
+        f"{'tensor':{width}}  {ends}  SQNR dB  weights dB",
+        *(f"{one.name:{width}}  {_numbers(one)}".rstrip() for one in result.tensors),
     ]
 
 
-def _zero(encoding: Encoding) -> str:
-    return "-" if encoding.zero_point is None else str(encoding.zero_point)
+def _numbers(one: Tensor) -> str:
+    zero = "-" if one.encoding.zero_point is None else str(one.encoding.zero_point)
+    noise = "-" if math.isnan(one.sqnr_db) else f"{one.sqnr_db:.1f}"
+    weights = "" if one.weights_sqnr_db is None else f"{one.weights_sqnr_db:.1f}"
+    ends = f"{one.low:>10.4g}  {one.high:>10.4g}  {one.encoding.scale:>11.5g}"
+    return f"{ends}  {zero:>4}  {noise:>7}  {weights:>10}"

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.quantize.encoding import Encoding
 from qcompile.compiler.quantize.layer import Layer, LayerCodes, layers_of, quantize_bias
-from qcompile.compiler.quantize.observe import Say, batch_constants, batches, silent
 from qcompile.compiler.quantize.prepare import Network
 from qcompile.compiler.quantize.run_node import NodeRunner
+from qcompile.compiler.quantize.sessions import Say, batch_constants, batches, silent
 
 Array = npt.NDArray[Any]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qcompile.compiler.quantize.ranges import MSE_VALUES, PERCENTILE, Method
+from qcompile.compiler.quantize.ranges import PERCENTILE, Method
 
 Array = npt.NDArray[Any]
 
@@ -23,6 +23,8 @@ STD_RULE = {True: 40.0, False: 70.0}
 
 CLIPPING_FRACTIONS = 5
 """Fractional lengths that a search tries: each clips at half the value of the one before."""
+MSE_VALUES = 1 << 16
+"""Values that a threshold is chosen by: evenly spaced ones of a larger tensor."""
 CLIPS, SMALLEST_CLIP = 80, 0.1
 """Thresholds that the search tries, from the largest magnitude down to a tenth of it."""
 

@@ -1,11 +1,18 @@
-"""What a float network's inputs take, for the reader of npz files."""
+"""What a float network's inputs take: for the reader of npz files, and of arrays from Python."""
 
 from __future__ import annotations
 
-from qcompile.compiler.errors import UnsupportedError
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qcompile.compiler.errors import InputError, UnsupportedError
 from qcompile.compiler.quantize.prepare import Network
 from qcompile.runtime.inputs import InputSpec
 
+Array = npt.NDArray[Any]
 FLOAT = 1
 """onnx.TensorProto.FLOAT."""
 
@@ -26,3 +33,40 @@ def input_specs(name: str, network: Network) -> list[InputSpec]:
             )
         specs.append(InputSpec(name=value.name, shape=(1, *sizes[1:]), dtype="float32"))
     return specs
+
+
+def check_calibration(network: Network, inputs: Mapping[str, Array]) -> None:
+    """InputError where inputs are not finite float32 [N, ...] that the network takes, N >= 1."""
+    specs = input_specs("the network", network)
+    names = ", ".join(spec.name for spec in specs)
+    if set(inputs) != {spec.name for spec in specs}:
+        given = ", ".join(inputs) or "nothing"
+        raise InputError(
+            f"calibration has {given} where the network takes {names}",
+            help="give one array for each input, under the input's name",
+        )
+    counts = {len(array) if array.ndim else 0 for array in inputs.values()}
+    if len(counts) > 1 or 0 in counts:
+        raise InputError(
+            f"calibration has {' and '.join(str(one) for one in sorted(counts))} rows",
+            help="give the same number of rows for each input, one at least",
+        )
+    for spec in specs:
+        array = inputs[spec.name]
+        if array.dtype != np.float32 or array.shape[1:] != spec.shape[1:]:
+            raise InputError(
+                f"calibration of '{spec.name}' is {array.dtype}{list(array.shape)},"
+                f" the network takes {spec}",
+                help="convert and reshape it",
+            )
+        check_finite(f"calibration of '{spec.name}'", array)
+
+
+def check_finite(what: str, array: Array) -> None:
+    """InputError that names the first row of an array [N, ...] which is not finite."""
+    if np.isfinite(array).all():
+        return
+    row = int(np.argmin(np.isfinite(array).reshape(len(array), -1).all(axis=1)))
+    raise InputError(
+        f"{what}, row {row}, is not finite", help="leave out rows with NaN or infinity"
+    )

@@ -100,10 +100,11 @@ class LayerCodes:
 
 def layers_of(network: Network) -> list[Layer]:
     """The network's layers, in the order of execution."""
-    return [_layer(network, node) for node in network.nodes if node.op_type in LAYERS]
+    return [layer_of(network, node) for node in network.nodes if node.op_type in LAYERS]
 
 
-def _layer(network: Network, node: NodeProto) -> Layer:
+def layer_of(network: Network, node: NodeProto) -> Layer:
+    """A layer of the network by its node."""
     bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
     weights = network.constants[node.input[1]].astype(np.float64)
     return Layer(

@@ -8,9 +8,9 @@ from typing import Literal
 
 from qcompile.compiler.quantize.ranges import Method, Range
 
+Equalization = Literal["weights", "activations"]
 FractionalLength = Literal["std", "grid"]
 Rounding = Literal["nearest", "search"]
-ROUNDINGS: tuple[Rounding, ...] = ("nearest", "search")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,10 @@ class Options:
     """How `ranges.find_range` chooses; None is minmax."""
     ranges: Mapping[str, Range] | None = None
     """Given ranges, by tensor, instead of found ones."""
+    equalize: Equalization | None = None
+    """Scale channels between layers, by the largest weights or activations; see `equalize`."""
+    relu6_to_relu: bool = False
+    """Take Clips from 0 on, such as Relu6, for Relus, so that they can be equalized."""
     bias_correction: bool = False
     """Move biases by the mean error that quantization makes; see `corrections`."""
     rounding: Rounding = "nearest"

@@ -269,6 +269,11 @@ def _refusal(network: Network, node: NodeProto) -> list[tuple[str, str]]:
         found.get("alpha", 1.0) != 1 or found.get("beta", 1.0) != 1 or found.get("transA", 0)
     ):
         return [("has alpha, beta or transA", "fold them into weights and bias")]
-    if node.op_type == "ConvTranspose" and found.get("group", 1) != 1:
-        return [("has groups", "ONNX has no scale a channel for them; split it by groups")]
+    bad = [name for name in node.input if not _finite(network.constants.get(name))]
+    if bad:
+        return [(f"has NaN or infinity in '{bad[0]}'", "train it again, or repair the model")]
     return []
+
+
+def _finite(array: Array | None) -> bool:
+    return array is None or array.dtype.kind != "f" or bool(np.isfinite(array).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from qcompile.compiler.errors import UsageError
@@ -50,7 +51,40 @@ def scheme_of(options: Options) -> Scheme:
                 f"--{name} has no meaning in scheme {options.scheme}",
                 help=f"schemes with it: {', '.join(readers) or 'none'}",
             )
+    if options.range is not None and options.range not in scheme.METHODS:
+        raise UsageError(
+            f"--range {options.range} has no meaning in scheme {options.scheme}",
+            help=f"take one of: {', '.join(scheme.METHODS)}",
+        )
     return scheme(options)
+
+
+def check(options: Options, *, calibrated: bool = True) -> None:
+    """UsageError where options make no sense, together or without calibration."""
+    scheme_of(options)
+    weight_form_of(options)
+    activation_form_of(options)
+    if options.relu6_to_relu and options.equalize is None:
+        raise UsageError(
+            "--relu6-to-relu has no use without --equalize", help="give --equalize too"
+        )
+    if options.ranges is not None and options.equalize is not None:
+        raise UsageError(
+            "--ranges and --equalize exclude each other: the ranges are those of other tensors",
+            help="leave one of them out",
+        )
+    if calibrated:
+        return
+    if options.ranges is None:
+        raise UsageError("there is nothing to take ranges from", help="give --calibration X.npz")
+    plain = Options(scheme=options.scheme, ranges=options.ranges, weights=options.weights)
+    if replace(options, range=None, fl=None) != replace(
+        plain, log_step=options.log_step, int8_depthwise=options.int8_depthwise
+    ):
+        raise UsageError(
+            "only ranges and the form of weights do without calibration",
+            help="give --calibration X.npz",
+        )
 
 
 def weight_form_of(options: Options) -> WeightForm | None:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from qcompile.compiler.quantize.observe import run_alone
 from qcompile.compiler.quantize.prepare import IR_VERSION, OPSET
+from qcompile.compiler.quantize.sessions import run_alone
 
 Array = npt.NDArray[Any]
 TYPES = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): TensorProto.INT64}

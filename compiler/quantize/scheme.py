@@ -16,6 +16,7 @@ from qcompile.compiler.quantize.layer import Layer, LayerCodes
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network
+from qcompile.compiler.quantize.ranges import METHODS, Method
 
 
 class Scheme:
@@ -26,9 +27,12 @@ class Scheme:
     READS : frozenset of str
         Names of the options that only some schemes read and this one does: range, ranges, fl.
         Any other one that was asked for is refused before `__init__`.
+    METHODS : tuple of str
+        What `range` may be, where it is read.
     """
 
     READS: ClassVar[frozenset[str]] = frozenset()
+    METHODS: ClassVar[tuple[Method, ...]] = METHODS
 
     def __init__(self, options: Options) -> None:
         self.options = options

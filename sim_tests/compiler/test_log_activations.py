@@ -13,9 +13,10 @@ from onnx import helper, numpy_helper
 from qcompile.compiler.errors import UsageError
 from qcompile.compiler.frontend.log_quantize import DOMAIN, NAME, is_log_quantize
 from qcompile.compiler.quantize.log_activations import LogActivations, LogEncoding
-from qcompile.compiler.quantize.observe import Observations, observe
+from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import load_float
+from qcompile.compiler.quantize.sessions import observe
 from qcompile.compiler.quantize.signs import part_signs
 from sim_tests.compiler import float_networks
 

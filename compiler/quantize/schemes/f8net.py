@@ -63,6 +63,7 @@ class F8Net(Shift):
     """Formats by `fl` (grid unless said), clip thresholds by `range` (mse unless said)."""
 
     READS = frozenset({"range", "ranges", "fl"})
+    METHODS = ("minmax", "percentile", "mse")
 
     def __init__(self, options: Options) -> None:
         super().__init__(replace(options, range=options.range or "mse", fl=options.fl or "grid"))
