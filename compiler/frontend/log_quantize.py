@@ -33,7 +33,7 @@ def log_quantize_function() -> FunctionProto:
         helper.make_node("Constant", [], ["last"], value_ints=[-1]),
         helper.make_node("Unsqueeze", ["x", "last"], ["column"]),
         helper.make_node("GreaterOrEqual", ["column", "thresholds"], ["reached"]),
-        helper.make_node("Cast", ["reached"], ["counts"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["reached"], ["counts"], to=TensorProto.INT32),
         helper.make_node("ReduceSum", ["counts", "last"], ["code"], keepdims=0),
         helper.make_node("Gather", ["values", "code"], ["y"]),
     ]

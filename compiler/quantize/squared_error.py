@@ -21,65 +21,62 @@ def best_codebook(values: Array, levels: int, importance: Array | None = None) -
 
     `values` are weights over their scale, of any shape; `importance` weighs each one's square.
     """
-    costs = _Costs(values, importance)
-    below, above = costs.paths(levels), costs.mirrored().paths(levels)
-    taken = [below[k][LIMIT][0] + above[levels - 1 - k][LIMIT][0] for k in range(levels)]
-    low = int(np.argmin(taken))
-    left = _trace(below, low)
-    right = _trace(above, levels - 1 - low)
+    first, between = _costs(values, importance)
+    last, mirrored = _costs(-np.asarray(values), importance)
+    below, above = _paths(first, between, levels), _paths(last, mirrored, levels)
+    totals = [below[k][0][LIMIT] + above[levels - 1 - k][0][LIMIT] for k in range(levels)]
+    low = int(np.argmin(totals))
+    left, right = _trace(below, low), _trace(above, levels - 1 - low)
     centres = {0, *(place - LIMIT for place in left), *(LIMIT - place for place in right)}
     return np.array(sorted(centres), np.int8)
 
 
-Paths = list[list[tuple[float, int]]]
+Paths = list[tuple[Array, Array]]
+"""For k values below a place's own: each place's least cost of the numbers below it, and the place
+before it. Infinite where there are not so many integers."""
+
+
+def _costs(values: Array, importance: Array | None) -> tuple[Array, Array]:
+    """Errors of the numbers below each integer -LIMIT..LIMIT, and between each two: [i, j], i < j.
+
+    Numbers between two integers count from the nearer one.
+    """
+    flat = np.asarray(values, np.float64).reshape(-1)
+    weights = np.ones(flat.shape) if importance is None else np.asarray(importance)
+    order = np.argsort(flat, kind="stable")
+    flat = flat[order]
+    weights = np.broadcast_to(weights, np.shape(values)).reshape(-1)[order]
+    moments = [np.append(0.0, np.cumsum(weights * flat**power)) for power in range(3)]
+
+    def errors(centre: Array, low: Array, high: Array) -> Array:
+        """Of the sorted numbers low..high - 1, seen from a centre."""
+        zeroth, first, second = (one[high] - one[low] for one in moments)
+        return np.asarray(second - 2 * centre * first + centre**2 * zeroth)
+
+    centres = np.arange(-LIMIT, LIMIT + 1)
+    starts = np.searchsorted(flat, centres)
+    low, high = np.triu_indices(len(centres), 1)
+    middles = np.searchsorted(flat, (centres[low] + centres[high]) / 2)
+    between = np.full((len(centres), len(centres)), np.inf)
+    between[low, high] = errors(centres[low], starts[low], middles)
+    between[low, high] += errors(centres[high], middles, starts[high])
+    return errors(centres, np.zeros_like(starts), starts), between
+
+
+def _paths(first: Array, between: Array, levels: int) -> Paths:
+    best = first
+    result = [(best, np.zeros(len(best), int))]
+    for _ in range(1, levels):
+        ways = best[:, None] + between
+        result.append((np.min(ways, axis=0), np.argmin(ways, axis=0)))
+        best = result[-1][0]
+    return result
 
 
 def _trace(paths: Paths, count: int) -> list[int]:
     """Places of the `count` values below 0, from 0 downwards."""
     place, found = LIMIT, []
     for k in range(count, 0, -1):
-        place = paths[k][place][1]
+        place = int(paths[k][1][place])
         found.append(place)
     return found
-
-
-class _Costs:
-    """Sums of numbers' weights, first and second moments, by which intervals are costed."""
-
-    def __init__(self, values: Array, importance: Array | None = None) -> None:
-        flat = np.asarray(values, np.float64).reshape(-1)
-        weights = np.ones(flat.shape) if importance is None else np.asarray(importance)
-        order = np.argsort(flat, kind="stable")
-        self.values = flat[order]
-        self.weights = np.broadcast_to(weights, np.shape(values)).reshape(-1)[order]
-        moments = [self.weights * self.values**power for power in range(3)]
-        self.moments = np.array([np.append(0.0, np.cumsum(one)) for one in moments])
-
-    def mirrored(self) -> _Costs:
-        """Those of the negated numbers."""
-        return _Costs(-self.values, self.weights)
-
-    def _sum(self, centre: Array, low: Array, high: Array) -> Array:
-        """Squared distances from `centre` of the sorted numbers low..high - 1."""
-        zeroth, first, second = self.moments[:, high] - self.moments[:, low]
-        return np.asarray(second - 2 * centre * first + centre**2 * zeroth)
-
-    def paths(self, levels: int) -> Paths:
-        """For k < levels and each place: cost of the numbers below it, and the place before it.
-
-        With k values below the place's own; infinite where there are not so many integers.
-        """
-        centres = np.arange(-LIMIT, LIMIT + 1)
-        starts = np.searchsorted(self.values, centres)
-        low, high = centres[:, None], centres[None, :]
-        middles = np.searchsorted(self.values, (low + high) / 2)
-        between = self._sum(low, starts[:, None], middles) + self._sum(high, middles, starts[None])
-        between[np.tril_indices(len(centres))] = np.inf
-        best = self._sum(centres, np.zeros_like(starts), starts)
-        result = [[(float(cost), 0) for cost in best]]
-        for _ in range(1, levels):
-            ways = best[:, None] + between
-            before, best = np.argmin(ways, axis=0), np.min(ways, axis=0)
-            pairs = zip(best, before, strict=True)
-            result.append([(float(cost), int(place)) for cost, place in pairs])
-        return result
