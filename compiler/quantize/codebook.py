@@ -70,9 +70,11 @@ class CodebookWeights:
         )
 
     def recode(self, layer: Layer, codes: LayerCodes, operand: Encoding) -> LayerCodes:
-        """Codes of the same layer, each one of a codebook."""
+        """Codes of the same layer, each one of a codebook; few levels already are one."""
         if layer.depthwise and self.int8_depthwise:
             return codes
+        if len(codes.levels) <= self.levels:
+            return replace(codes, codebook=True)
         scales = codes.scales
         if self.criterion == "entropy":
             book = entropy_codebook(_scaled(layer, scales), self.levels)

@@ -26,6 +26,8 @@ from qcompile.compiler.quantize.signs import part_signs
 from qcompile.compiler.quantize.writer import Writer
 
 Array = npt.NDArray[Any]
+SCHEMES = ("affine", "ternary", "binary")
+"""Whose weights need no particular scale of activations."""
 MOST_VALUES = 1 << 20
 """Values that a format is chosen by: evenly spaced ones of a larger tensor."""
 
@@ -81,6 +83,7 @@ class LogActivations:
         self.steps = steps
         self.signs = signs
         self.without_codes: set[str] = set()
+        self.found: dict[str, LogFormat] = {}
 
     @classmethod
     def of(cls, argument: str, options: Options) -> LogActivations:
@@ -91,6 +94,11 @@ class LogActivations:
             raise UsageError(f"--activations log:{argument} is not known", help=f"give {wanted}")
         if criterion not in ("", *get_args(Criterion)):
             raise UsageError(f"--activations log:{argument} is not known", help=f"give {wanted}")
+        if options.scheme not in SCHEMES:
+            raise UsageError(
+                f"--activations log has no meaning in scheme {options.scheme}",
+                help=f"schemes with it: {', '.join(SCHEMES)}",
+            )
         steps = STEPS if options.log_step is None else (options.log_step,)
         chosen: Criterion = "entropy" if criterion == "entropy" else "mse"
         return cls(int(count), chosen, steps=steps, signs=options.part_signs)
@@ -109,6 +117,17 @@ class LogActivations:
             if name in network.outputs or values.min() < 0:
                 continue
             sample = values.reshape(-1)[:: -(-values.size // MOST_VALUES)]
-            found = find_format(sample, self.levels, self.criterion, self.steps)
-            result[name] = LogEncoding(format=found)
+            self.found[name] = find_format(sample, self.levels, self.criterion, self.steps)
+            result[name] = LogEncoding(format=self.found[name])
         return result
+
+    def notes(self) -> list[str]:
+        """A line for each tensor with logarithmic codes."""
+        width = max([len("tensor"), *map(len, self.found)])
+        return [
+            f"{'tensor':{width}}  levels  {'fsr':>5}  step   (sixteenths of an octave)",
+            *(
+                f"{name:{width}}  {one.levels:>6}  {one.fsr:>5}  {one.step:>4}"
+                for name, one in self.found.items()
+            ),
+        ]

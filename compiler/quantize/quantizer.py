@@ -107,7 +107,8 @@ def quantize(
     codes = _codes(network, observations, own, scheme, options, progress)
     model = emit(network, _spread(network, own), codes)
     rows = _rows(network, model, observations, own, codes)
-    return Quantized(model=model, tensors=rows, notes=(*notes, *scheme.notes()))
+    notes += [*scheme.notes(), *(form.notes() if form else [])]
+    return Quantized(model=model, tensors=rows, notes=tuple(notes))
 
 
 def _fitting(network: Network, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], str]:

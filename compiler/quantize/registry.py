@@ -94,7 +94,12 @@ def weight_form_of(options: Options) -> WeightForm | None:
 
 def activation_form_of(options: Options) -> ActivationForm | None:
     """The form that `options.activations` names; None for int8."""
-    return _form("activations", options.activations, ACTIVATION_FORMS, options)
+    form = _form("activations", options.activations, ACTIVATION_FORMS, options)
+    asked = {"--part-signs": options.part_signs, "--log-step": options.log_step is not None}
+    for name, given in asked.items():
+        if given and form is None:
+            raise UsageError(f"{name} has no meaning with int8 activations", help="see log:L")
+    return form
 
 
 def _form(

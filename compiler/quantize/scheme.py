@@ -84,3 +84,7 @@ class ActivationForm(Protocol):
         Tensors that are left out have no codes.
         """
         ...
+
+    def notes(self) -> list[str]:
+        """Lines for the report, as `Scheme.notes`."""
+        ...

@@ -42,10 +42,10 @@ def _costs(values: Array, importance: Array | None) -> tuple[Array, Array]:
     Numbers between two integers count from the nearer one.
     """
     flat = np.asarray(values, np.float64).reshape(-1)
-    weights = np.ones(flat.shape) if importance is None else np.asarray(importance)
+    given = np.float64(1) if importance is None else importance
+    weights = np.broadcast_to(given, np.shape(values)).reshape(-1)
     order = np.argsort(flat, kind="stable")
-    flat = flat[order]
-    weights = np.broadcast_to(weights, np.shape(values)).reshape(-1)[order]
+    flat, weights = flat[order], weights[order]
     moments = [np.append(0.0, np.cumsum(weights * flat**power)) for power in range(3)]
 
     def errors(centre: Array, low: Array, high: Array) -> Array:

@@ -99,10 +99,14 @@ def test_best_codebook_has_the_least_squared_error(monkeypatch: pytest.MonkeyPat
             importance = dice.uniform(0, 2, values.shape)
             ways = itertools.combinations(others, levels - 1)
             least = min(squares(values, (0, *way), importance) for way in ways)
-            found = squared_error.best_codebook(values, levels, importance)
+            found = squared_error.best_codebook(values[None], levels, importance)
             assert squares(values, found, importance) == pytest.approx(least, abs=1e-9)
             assert 0 in found
             assert len(found) <= levels
+            evenly = squared_error.best_codebook(values.reshape(1, -1, 1), levels)
+            np.testing.assert_array_equal(
+                evenly, squared_error.best_codebook(values, levels, np.ones(values.shape))
+            )
 
 
 def test_best_codebook_of_every_size_holds_zero_and_gets_better() -> None:

@@ -126,6 +126,23 @@ def test_entropy_codebook_is_symmetric_and_holds_zero(rng: np.random.Generator) 
         np.testing.assert_array_equal(book, -book[::-1])
 
 
+def test_few_levels_are_stored_as_they_are() -> None:
+    plain, stored = (
+        float_networks.digits().quantized(Options(scheme="ternary", weights=form))
+        for form in ("int8", "codebook:16")
+    )
+    arrays = [
+        {one.name: numpy_helper.to_array(one) for one in made.model.graph.initializer}
+        for made in (plain, stored)
+    ]
+    books = [name for name, array in arrays[1].items() if array.shape == (3,) and "book" in name]
+    assert len(books) == 5
+    for name in books:
+        indices = arrays[1][name.replace("/codebook", "/indices")]
+        codes = arrays[0][name.replace("/codebook", "/codes")]
+        np.testing.assert_array_equal(arrays[1][name][indices], codes)
+
+
 @pytest.mark.parametrize("argument", ["", "1", "33", "2,entropy", "16,kl", "x", "-4"])
 def test_other_codebooks_are_wrong_usage(argument: str) -> None:
     with pytest.raises(UsageError, match=rf"^--weights codebook:{argument} is not known\n"):

@@ -16,6 +16,7 @@ from qcompile.compiler.quantize.log_activations import LogActivations, LogEncodi
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import load_float
+from qcompile.compiler.quantize.registry import activation_form_of
 from qcompile.compiler.quantize.sessions import observe
 from qcompile.compiler.quantize.signs import part_signs
 from sim_tests.compiler import float_networks
@@ -123,6 +124,25 @@ def test_a_parted_input_is_logarithmic(shared: Path) -> None:
     assert len(found) == 12  # both signs, nine layers, their average, its Reshape
     operators = [node.op_type for node in made.model.graph.node]
     assert operators.count("QuantizeLinear") == 1  # of the network's result
+
+
+def test_options_of_logarithms_need_them() -> None:
+    with pytest.raises(UsageError, match=r"^--log-step has no meaning with int8 activations\n"):
+        activation_form_of(Options(log_step=16))
+    with pytest.raises(UsageError, match=r"^--activations log has no meaning in scheme shift\n"):
+        activation_form_of(Options(activations="log:16", scheme="shift"))
+
+
+def test_formats_are_reported() -> None:
+    made = float_networks.digits().quantized(Options(activations="log:16", scheme="ternary"))
+    head, *rows = (line.split() for line in made.notes)
+    assert head[:4] == ["tensor", "levels", "fsr", "step"]
+    found = formats(made.model)
+    assert {(name, fsr, step) for name, _, fsr, step in rows} <= {
+        (name.removesuffix("/float"), str(one["fsr"]), str(one["step"]))
+        for name, one in found.items()
+    }
+    assert len(rows) == 7
 
 
 @pytest.mark.parametrize("argument", ["", "1", "33", "16,kl", "x"])
