@@ -10,7 +10,7 @@ STEPS = (8, 16)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogArrayConfig:
-    """Sizes of a log-domain array; what codes mean: `compiler.golden.log_domain`.
+    """Sizes of a log-domain array; what codes mean: `compiler.log_format`.
 
     Attributes
     ----------

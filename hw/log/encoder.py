@@ -41,7 +41,7 @@ class LogEncoder(wiring.Component):
     sums : acc_width x classes, in
         Class 0 lowest.
     bias : signed(32), in
-        In units of the joined sum.
+        In units of class 0's sum.
     limits : limit_bits x classes, in
         -T of the last code lowest, then of the codes before it, as many as classes. One that is
         too large for its bits is replaced by the most negative value: such a channel reaches none.
@@ -91,7 +91,8 @@ class LogEncoder(wiring.Component):
         joined = sums[0] if classes == 1 else self._join(m, *sums)
         # Next cycle: bias.
         total: Value = Signal(signed(self.total_bits), name="total", reset_less=True)
-        m.d.sync += total.eq(joined + delay(m, self.bias, waited, "bias").as_signed())
+        bias = delay(m, self.bias, waited, "bias").as_signed()
+        m.d.sync += total.eq(joined + (bias if classes == 1 else bias << CONSTANT_BITS))
         held = delay(m, self.limits, waited + 1, "limits")
         limits: list[Value] = [
             held.word_select(index, self.limit_bits).as_signed() for index in range(classes)

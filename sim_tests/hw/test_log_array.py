@@ -11,7 +11,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from qcompile.compiler.golden.log_domain import LogGrid, class_sums
+from qcompile.compiler.golden.log_domain import class_sums
 from qcompile.compiler.ir import Int64Array
 from qcompile.hw.feeder import FeedTags
 from qcompile.hw.log.array import LogArray
@@ -29,11 +29,6 @@ CONFIGS = [
 NAMES = ["8-16-4", "16-8-4", "16-16-6", "32-8-5"]
 VALID, FIRST, LAST = 1, 2, 4
 TILES = 20
-
-
-def grid_of(config: LogArrayConfig) -> LogGrid:
-    """A grid with the codes of an array; where it begins is the scale's."""
-    return LogGrid(fsr=0, step=config.step, levels=config.levels)
 
 
 def split(packed: Int64Array, config: LogArrayConfig) -> Int64Array:
@@ -69,7 +64,7 @@ def test_element_shifts_every_weight_by_every_code(
         "first": np.concatenate([[0], first, [0]]),
     }
     out = cosim.run_vectors(ShiftPe(config), inputs, tmp_path, seed=seed)
-    products = class_sums(weights[:, None], codes[:, None], grid_of(config))
+    products = class_sums(weights[:, None], codes[:, None], config.step)
     expected = np.zeros_like(products)
     held = np.zeros(config.classes, np.int64)
     for i in range(count):
@@ -146,7 +141,7 @@ class Stimulus:
                 read, channel = (row + step, column) if broadcast else (row, column + step)
                 code = words[read, channel % columns]
                 pair = (np.array([weights[step, column]]), np.array([code]))
-                sums[row, :, column] += class_sums(*pair, grid_of(self.config))
+                sums[row, :, column] += class_sums(*pair, self.config.step)
             now = slice(self.now, self.now + reads)
             # A weight comes one cycle after its tags and the load of its word.
             self.ports["word"][now] = words @ (1 << self.config.code_bits * np.arange(columns))

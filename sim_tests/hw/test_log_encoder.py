@@ -12,13 +12,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.compiler.golden.log_domain import (
-    LogGrid,
     encode,
     joined,
     search_constants,
     thresholds,
 )
 from qcompile.compiler.ir import Int64Array
+from qcompile.compiler.log_format import LogFormat
 from qcompile.hw.log.config import LogArrayConfig
 from qcompile.hw.log.encoder import LogEncoder, limit_bits, total_bits
 from sim_tests.hw import cosim
@@ -72,10 +72,10 @@ def clipped(value: int, bits: int) -> int:
     return max(-(1 << (bits - 1)), min(value, (1 << (bits - 1)) - 1))
 
 
-def grids(config: LogArrayConfig, rng: np.random.Generator) -> tuple[LogGrid, LogGrid, float]:
+def grids(config: LogArrayConfig, rng: np.random.Generator) -> tuple[LogFormat, LogFormat, float]:
     """Random input and output grids and a weight scale: thresholds all over the totals' range."""
     first, second = (
-        LogGrid(fsr=int(rng.integers(-90, 30)), step=config.step, levels=config.levels)
+        LogFormat(fsr=int(rng.integers(-90, 30)), step=config.step, levels=config.levels)
         for _ in range(2)
     )
     # The first threshold becomes 2**octaves: one too large for any total is among them.
@@ -95,12 +95,13 @@ def totals(reached: tuple[int, ...], bits: int, rng: np.random.Generator) -> lis
 def parts(total: int, config: LogArrayConfig, rng: np.random.Generator) -> list[int]:
     """Sums and a bias that make a total, or one near it where their widths do not allow it."""
     width = config.acc_width
-    if config.classes == 1:
-        share = clipped(total - int(rng.integers(-(1 << width), 1 << width) >> 3), width)
-        return [share, clipped(total - share, 32)]
-    half = int(rng.integers(-(1 << (width - 3)), 1 << (width - 3)))
-    whole = clipped((total - 5793 * half) // 4096, width)
-    return [whole, half, clipped(total - 4096 * whole - 5793 * half, 32)]
+    halves = []
+    if config.classes > 1:
+        # 5793 is odd: some multiple of it has any remainder modulo 4096.
+        half = total * pow(5793, -1, 4096) % 4096 + 4096 * int(rng.integers(-99, 99))
+        halves, total = [half], (total - 5793 * half) // 4096
+    share = clipped(total - int(rng.integers(-(1 << width), 1 << width) >> 3), width)
+    return [share, *halves, clipped(total - share, 32)]
 
 
 @pytest.mark.cosim
@@ -117,7 +118,7 @@ def test_code_is_the_number_of_thresholds_reached(
         limits = [max(-value, lowest) for value in search_constants(reached, config.step)]
         drawn = [parts(total, config, rng) for total in totals(reached, total_bits(config), rng)]
         sums: Int64Array = np.array(drawn).T
-        sum_and_bias = joined(sums[:-1], inputs) + sums[-1]
+        sum_and_bias = joined(sums[:-1], sums[-1], config.step)
         fits = np.abs(sum_and_bias) < 1 << (total_bits(config) - 1)
         assert fits.mean() > 0.8
         rows += [[*row, *limits] for row in sums.T[fits].tolist()]
