@@ -142,9 +142,39 @@ class CodebookPe(wiring.Component):  # type: ignore[type-arg]  # not a generic c
         return m
 
 
+class CodebookArray(RowArray):
+    """`CodebookPe`s: four bits of a weight hop, the others are not looked at."""
+
+    def __init__(self, config: LogArrayConfig) -> None:
+        self.config = config
+        super().__init__(
+            config.rows,
+            config.columns,
+            operand_bits=config.code_bits,
+            sum_bits=config.sum_bits,
+        )
+
+    def row_sums(self, m: Module, r: int, operands: list[Any], weights: Any, tags: Any) -> Value:
+        """The row's elements."""
+        sums = []
+        for c in range(self.columns):
+            m.submodules[f"pe_{r}_{c}"] = pe = CodebookPe(self.config)
+            m.d.comb += [
+                pe.index.eq(weights[8 * c : 8 * c + 4]),
+                pe.code.eq(operands[c]),
+                pe.valid.eq(tags.valid),
+                pe.first.eq(tags.first),
+            ]
+            sums.append(pe.sums)
+        return Cat(*sums)
+
+
 def log_configs() -> dict[str, LogArrayConfig]:
     """The log-domain arrays of the table, by the levels and step that they are built for."""
-    sizes = ((8, 16, 24), (16, 16, 24), (16, 16, 32), (16, 8, 24), (32, 8, 32))
+    sizes = (
+        *((8, 16, 24), (16, 16, 24), (16, 16, 32)),
+        *((8, 8, 24), (16, 8, 24), (32, 8, 32)),
+    )
     return {
         f"log {levels} levels, step {step}, {width} bits": LogArrayConfig(
             levels=levels, step=step, acc_width=width
@@ -170,6 +200,11 @@ def arrays(rows: int) -> list[Measured]:
         *(
             Measured(name, pes, partial(LogArray, replace(config, rows=rows)))
             for name, config in log_configs().items()
+        ),
+        Measured(
+            "log 8 levels, table at the element",
+            pes,
+            partial(CodebookArray, LogArrayConfig(rows=rows)),
         ),
     ]
 
