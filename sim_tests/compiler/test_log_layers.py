@@ -14,8 +14,8 @@ from qcompile.compiler.frontend.log_quantize import NAME
 from qcompile.compiler.golden import log_domain
 from qcompile.compiler.ir import Int64Array
 from qcompile.compiler.log_format import LogFormat
-from qcompile.compiler.quantize.observe import observe
 from qcompile.compiler.quantize.options import Options
+from qcompile.compiler.quantize.sessions import observe
 from sim_tests.compiler import float_networks
 
 IMAGES = 40
