@@ -195,6 +195,23 @@ class Lookup(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Softmax(Op):
+    """Shares of 2 to 1,000 codes along `axis`, in the log domain: `golden.log_functions.softmax`.
+
+    Result codes are shares - 128, of which `steps` (256 at most) are the whole. `powers` and `logs`
+    are int64 [256], tables of how far a code is below the largest one, -255 first. `mode` is the
+    network's requantization, in which its layers write their shifts.
+    """
+
+    KIND: ClassVar[str] = "softmax"
+    mode: Literal["exact", "shift"]
+    axis: int
+    steps: int
+    powers: Int64Array
+    logs: Int64Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaxPool(Op):
     """Largest code of a window; `pads` top, left, bottom, right never win. 4-D values."""
 

@@ -92,6 +92,11 @@ def _moves(op: ir.Op, inputs: list[ir.Value], output: ir.Value) -> Iterator[str]
                 yield f"has an index {op.index.dtype}{list(op.index.shape)}"
             elif op.index.min() < -1 or op.index.max() >= entries:
                 yield f"selects {op.index.min()}..{op.index.max()} of {entries} codes"
+        case ir.Softmax():
+            if inputs[0].shape != output.shape or not 1 <= op.steps <= 256:
+                yield f"makes {list(output.shape)} of {list(inputs[0].shape)} in {op.steps} steps"
+            if {op.powers.shape, op.logs.shape} != {(256,)}:
+                yield f"has tables {list(op.powers.shape)} and {list(op.logs.shape)}"
         case ir.Reshape():
             if entries != output.elements or op.shape != output.shape:
                 yield f"makes {list(op.shape)} of {list(inputs[0].shape)}"

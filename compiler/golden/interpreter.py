@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.golden.log_functions import softmax
 from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.ir import (
     AveragePool,
@@ -29,6 +30,7 @@ from qcompile.compiler.ir import (
     Requant,
     Reshape,
     Select,
+    Softmax,
 )
 from qcompile.runtime.host_ops import run_host_ops
 
@@ -77,6 +79,8 @@ def run_op(op: Op, inputs: list[Int8Array]) -> Int8Array:
             return _max_pool(op, inputs[0])
         case Select():
             return _select(op, inputs)
+        case Softmax():
+            return softmax(op, inputs[0])
         case Lookup():
             return op.table[inputs[0].astype(np.int64) + 128]
         case Reshape():
