@@ -29,6 +29,7 @@ from qcompile.compiler.passes.lowering.layer import shape3
 from qcompile.compiler.passes.prefetch import prefetch
 from qcompile.compiler.passes.reshape_words import reshape_words
 from qcompile.compiler.passes.sink_moves import sink_moves
+from qcompile.compiler.passes.softmax_layers import softmax_layers
 from qcompile.compiler.plan import Plan
 from qcompile.hw.boards import Board
 from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
@@ -90,7 +91,8 @@ def for_accelerator(
         return (words, cycles) if thrifty else (cycles + beats,)
 
     model = send_inputs(model, cost)
-    graph = sink_moves(reshape_words(fold_constants(model.graph)))
+    graph = softmax_layers(fold_constants(model.graph), machine.word_channels)
+    graph = sink_moves(reshape_words(graph))
     graph = join_tables(fold_constants(graph))
     return model if graph is model.graph else replace(model, graph=graph)
 

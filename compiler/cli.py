@@ -249,6 +249,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="rounding of sums: exact (default) equals ONNX Runtime, shift is one shift",
     )
     parser.add_argument(
+        "--softmax",
+        choices=("host", "chip"),
+        help="who computes Softmax: the host behind the last layer (default), equal to ONNX"
+        " Runtime, or the chip anywhere, within one step",
+    )
+    parser.add_argument(
         "--shape",
         action="append",
         type=parse_shape,

@@ -25,6 +25,7 @@ class Options:
     Attributes
     ----------
     requant : "exact" or "shift"
+    softmax : "host" or "chip"
     bitstream : bool
         Make one, if tools at hand can.
     rows, columns : int or None
@@ -37,6 +38,7 @@ class Options:
     """
 
     requant: Mode = "exact"
+    softmax: Literal["host", "chip"] = "host"
     bitstream: bool = True
     rows: int | None = None
     columns: int | None = None

@@ -95,6 +95,11 @@ class QuantizedSoftmax(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChipSoftmax(Op):
+    """Softmax of codes over the channels of an image, for the accelerator: see `ir.Softmax`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize(Op):
     """Real to code at the model's edge, by the output value's quantization."""
 

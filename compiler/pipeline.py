@@ -14,6 +14,7 @@ from qcompile.compiler.frontend.names import set_aside
 from qcompile.compiler.frontend.reader import read_graph
 from qcompile.compiler.ir import Graph, Model
 from qcompile.compiler.names import restore_names
+from qcompile.compiler.passes.chip_softmax import chip_softmax
 from qcompile.compiler.passes.fold_qdq import fold_qdq
 from qcompile.compiler.passes.fuse_requant import fuse_requant
 from qcompile.compiler.passes.join_pairs import join_pairs
@@ -22,7 +23,15 @@ from qcompile.compiler.passes.split_host import split_host
 from qcompile.compiler.printer import print_graph
 from qcompile.compiler.verify import verify
 
-PASSES = (*("frontend", "join_pairs", "fold_qdq", "matmul_to_conv", "split_host", "fuse_requant"),)
+PASSES = (
+    "frontend",
+    "join_pairs",
+    "fold_qdq",
+    "chip_softmax",
+    "matmul_to_conv",
+    "split_host",
+    "fuse_requant",
+)
 """Names that `dump_after` takes, in the order in which the passes run."""
 
 Report = Callable[[str], None]
@@ -33,6 +42,7 @@ def load_model(
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     requant: Literal["exact", "shift"] = "exact",
+    softmax: Literal["host", "chip"] = "host",
     dump_after: str | None = None,
     dump: Report | None = None,
 ) -> Model:
@@ -46,6 +56,8 @@ def load_model(
         For inputs with symbolic dimensions beside the first.
     requant : "exact" or "shift"
         See `ir.Requant`.
+    softmax : "host" or "chip"
+        Who computes Softmax: the host behind the last layer, or the accelerator anywhere.
     dump_after : str, one of PASSES
         Print the graph after this pass.
     dump : callable
@@ -67,7 +79,9 @@ def load_model(
     folded = fold_qdq(joined, problems)
     problems.raise_if_any()
     check("fold_qdq", folded)
-    convolved = matmul_to_conv(folded)
+    chosen = chip_softmax(folded, problems) if softmax == "chip" else folded
+    check("chip_softmax", chosen)
+    convolved = matmul_to_conv(chosen)
     check("matmul_to_conv", convolved)
     split = split_host(convolved, problems)
     check("split_host", split.graph)

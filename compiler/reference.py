@@ -42,7 +42,8 @@ REFERENCE_OPTIONS = {
     "session.qdqisint8allowed": "1",
     "session.qdq_matmulnbits_accuracy_level": "0",
 }
-WINDOW_POOL = "QLinearAveragePool"
+NEAR = ("QLinearAveragePool", "QLinearSoftmax")
+"""Operators on codes that golden may miss by one step."""
 QUANTIZE = "QuantizeLinear"
 ON_CODES = ("DequantizeLinear", "QuantizeLinear", "QLinear")
 """Starts of operators whose operands or results are codes."""
@@ -97,16 +98,17 @@ class Reference:
         The ONNX file.
     layers : sequence of str
         Inner tensors that `run` returns, where ONNX Runtime has them.
-    windows : sequence of str
-        Tensors made by pools over windows smaller than the image: islands too, because
-        QLinearAveragePool adds in float32, whose rounding decides its ties.
+    near : sequence of str
+        Tensors that may be one step apart, as islands: pools over windows smaller than the image,
+        because QLinearAveragePool adds in float32, whose rounding decides its ties; and Softmax
+        in the log domain.
 
     Attributes
     ----------
     islands : tuple of Island
     """
 
-    def __init__(self, path: Path, layers: Sequence[str], windows: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, layers: Sequence[str], near: Sequence[str] = ()) -> None:
         with tempfile.TemporaryDirectory(prefix="qcompile-") as name:
             folder = Path(name)
             (folder / "whole").mkdir()
@@ -116,7 +118,7 @@ class Reference:
             self._graph = read_graph(fused)
             if _uses_saturating_kernels(self._graph) and probe_saturation():
                 raise _unusable_machine(path)
-            self.islands = (*find_islands(self._graph), *_pools(self._graph, windows))
+            self.islands = (*find_islands(self._graph), *_near(self._graph, near))
             self._names = expose_tensors(fused, layers)
             self._inner = _session(fused, "OFF") if self._names else None
             self._session = _session(path, "ALL")
@@ -196,16 +198,16 @@ def find_islands(graph: ReferenceGraph) -> tuple[Island, ...]:
     )
 
 
-def _pools(graph: ReferenceGraph, windows: Sequence[str]) -> tuple[Island, ...]:
-    """The pools among `windows` that ONNX Runtime runs on codes.
+def _near(graph: ReferenceGraph, near: Sequence[str]) -> tuple[Island, ...]:
+    """The pools and Softmax among `near` that ONNX Runtime runs on codes.
 
-    A pool's codes before they are moved, and its parts, bear its tensor's name and a suffix.
+    Their codes before they are moved, and their parts, bear their tensor's name and a suffix.
     """
     return tuple(
         Island(tensor=node.outputs[0], operators=(f"{node.operator} '{node.name}'",))
         for node in graph.nodes
-        if node.operator == WINDOW_POOL
-        and any(f"{window}:".startswith(f"{node.outputs[0]}:") for window in windows)
+        if node.operator in NEAR
+        and any(f"{name}:".startswith(f"{node.outputs[0]}:") for name in near)
     )
 
 

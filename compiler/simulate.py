@@ -5,8 +5,9 @@ Host operations around it are the same for all. The rule for differences:
 
 * the engine must equal golden in every element;
 * golden must equal ONNX Runtime in every element, except what depends on a *float island* (a
-  tensor that ONNX Runtime computes in float) in which it differs; given ONNX Runtime's own inputs,
-  an island may be one step apart. Differences behind it are reported and not bounded;
+  tensor that ONNX Runtime computes in float, or a Softmax of the chip) in which it differs; given
+  ONNX Runtime's own inputs, an island may be one step apart. Differences behind it are reported
+  and not bounded;
 * with `shift` requantization golden is an approximation that the user asked for: its differences
   from ONNX Runtime are reported and not bounded.
 """
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from qcompile.compiler import compare
 from qcompile.compiler.compare import LayerRecord, OutputRecord
 from qcompile.compiler.golden.interpreter import run_graph, run_op
-from qcompile.compiler.ir import AveragePool, Int8Array, Model, Op
+from qcompile.compiler.ir import AveragePool, Conv, Int8Array, Model, Op, Softmax
 from qcompile.compiler.reference import Island, Reference, ReferenceRun
 from qcompile.compiler.tally import Tally, to_record
 from qcompile.runtime.classes import chosen_classes, count_classes, find_classes
@@ -34,6 +35,8 @@ from qcompile.runtime.inputs import Samples
 Array = npt.NDArray[Any]
 Progress = Callable[[str], None]
 
+SOFTMAX = ("Softmax", "QLinearSoftmax")
+"""Operators in whose place the chip's layers may stand."""
 CHUNK = 32
 """Inputs computed at a time, which bounds memory."""
 
@@ -69,12 +72,15 @@ class Simulation:
 
 def reference_of(model: Model) -> Reference:
     """ONNX Runtime for a model, with the tensors of its layers."""
-    windows = [
-        op.name
-        for op in model.graph.ops
-        if isinstance(op, AveragePool) and op.requant.zero_point_inside
-    ]
-    return Reference(Path(model.path), [op.name for op in model.graph.ops], windows)
+    near = [op.name for op in model.graph.ops if _is_near(op)]
+    return Reference(Path(model.path), [op.name for op in model.graph.ops], near)
+
+
+def _is_near(op: Op) -> bool:
+    """Whether golden may be one step from ONNX Runtime's codes: pools of windows, and Softmax."""
+    if isinstance(op, AveragePool):
+        return op.requant.zero_point_inside
+    return isinstance(op, Softmax | Conv) and any(x.operator in SOFTMAX for x in op.origins)
 
 
 def simulate(

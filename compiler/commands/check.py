@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         with Progress() as progress:
             progress.step("read the model")
             shapes = dict(arguments.shape)
-            model = load_model(arguments.model, shapes=shapes, requant=options.requant)
+            model = load_model(
+                arguments.model, shapes=shapes, requant=options.requant, softmax=options.softmax
+            )
             progress.step("plan layers and program")
             found = [_check(model, options, flow) for flow in flows]
     except (ModelError, UnsupportedError) as error:

@@ -33,20 +33,23 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.model,
             shapes=dict(arguments.shape),
             requant=options.requant,
+            softmax=options.softmax,
             dump_after=arguments.dump_after,
         )
         folder = arguments.output or Path("build") / model.name
         artifact.check_destination(folder, model.sha256, force=arguments.force)
         copies = _model_files(arguments.model)
         if options.requant == "shift":
-            exact = load_model(arguments.model, shapes=dict(arguments.shape))
+            exact = load_model(
+                arguments.model, shapes=dict(arguments.shape), softmax=options.softmax
+            )
             progress.note(shift_cost(exact.graph, model.graph).text())
         built = flow.build(model, options, progress.step)
         progress.step("write the build directory")
-        record = _write(folder, built, copies)
+        record = _write(folder, built, copies, options)
         if built.place is not None:
             built = built.place(folder, progress.step)
-            record = _write(folder, built, copies)
+            record = _write(folder, built, copies, options)
     print(artifact.to_json(record) if arguments.json else report_text.to_text(record), end="")
     if not arguments.json:
         print("\n".join(("", *(note.format(folder=folder) for note in built.notes))), end="")
@@ -54,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _write(folder: Path, built: Built, copies: Mapping[str, bytes]) -> dict[str, Any]:
+def _write(
+    folder: Path, built: Built, copies: Mapping[str, bytes], options: Options
+) -> dict[str, Any]:
     """The build directory; report.json's content."""
     record = report.to_record(built.figures)
     files = {**built.files, **copies}
@@ -62,7 +67,7 @@ def _write(folder: Path, built: Built, copies: Mapping[str, bytes]) -> dict[str,
         "report.json": artifact.to_json(record).encode(),
         "report.txt": report_text.to_text(record).encode(),
     }
-    artifact.write_build(folder, files, _manifest(built))
+    artifact.write_build(folder, files, _manifest(built, options))
     return record
 
 
@@ -71,6 +76,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
     clock = arguments.clock
     return Options(
         requant=arguments.requant or "exact",
+        softmax=arguments.softmax or "host",
         bitstream=not getattr(arguments, "no_bitstream", True),
         rows=arguments.rows,
         columns=arguments.columns,
@@ -96,12 +102,13 @@ def _model_files(path: Path) -> dict[str, bytes]:
     return files
 
 
-def _manifest(built: Built) -> dict[str, Any]:
+def _manifest(built: Built, options: Options) -> dict[str, Any]:
     """Everything that a host must know; see docs/architecture.md section 8."""
     model = built.model
     return {
         "qcompile": version("qcompile"),
         "model": {"name": model.name, "file": MODEL, "sha256": model.sha256},
+        "softmax": options.softmax,
         **values_manifest(model),
         **built.manifest,
     }

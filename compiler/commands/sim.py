@@ -78,9 +78,9 @@ def _open(arguments: argparse.Namespace) -> artifact.Build | None:
     """The build directory; None where a model alone is given."""
     subject: Path = arguments.subject
     if subject.is_dir():
-        if arguments.shape or arguments.requant:
+        if arguments.shape or arguments.requant or arguments.softmax:
             raise InputError(
-                f"{subject}: --shape and --requant were chosen when it was compiled",
+                f"{subject}: --shape, --requant and --softmax were chosen when it was compiled",
                 help="leave them away, or compile again",
             )
         build = artifact.open_build(subject)
@@ -103,14 +103,19 @@ def _open(arguments: argparse.Namespace) -> artifact.Build | None:
 def _load(arguments: argparse.Namespace, build: artifact.Build | None) -> Model:
     if build is None:
         return load_model(
-            arguments.subject, shapes=dict(arguments.shape), requant=arguments.requant or "exact"
+            arguments.subject,
+            shapes=dict(arguments.shape),
+            requant=arguments.requant or "exact",
+            softmax=arguments.softmax or "host",
         )
     from qcompile.compiler.flows import flow_of  # a model alone needs no accelerator
 
     shapes = {value["name"]: tuple(value["shape"]) for value in build.manifest["inputs"]}
-    model = load_model(build.model, shapes=shapes, requant=build.manifest["requant"])
+    manifest = build.manifest
+    softmax = manifest.get("softmax", "host")  # what builds of earlier versions did
+    model = load_model(build.model, shapes=shapes, requant=manifest["requant"], softmax=softmax)
     # The file is called model.onnx in every build.
-    model = replace(model, name=build.manifest["model"]["name"])
+    model = replace(model, name=manifest["model"]["name"])
     return flow_of(_board(build)).form(model, build)
 
 

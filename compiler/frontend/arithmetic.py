@@ -266,6 +266,7 @@ OPERATORS: dict[str, Operator] = {
         agreement="rounding",
         attributes={"axis": ""},
         remark="equal between codes; real numbers are equal with AVX-512, elsewhere the last bit "
-        "of more than 16 classes may differ",
+        "of more than 16 classes may differ. With `--softmax chip` on the accelerator, anywhere, "
+        "within 1 step: [log functions](log_functions.md)",
     ),
 }

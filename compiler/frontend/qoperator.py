@@ -216,7 +216,7 @@ MICROSOFT: dict[str, Operator] = {
         _quantized(
             qlinear_softmax,
             arithmetic.OPERATORS["Softmax"],
-            "behind the last layer",
+            "behind the last layer; with `--softmax chip` as Softmax",
             runs=("host",),
             opset="",
         ),

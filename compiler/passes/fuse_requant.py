@@ -24,11 +24,13 @@ from qcompile.compiler.golden.float_rules import (
     code_range,
     global_average_pool_scale,
 )
+from qcompile.compiler.golden.log_functions import log_tables
 from qcompile.compiler.golden.numerics import (
     combined_scale,
     scale_to_mantissa,
     scale_to_shift,
 )
+from qcompile.compiler.passes.chip_softmax import steps_of
 from qcompile.compiler.passes.code_ranges import code_ranges
 from qcompile.compiler.passes.fit_requant import FloatSteps, fit, without_steps
 
@@ -92,6 +94,8 @@ class _Fuser:
                 return ir.Binary(
                     inputs=op.inputs, outputs=op.outputs, origins=op.origins, table=op.table
                 )
+            case ir_quantized.ChipSoftmax():
+                return self._softmax(op)
             case ir.Constant() | ir.Lookup() | ir.MaxPool() | ir.Reshape() | ir.Select():
                 return op
             case _:
@@ -199,6 +203,19 @@ class _Fuser:
             input_zero_point=xq.zero_point - _moved(x.dtype),
             requant=requant,
             weight=weight,
+        )
+
+    def _softmax(self, op: ir_quantized.ChipSoftmax) -> ir.Op:
+        powers, logs = log_tables(_quantization(self.values[op.inputs[0]]).scale)
+        return ir.Softmax(
+            inputs=op.inputs,
+            outputs=op.outputs,
+            origins=op.origins,
+            mode=self.mode,
+            axis=1,
+            steps=steps_of(_quantization(self.values[op.name])),
+            powers=powers,
+            logs=logs,
         )
 
     def _requant(

@@ -34,6 +34,7 @@ from qcompile.compiler.ir import (
 )
 from qcompile.compiler.ir_float import Transpose
 from qcompile.compiler.ir_quantized import (
+    ChipSoftmax,
     QuantizedAveragePool,
     QuantizedBinary,
     QuantizedConv,
@@ -43,7 +44,13 @@ from qcompile.compiler.passes.merge_pads import merge_pads
 from qcompile.compiler.passes.tidy import without_idle_moves
 
 LAYERS = (
-    QuantizedConv | QuantizedMatMul | QuantizedAveragePool | QuantizedBinary | MaxPool | Constant
+    QuantizedConv
+    | QuantizedMatMul
+    | QuantizedAveragePool
+    | QuantizedBinary
+    | MaxPool
+    | ChipSoftmax
+    | Constant
 )
 
 ONNX_SHAPE = ":onnx"

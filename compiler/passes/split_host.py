@@ -43,7 +43,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qcompile.compiler import ir_float
+from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.diagnostics import Problems
 from qcompile.compiler.ir import Constant, Graph, Lookup, Op, Reshape, Select
 from qcompile.compiler.passes.batch_axis import HostOp, has_batch_axis
@@ -52,6 +52,7 @@ from qcompile.compiler.passes.host_operations import OPERATIONS, host_operations
 from qcompile.compiler.passes.matmul_to_conv import LAYERS
 from qcompile.compiler.passes.merge_pads import merge_pads
 
+HOST_RUNS = "the host runs one sample a time, before the first and after the last layer"
 INT8_CODES = ":int8"
 """Suffix of an input of the accelerator whose codes are uint8 in the model."""
 
@@ -82,7 +83,7 @@ def split_host(graph: Graph, problems: Problems) -> SplitModel:
         )
     for op in middle:
         if not isinstance(op, LAYERS | Lookup | Reshape | ir_float.Transpose | Select):
-            _refuse(graph, op, problems, "stands between two layers")
+            _refuse(graph, op, problems, "stands between two layers", _help(op))
     for op in (*leading, *trailing):
         if type(op) not in OPERATIONS:
             _refuse(graph, op, problems, "is no operation for the host")
@@ -126,14 +127,20 @@ def _is_layer(op: Op) -> bool:
     return isinstance(op, LAYERS) or (isinstance(op, Select) and op.joins_parts)
 
 
-def _refuse(graph: Graph, op: Op, problems: Problems, message: str) -> None:
+def _help(op: Op) -> str:
+    if isinstance(op, ir_quantized.QuantizedSoftmax):
+        return "add --softmax chip, which computes it there, within one step of ONNX Runtime"
+    return HOST_RUNS
+
+
+def _refuse(graph: Graph, op: Op, problems: Problems, message: str, help: str = HOST_RUNS) -> None:
     origin = op.origins[0]
     value = graph.values[op.inputs[0]]
     name = f" '{origin.node}'" if origin.node else ""
     problems.unsupported(
         f"{origin.operator}{name} (node {origin.index}): {message}",
         context=(f"input '{value.name}' {value.dtype}{list(value.shape)}".replace(", ", ","),),
-        help="the host runs one sample a time, before the first and after the last layer",
+        help=help,
     )
 
 

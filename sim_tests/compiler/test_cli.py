@@ -213,7 +213,9 @@ def test_options_of_the_compilation_are_refused_for_a_build(
 ) -> None:
     (folder / "b").mkdir()
     message = refused(capsys, "sim", "b", "--inputs", "x.npz", "--requant", "shift")
-    assert message.startswith("b: --shape and --requant were chosen when it was compiled\n")
+    assert message.startswith(
+        "b: --shape, --requant and --softmax were chosen when it was compiled\n"
+    )
 
 
 # ------------------------------------------------------------------------------- bad input

@@ -119,7 +119,7 @@ def test_host_operation_between_two_layers_is_refused(tmp_path: Path) -> None:
         network.save(tmp_path / "m.onnx"),
         "m.onnx: Softmax 's' (node 5): stands between two layers",
         "  input 'c_codes' int8[1,4,8,8]",
-        "  help: the host runs one sample a time, before the first and after the last layer",
+        "  help: add --softmax chip, which computes it there, within one step of ONNX Runtime",
     )
 
 
@@ -186,7 +186,7 @@ def test_dump_after_a_pass_prints_the_graph_and_an_unknown_pass_is_named(tmp_pat
     ]
     message = (
         r"^--dump-after nothing: no such pass\n  help: one of frontend, join_pairs, fold_qdq, "
-        r"matmul_to_conv, split_host, fuse_requant$"
+        r"chip_softmax, matmul_to_conv, split_host, fuse_requant$"
     )
     with pytest.raises(InputError, match=message):
         load_model(path, dump_after="nothing")
