@@ -359,7 +359,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
         "--activations",
         default="int8",
         metavar="FORM",
-        help="what activations are: int8 (default), or log:L[,entropy], L powers of a root of 2",
+        help="what activations are: int8 (default), or log:L[,entropy|,output], L powers",
     )
     parser.add_argument(
         "--part-signs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from qcompile.compiler.frontend.log_quantize import (
 )
 from qcompile.compiler.log_format import MAX_LEVELS, OCTAVE, LogFormat
 from qcompile.compiler.quantize.encoding import Encoding
-from qcompile.compiler.quantize.log_quant import STEPS, Criterion, find_format
+from qcompile.compiler.quantize.log_quant import STEPS, find_format, near_formats
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network
@@ -26,6 +26,7 @@ from qcompile.compiler.quantize.signs import part_signs
 from qcompile.compiler.quantize.writer import Writer
 
 Array = npt.NDArray[Any]
+Choice = Literal["mse", "entropy", "output"]
 SCHEMES = ("affine", "ternary", "binary")
 """Whose weights need no particular scale of activations."""
 MOST_VALUES = 1 << 20
@@ -67,19 +68,20 @@ class LogActivations:
     """A `scheme.ActivationForm`: `levels` codes for every tensor that is never negative.
 
     Others (outputs, operands of an Add, inputs with a sign) keep the scheme's encoding; with
-    `signs`, an input with a sign is parted into both in front of its layer.
+    `signs`, an input with a sign is parted into both in front of its layer. mse and entropy are
+    `log_quant.find_format`'s, output takes the least error of the layers behind (`readers`).
     """
 
     def __init__(
         self,
         levels: int,
-        criterion: Criterion = "mse",
+        choice: Choice = "mse",
         *,
         steps: tuple[int, ...] = STEPS,
         signs: bool = False,
     ) -> None:
         self.levels = levels
-        self.criterion: Criterion = criterion
+        self.choice: Choice = choice
         self.steps = steps
         self.signs = signs
         self.without_codes: set[str] = set()
@@ -88,11 +90,11 @@ class LogActivations:
     @classmethod
     def of(cls, argument: str, options: Options) -> LogActivations:
         """What `--activations log:ARGUMENT` asks for; UsageError where there is no such form."""
-        count, _, criterion = argument.partition(",")
-        wanted = f"log:L, log:L,mse or log:L,entropy with L from 2 to {MAX_LEVELS}"
+        count, _, choice = argument.partition(",")
+        wanted = f"log:L, log:L,entropy or log:L,output with L from 2 to {MAX_LEVELS}"
         if not (count.isdecimal() and 2 <= int(count) <= MAX_LEVELS):
             raise UsageError(f"--activations log:{argument} is not known", help=f"give {wanted}")
-        if criterion not in ("", *get_args(Criterion)):
+        if choice not in ("", *get_args(Choice)):
             raise UsageError(f"--activations log:{argument} is not known", help=f"give {wanted}")
         if options.scheme not in SCHEMES:
             raise UsageError(
@@ -100,7 +102,7 @@ class LogActivations:
                 help=f"schemes with it: {', '.join(SCHEMES)}",
             )
         steps = STEPS if options.log_step is None else (options.log_step,)
-        chosen: Criterion = "entropy" if criterion == "entropy" else "mse"
+        chosen = cast(Choice, choice or "mse")
         return cls(int(count), chosen, steps=steps, signs=options.part_signs)
 
     def rewrite(self, network: Network, observations: Observations) -> None:
@@ -116,10 +118,19 @@ class LogActivations:
             values = observations.values(name)
             if name in network.outputs or values.min() < 0:
                 continue
-            sample = values.reshape(-1)[:: -(-values.size // MOST_VALUES)]
-            self.found[name] = find_format(sample, self.levels, self.criterion, self.steps)
+            self.found[name] = self._format(name, observations)
             result[name] = LogEncoding(format=self.found[name])
         return result
+
+    def _format(self, name: str, observations: Observations) -> LogFormat:
+        values = observations.values(name)
+        sample = values.reshape(-1)[:: -(-values.size // MOST_VALUES)]
+        if self.choice != "output":
+            return find_format(sample, self.levels, self.choice, self.steps)
+        return min(
+            near_formats(sample, self.levels, self.steps),
+            key=lambda one: observations.readers.error(name, LogEncoding(format=one)),
+        )
 
     def notes(self) -> list[str]:
         """A line for each tensor with logarithmic codes."""

@@ -20,6 +20,8 @@ CRITERIA: tuple[Criterion, ...] = ("mse", "entropy")
 BINS = 1024
 FIRST = -640
 """Lower end of the histogram: 2**-40, as in caffe-WQ; its end is 2**24."""
+FAR = 4
+"""How many times the least squared error a format may have that is measured in another way."""
 STEPS = tuple(range(2, 33, 2))
 """Even, so that the thresholds half a step away are bins' ends."""
 
@@ -43,10 +45,31 @@ def find_format(
     return LogFormat(fsr=fsr, step=step, levels=levels)
 
 
+def near_formats(
+    values: Array, levels: int, steps: tuple[int, ...] = STEPS
+) -> tuple[LogFormat, ...]:
+    """Formats of small squared error, for who measures them in another way.
+
+    For each step, unless its error is far above the least, the best fsr and ones half a step and a
+    step around it.
+    """
+    histogram = Histogram(values)
+    if not histogram.counts[-1]:
+        return (find_format(values, levels, "mse", steps),)
+    least = {step: histogram.error(step, levels) for step in steps}
+    worst = FAR * (min(error for error, _ in least.values()) + histogram.squares)
+    return tuple(
+        LogFormat(fsr=fsr + half * step // 2, step=step, levels=levels)
+        for step, (error, fsr) in least.items()
+        for half in range(-2, 3)
+        if error + histogram.squares <= worst
+    )
+
+
 class Histogram:
     """Of positive values over bins of a sixteenth of an octave: their counts and sums.
 
-    Prefix sums: entry b is of all values in bins below b.
+    Prefix sums: entry b is of all values in bins below b. `squares` is the sum of all squares.
     """
 
     def __init__(self, values: Array) -> None:
@@ -55,6 +78,7 @@ class Histogram:
         places = np.floor(OCTAVE * np.log2(positive)).astype(np.int64) - FIRST
         places = np.clip(places, 0, BINS - 1)
         members = np.bincount(places, minlength=BINS)
+        self.squares = float(np.sum(positive**2))
         self.counts = np.append(0, np.cumsum(members))
         self.sums = np.append(0, np.cumsum(np.bincount(places, positive, BINS)))
         held = np.flatnonzero(members)

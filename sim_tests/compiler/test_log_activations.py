@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -12,7 +12,8 @@ from onnx import helper, numpy_helper
 
 from qcompile.compiler.errors import UsageError
 from qcompile.compiler.frontend.log_quantize import DOMAIN, NAME, is_log_quantize
-from qcompile.compiler.quantize.log_activations import LogActivations, LogEncoding
+from qcompile.compiler.quantize.encoding import Parameters
+from qcompile.compiler.quantize.log_activations import Choice, LogActivations, LogEncoding
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import load_float
@@ -124,6 +125,33 @@ def test_a_parted_input_is_logarithmic(shared: Path) -> None:
     assert len(found) == 12  # both signs, nine layers, their average, its Reshape
     operators = [node.op_type for node in made.model.graph.node]
     assert operators.count("QuantizeLinear") == 1  # of the network's result
+
+
+def test_output_takes_the_format_that_layers_behind_mind_least() -> None:
+    subject = float_networks.digits()
+    network = subject.network
+    observations = Observations(network, subject.part(slice(float_networks.CALIBRATION)))
+    encoding = Parameters(scale=np.float32(1), zero_point=0)
+    names = ["stem/relu", "down/relu", "residual/relu"]
+    errors = {
+        choice: [
+            observations.readers.error(name, one)
+            for name, one in LogActivations(8, choice)
+            .encodings(network, observations, dict.fromkeys(names, encoding))
+            .items()
+        ]
+        for choice in get_args(Choice)
+    }
+    assert all(a <= b for a, b in zip(errors["output"], errors["mse"], strict=True))
+    assert sum(errors["output"]) < sum(errors["mse"])
+    assert sum(errors["mse"]) < sum(errors["entropy"])
+
+
+def test_keyword_spotting_recovers_with_16_levels(shared: Path) -> None:
+    """By the error of the layers behind and bias correction: 2 points more than by mse alone."""
+    subject = float_networks.kws(shared)
+    options = Options(activations="log:16,output", bias_correction=True)
+    assert subject.loss(subject.quantized(options)) <= 1.5
 
 
 def test_options_of_logarithms_need_them() -> None:

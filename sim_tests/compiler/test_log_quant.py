@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from qcompile.compiler.log_format import LogFormat
-from qcompile.compiler.quantize.log_quant import CRITERIA, STEPS, find_format
+from qcompile.compiler.quantize.log_quant import CRITERIA, STEPS, find_format, near_formats
 
 DEMO = np.array([-0.5, 1.2, 2.3, -3.1, 0.1, 0.4, 2.7, -0.3, 14.1])
 """numerics.md 4.4 gives results alone: these inputs reach them. The last one's bin, 61, fixes fsr
@@ -93,6 +93,18 @@ def test_steps_can_be_kept_to_whole_octaves() -> None:
     found = find_format(x, 16, "mse", steps=(16,))
     assert found.step == 16
     assert len(set(np.round(found.values[1:] / found.values[1], 6) % 1)) == 1
+
+
+def test_near_formats_hold_the_best_and_no_far_ones() -> None:
+    x = np.maximum(np.random.default_rng(3).normal(size=4000), 0)
+    near = near_formats(x, 16)
+    errors = [float(np.sum((x - one.rounded(x)) ** 2)) for one in near]
+    assert near[int(np.argmin(errors))] == find_format(x, 16, "mse")
+    steps = {one.step for one in near}
+    assert {4, 6, 8} <= steps
+    assert not {2, 32} & steps
+    assert {one.step for one in near_formats(x, 16, (16,))} == {16}
+    assert near_formats(np.zeros(3), 16) == (find_format(np.zeros(3), 16),)
 
 
 def noise_db(x: Floats, found: LogFormat) -> float:
