@@ -22,7 +22,7 @@ from types import FrameType
 from qcompile.compiler.errors import QcompileError, UsageError
 from qcompile.runtime.options import PORT_HELP, parse_numbers, positive, shown
 
-VERBS = ("compile", "check", "quantize", "sim", "run", "flash", "doctor", "targets")
+VERBS = ("compile", "check", "quantize", "requantize", "sim", "run", "flash", "doctor", "targets")
 WRONG_USAGE = 2
 """As argparse has it."""
 INTERRUPTED = 130
@@ -69,6 +69,13 @@ examples:
   qcompile quantize float.onnx --ranges net_clip_ranges.json -o int8.onnx
 
 The first --rows inputs of x.npz calibrate; with labels y, accuracy is measured on the others.""",
+    "requantize": """\
+examples:
+  qcompile requantize int8.onnx --scheme shift --inputs x.npz -o shift.onnx
+  qcompile sim shift.onnx --inputs x.npz --requant shift --engine golden
+
+What the new scales cost on the inputs is printed before shift.onnx is written: accuracy with labels
+y, the share of equal classes, and the outputs' error against int8.onnx.""",
     "sim": """\
 examples:
   qcompile sim build/model --inputs x.npz
@@ -176,6 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compile(_add_verb(verbs, "compile", "make Verilog, program, bitstream and report"))
     _add_check(_add_verb(verbs, "check", "say in seconds whether a model fits, and how fast it is"))
     _add_quantize(_add_verb(verbs, "quantize", "make an int8 model of a float one, by calibration"))
+    _add_requantize(_add_verb(verbs, "requantize", "give an int8 model scales that are shifts"))
     _add_sim(_add_verb(verbs, "sim", "simulate, and compare with golden and ONNX Runtime"))
     _add_run(_add_verb(verbs, "run", "run inputs on a board, or on the simulated board"))
     _add_flash(_add_verb(verbs, "flash", "program a board with openFPGALoader"))
@@ -343,7 +351,11 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take Relu6 for Relu, so that its layers can be equalized",
     )
-    parser.add_argument("--scheme", default="affine", help="affine (default)")
+    parser.add_argument(
+        "--scheme",
+        default="affine",
+        help="affine (default), shift, f8net, dpu, ternary, binary or xnor; docs/quantization.md",
+    )
     parser.add_argument(
         "--weights",
         default="int8",
@@ -386,6 +398,15 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     )
     _add_normalization(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="INT8.onnx")
+
+
+def _add_requantize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="INT8.onnx")
+    parser.add_argument(
+        "--scheme", choices=("shift",), default="shift", help="what the new scales are (shift)"
+    )
+    _add_input_options(parser, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.onnx")
 
 
 def _add_sim(parser: argparse.ArgumentParser) -> None:

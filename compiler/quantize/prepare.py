@@ -112,6 +112,11 @@ def load_float(path: Path) -> Network:
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's have no common base
         raise ModelError(f"{path}: not a valid ONNX model ({_first_line(error)})") from error
+    return prepare(path, model)
+
+
+def prepare(path: Path, model: onnx.ModelProto) -> Network:
+    """A float network in the form that is quantized; `path` is what errors name."""
     try:
         network = Network(version_converter.convert_version(model, OPSET))
     except Exception as error:

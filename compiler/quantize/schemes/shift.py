@@ -65,8 +65,8 @@ class Shift(Scheme):
             if layer.node.name in self.pools:
                 wanted = mean_scale(layer, float(scales[operand]), wanted)
             scales[result] = np.float32(max(wanted, least_result_scale(layer, scales[operand])))
-        inputs = [value.name for value in network.inputs]
-        settled = settle(scales, pairs, fixed=inputs)
+        ends = [*(value.name for value in network.inputs), *network.outputs]
+        settled = settle(scales, pairs, fixed=[sources.get(name, name) for name in ends])
         return {name: _parameters(ranges[name], settled[name]) for name in tensors}
 
     def layer(self, layer: Layer, operand: Encoding, result: Encoding | None) -> LayerCodes:

@@ -1,0 +1,122 @@
+"""Gives a model that is int8 already the scales of scheme shift, and measures what that costs.
+
+No other scheme: in many such models codes that end at 0 or at 6 are all that is left of a Relu or
+Relu6, and scheme shift keeps where they end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from qcompile.compiler.errors import InputError, ModelError
+from qcompile.compiler.quantize.dequantize import Codes, dequantize
+from qcompile.compiler.quantize.encoding import signal_to_noise
+from qcompile.compiler.quantize.observe import Say, observe, silent
+from qcompile.compiler.quantize.options import Options
+from qcompile.compiler.quantize.prepare import prepare
+from qcompile.compiler.quantize.quantizer import quantize
+from qcompile.runtime.classes import chosen_classes, find_classes
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputCost:
+    """An output before and after, over all inputs: real values, or codes times their scale.
+
+    `sqnr_db` is infinite where nothing differs; `largest` the largest difference; `agreement` the
+    share of inputs with the same class, None for an output without classes.
+    """
+
+    name: str
+    elements: int
+    differing: int
+    largest: float
+    sqnr_db: float
+    agreement: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requantized:
+    """The model, what it costs, and, with labels, the accuracies before and after."""
+
+    model: onnx.ModelProto
+    costs: tuple[OutputCost, ...]
+    accuracies: tuple[float, float] | None
+
+
+def load_quantized(path: Path) -> onnx.ModelProto:
+    """Read a model; ModelError where there is none."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file", help="give an int8 ONNX model")
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and the checker's have no common base
+        raise ModelError(f"{path}: not a valid ONNX model ({error})") from error
+    return model
+
+
+def requantize(
+    path: Path,
+    inputs: Mapping[str, Array],
+    labels: Array | None = None,
+    progress: Say = silent,
+) -> Requantized:
+    """New scales for an int8 model; `inputs` [N, ...] by name, of the model's own types, measure.
+
+    Ranges of activations stay what codes had; where a tensor had none it is found from the inputs.
+    """
+    original = load_quantized(path)
+    found = dequantize(original)
+    if not found.ranges:
+        raise InputError(
+            f"{path}: holds no QuantizeLinear or QLinear operator",
+            help="a float model is what qcompile quantize takes",
+        )
+    network = prepare(path, found.model)
+    options = Options(scheme="shift", ranges=found.ranges)
+    made = quantize(network, found.values(inputs), options, progress)
+    model = found.restore(made.model)
+    progress("measure")
+    names = [value.name for value in original.graph.output]
+    before, after = (observe(one, inputs, names) for one in (original, model))
+    shapes = {name: (1, *array.shape[1:]) for name, array in before.items()}
+    classes = find_classes(shapes, [(1, *array.shape[1:]) for array in inputs.values()])
+    scores = classes.output if classes else None
+    costs = []
+    for name in names:
+        codes = found.outputs[name][1] if name in found.outputs else None
+        real = [_real(one[name], codes) for one in (before, after)]
+        costs.append(_cost(name, real[0], real[1], has_classes=name == scores))
+    accuracies = None
+    if labels is not None and scores is not None:
+        shares = [np.mean(chosen_classes(one[scores]) == labels) for one in (before, after)]
+        accuracies = float(shares[0]), float(shares[1])
+    return Requantized(model=model, costs=tuple(costs), accuracies=accuracies)
+
+
+def _real(values: Array, codes: Codes | None) -> Array:
+    exact = values.astype(np.float64)
+    return exact if codes is None else (exact - int(codes.zero_point)) * float(codes.scale)
+
+
+def _cost(name: str, before: Array, after: Array, *, has_classes: bool) -> OutputCost:
+    agreement = None
+    if has_classes:
+        agreement = float(np.mean(chosen_classes(before) == chosen_classes(after)))
+    return OutputCost(
+        name=name,
+        elements=before.size,
+        differing=int(np.count_nonzero(before != after)),
+        largest=float(np.abs(before - after).max(initial=0.0)),
+        sqnr_db=signal_to_noise(before, after),
+        agreement=agreement,
+    )
