@@ -18,10 +18,10 @@ import onnx
 from qcompile.compiler.errors import InputError, ModelError
 from qcompile.compiler.quantize.dequantize import Codes, dequantize
 from qcompile.compiler.quantize.encoding import signal_to_noise
-from qcompile.compiler.quantize.observe import Say, observe, silent
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import prepare
 from qcompile.compiler.quantize.quantizer import quantize
+from qcompile.compiler.quantize.sessions import Say, observe, silent
 from qcompile.runtime.classes import chosen_classes, find_classes
 
 Array = npt.NDArray[Any]
