@@ -13,7 +13,7 @@ from qcompile.compiler.console import Progress
 from qcompile.compiler.errors import InputError
 from qcompile.compiler.inputs import normalization_of, runtime_errors
 from qcompile.compiler.quantize.clip_ranges import load_ranges
-from qcompile.compiler.quantize.float_inputs import check_finite, input_specs
+from qcompile.compiler.quantize.float_inputs import input_specs
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network, load_float
 from qcompile.compiler.quantize.quantizer import Quantized, Tensor, accuracy, quantize, save
@@ -67,8 +67,6 @@ def _samples(arguments: argparse.Namespace, network: Network, progress: Progress
         )
     for note in samples.notes:
         progress.note(note)
-    for name, array in samples.tensors.items():
-        check_finite(f"{arguments.calibration}: input '{name}'", array)
     return samples
 
 

@@ -62,7 +62,7 @@ def _of_weights(value: Any) -> bool:
 def _range(path: Path, name: str, value: Any) -> Range:
     try:
         low, high = _ends(value)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         low, high = math.nan, math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low <= 0 <= high and low < high):
         raise InputError(

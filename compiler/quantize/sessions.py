@@ -97,7 +97,7 @@ def _batched(
             if alone.ndim == 0 or together.shape != (2, *alone.shape[1:]) or len(alone) != 1:
                 return None
             limit = CLOSE * float(np.abs(alone).max(initial=0.0))
-            if np.abs(together[row] - alone[0]).max(initial=0.0) > limit:
+            if not np.isfinite(limit) or not np.allclose(together[row], alone[0], 0, limit):
                 return None
     return session
 
