@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler.console import Progress
@@ -16,7 +17,7 @@ from qcompile.compiler.quantize.clip_ranges import load_ranges
 from qcompile.compiler.quantize.float_inputs import input_specs
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network, load_float
-from qcompile.compiler.quantize.quantizer import Quantized, Tensor, accuracy, quantize, save
+from qcompile.compiler.quantize.quantizer import Quantized, Tensor, classes, quantize, save
 from qcompile.compiler.quantize.registry import check
 from qcompile.runtime.inputs import Samples, load_samples
 
@@ -36,9 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
         if samples is not None and samples.labels is not None and samples.count > count:
             progress.step(f"measure with the other {samples.count - count} inputs")
             rest, labels = _part(samples, slice(count, None)), samples.labels[count:]
-            before = accuracy(network.to_model(), rest, labels)
-            after = accuracy(result.model, rest, labels)
-            lines += ["", f"accuracy    {before:.4f} float, {after:.4f} int8"]
+            found = [classes(model, rest) for model in (network.to_model(), result.model)]
+            before, after = (float(np.mean(one == labels)) for one in found)
+            same = f"the same class in {np.mean(found[0] == found[1]):.4f}"
+            lines += ["", f"accuracy    {before:.4f} float, {after:.4f} int8; {same}"]
         save(result.model, arguments.output)
     print("\n".join(lines))
     return 0

@@ -244,12 +244,16 @@ def _row(
     )
 
 
-def accuracy(model: onnx.ModelProto, inputs: Mapping[str, Array], labels: Array) -> float:
-    """Share of inputs whose largest output is the label's class."""
+def classes(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Array:
+    """int64 [N]: for each input the place of the largest value of the model's first output."""
     name = model.graph.output[0].name
     scores = observe(model, inputs, [name])[name]
-    found = np.argmax(scores.reshape(len(labels), -1), axis=1)
-    return float(np.mean(found == labels))
+    return np.asarray(np.argmax(scores.reshape(len(scores), -1), axis=1))
+
+
+def accuracy(model: onnx.ModelProto, inputs: Mapping[str, Array], labels: Array) -> float:
+    """Share of inputs whose largest output is the label's class."""
+    return float(np.mean(classes(model, inputs) == labels))
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:

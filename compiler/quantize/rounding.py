@@ -30,6 +30,8 @@ from qcompile.compiler.quantize.linear import (
 Array = npt.NDArray[Any]
 ROUNDS = 3
 """Flips tried for each channel, at most, as a multiple of its weights."""
+MOST_ROWS = 1 << 15
+"""Rows of a layer that are looked at, about."""
 LEAST_GAIN = 1e-9
 """Of the squared error, that a flip must save."""
 
@@ -72,6 +74,7 @@ class RoundingSearch:
 def moments_of(sample: Sample, bias: Array | None, *, centred: bool) -> Moments:
     """Of what the layer reads, and of what it should give less its bias."""
     columns_of = Columns(sample.layer)
+    sample = _thinned(sample)
     sums: list[Array] = []
     totals: list[Array] = []
     count = 0
@@ -92,6 +95,13 @@ def moments_of(sample: Sample, bias: Array | None, *, centred: bool) -> Moments:
         sums[1] = sums[1] - result[:, :, None] * column[:, None, :] / count
         sums[2] = sums[2] - result**2 / count
     return Moments(columns=sums[0], results=sums[1], squares=sums[2])
+
+
+def _thinned(sample: Sample) -> Sample:
+    """Fewer inputs, evenly spaced, where each gives many rows."""
+    rows = result_matrix(sample.layer, sample.wanted[:1]).shape[1]
+    step = max(1, len(sample.values) * rows // MOST_ROWS)
+    return replace(sample, values=sample.values[::step], wanted=sample.wanted[::step])
 
 
 def search(moments: Moments, scales: Array, exact: Array, start: Array, levels: Array) -> Array:
