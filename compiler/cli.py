@@ -73,8 +73,9 @@ The first --rows inputs of x.npz calibrate; with labels y, accuracy is measured 
 examples:
   qcompile requantize int8.onnx --scheme shift --inputs x.npz -o shift.onnx
   qcompile sim shift.onnx --inputs x.npz --requant shift --engine golden
+  qcompile requantize int8.onnx --weights codebook:16 --inputs x.npz -o codebook.onnx
 
-What the new scales cost on the inputs is printed before shift.onnx is written: accuracy with labels
+What this costs on the inputs is printed before the model is written: accuracy with labels
 y, the share of equal classes, and the outputs' error against int8.onnx.""",
     "sim": """\
 examples:
@@ -183,7 +184,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compile(_add_verb(verbs, "compile", "make Verilog, program, bitstream and report"))
     _add_check(_add_verb(verbs, "check", "say in seconds whether a model fits, and how fast it is"))
     _add_quantize(_add_verb(verbs, "quantize", "make an int8 model of a float one, by calibration"))
-    _add_requantize(_add_verb(verbs, "requantize", "give an int8 model scales that are shifts"))
+    _add_requantize(
+        _add_verb(
+            verbs, "requantize", "give an int8 model scales that are shifts, or fewer weights"
+        )
+    )
     _add_sim(_add_verb(verbs, "sim", "simulate, and compare with golden and ONNX Runtime"))
     _add_run(_add_verb(verbs, "run", "run inputs on a board, or on the simulated board"))
     _add_flash(_add_verb(verbs, "flash", "program a board with openFPGALoader"))
@@ -403,7 +408,15 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
 def _add_requantize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="INT8.onnx")
     parser.add_argument(
-        "--scheme", choices=("shift",), default="shift", help="what the new scales are (shift)"
+        "--scheme",
+        choices=("shift",),
+        help="what the new scales are: shift; as they were with --weights",
+    )
+    parser.add_argument(
+        "--weights",
+        default="int8",
+        metavar="FORM",
+        help="how weights are stored: int8 (default), or codebook:N[,entropy], N values a layer",
     )
     _add_input_options(parser, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.onnx")

@@ -1,4 +1,4 @@
-"""`qcompile requantize INT8.onnx --scheme shift --inputs X.npz -o OUT.onnx`."""
+"""`qcompile requantize INT8.onnx --scheme shift --inputs X.npz -o OUT.onnx`, or --weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from qcompile.compiler.console import Progress
 from qcompile.compiler.errors import InputError
 from qcompile.compiler.inputs import load_inputs, normalization_of
 from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.quantizer import save
+from qcompile.compiler.quantize.registry import PLAIN, weight_form_of
 from qcompile.compiler.quantize.requantizer import OutputCost, Requantized, requantize
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Requantize, print what it costs on the inputs, then write the model."""
+    weight_form_of(Options(weights=arguments.weights))  # wrong usage is said before any work
     if not arguments.output.parent.is_dir():
         raise InputError(f"{arguments.output}: its folder does not exist", help="make it first")
     with Progress() as progress:
@@ -33,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
             samples.tensors,
             samples.labels,
             progress.detail,
+            scheme=arguments.scheme or ("shift" if arguments.weights == PLAIN else None),
+            weights=arguments.weights,
         )
     print("\n".join(_lines(result, samples.count)), flush=True)
     save(result.model, arguments.output)
@@ -40,7 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(result: Requantized, count: int) -> list[str]:
-    lines = [line for cost in result.costs for line in _cost_lines(cost, count)]
+    lines = [
+        f"weights     {one.name}: {len(one.levels)} values, SQNR {one.sqnr_db:.1f} dB"
+        for one in result.recoded
+    ]
+    lines += [line for cost in result.costs for line in _cost_lines(cost, count)]
     if result.accuracies is not None:
         before, after = result.accuracies
         lines.append(f"accuracy    {before:.4f} before, {after:.4f} after, of {count} inputs")

@@ -48,7 +48,7 @@ class CodebookWeights:
         int8_depthwise: bool = False,
     ) -> None:
         self.levels = levels
-        self.criterion = criterion
+        self.criterion: Criterion = criterion
         self.free_scales = free_scales
         self.int8_depthwise = int8_depthwise
 

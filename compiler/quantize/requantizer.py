@@ -1,4 +1,5 @@
-"""Gives a model that is int8 already the scales of scheme shift, and measures what that costs.
+"""Gives a model that is int8 already scales of scheme shift, weights from a codebook, or both, and
+measures what that costs.
 
 No other scheme: in many such models codes that end at 0 or at 6 are all that is left of a Relu or
 Relu6, and scheme shift keeps where they end.
@@ -9,18 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from qcompile.compiler.errors import InputError, ModelError
-from qcompile.compiler.quantize.dequantize import Codes, dequantize
+from qcompile.compiler.errors import InputError, ModelError, UsageError
+from qcompile.compiler.quantize.codebook import CodebookWeights
+from qcompile.compiler.quantize.dequantize import Codes, Dequantized, dequantize
 from qcompile.compiler.quantize.encoding import signal_to_noise
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import prepare
 from qcompile.compiler.quantize.quantizer import quantize
+from qcompile.compiler.quantize.recode import Recoded, with_codebooks
+from qcompile.compiler.quantize.registry import PLAIN, weight_form_of
 from qcompile.compiler.quantize.sessions import Say, observe, silent
 from qcompile.runtime.classes import chosen_classes, find_classes
 
@@ -45,10 +49,14 @@ class OutputCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requantized:
-    """The model, what it costs, and, with labels, the accuracies before and after."""
+    """The model, what it costs, and, with labels, the accuracies before and after.
+
+    `recoded`: the weights that got a codebook while all scales stayed.
+    """
 
     model: onnx.ModelProto
     costs: tuple[OutputCost, ...]
+    recoded: tuple[Recoded, ...]
     accuracies: tuple[float, float] | None
 
 
@@ -69,10 +77,14 @@ def requantize(
     inputs: Mapping[str, Array],
     labels: Array | None = None,
     progress: Say = silent,
+    *,
+    scheme: Literal["shift"] | None = "shift",
+    weights: str = PLAIN,
 ) -> Requantized:
-    """New scales for an int8 model; `inputs` [N, ...] by name, of the model's own types, measure.
+    """New scales or weights for an int8 model; `inputs` [N, ...] by name, of its types, measure.
 
     Ranges of activations stay what codes had; where a tensor had none it is found from the inputs.
+    With no scheme all scales stay. `weights` as `Options.weights`.
     """
     original = load_quantized(path)
     found = dequantize(original)
@@ -81,11 +93,29 @@ def requantize(
             f"{path}: holds no QuantizeLinear or QLinear operator",
             help="a float model is what qcompile quantize takes",
         )
-    network = prepare(path, found.model)
-    options = Options(scheme="shift", ranges=found.ranges)
-    made = quantize(network, found.values(inputs), options, progress)
-    model = found.restore(made.model)
+    form = weight_form_of(Options(weights=weights))
+    recoded: tuple[Recoded, ...] = ()
+    if scheme is not None:
+        network = prepare(path, found.model)
+        options = Options(scheme=scheme, ranges=found.ranges, weights=weights)
+        made = quantize(network, found.values(inputs), options, progress)
+        model = found.restore(made.model)
+    elif isinstance(form, CodebookWeights):
+        model, recoded = with_codebooks(original, form.levels, form.criterion)
+    else:
+        raise UsageError("nothing is to be changed", help="give a scheme, or weights codebook:N")
     progress("measure")
+    costs, accuracies = _measure(original, model, found, inputs, labels)
+    return Requantized(model=model, costs=costs, recoded=recoded, accuracies=accuracies)
+
+
+def _measure(
+    original: onnx.ModelProto,
+    model: onnx.ModelProto,
+    found: Dequantized,
+    inputs: Mapping[str, Array],
+    labels: Array | None,
+) -> tuple[tuple[OutputCost, ...], tuple[float, float] | None]:
     names = [value.name for value in original.graph.output]
     before, after = (observe(one, inputs, names) for one in (original, model))
     shapes = {name: (1, *array.shape[1:]) for name, array in before.items()}
@@ -100,7 +130,7 @@ def requantize(
     if labels is not None and scores is not None:
         shares = [np.mean(chosen_classes(one[scores]) == labels) for one in (before, after)]
         accuracies = float(shares[0]), float(shares[1])
-    return Requantized(model=model, costs=tuple(costs), accuracies=accuracies)
+    return tuple(costs), accuracies
 
 
 def _real(values: Array, codes: Codes | None) -> Array:

@@ -174,3 +174,22 @@ def test_int8_model_gets_codebooks(shared: Path, tmp_path: Path) -> None:
 def test_model_without_int8_weights_gets_none() -> None:
     with pytest.raises(UnsupportedError, match=r"^the model has no int8 weights"):
         with_codebooks(onnx.load(DIGITS / "digits_float.onnx"), 16)
+
+
+@pytest.mark.parametrize("scheme", [[], ["--scheme", "shift"]])
+def test_requantize_gives_an_int8_model_codebooks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: list[str]
+) -> None:
+    source, data = DIGITS / "digits_int8.onnx", str(DIGITS / "digits_test.npz")
+    made = tmp_path / "codebook.onnx"
+    assert main(["requantize", str(source), "--weights", "codebook:16", *scheme,
+                 "--inputs", data, "-o", str(made)]) == 0  # fmt: skip
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    assert float(last[3]) >= float(last[1]) - 0.02
+    layers = [op for op in load_model(made).graph.ops if isinstance(op, Conv)]
+    assert len(layers) == 7
+    assert all(len({*op.weight.reshape(-1).tolist(), 0}) <= 16 for op in layers)
+    assert main(["sim", str(made), "--inputs", data, "--limit", "40", "--engine", "golden",
+                 "--layers"]) == 0  # fmt: skip
+    assert main(["requantize", str(source), "--weights", "codebook:99", "--inputs", data,
+                 "-o", str(made)]) == 2  # fmt: skip
