@@ -98,12 +98,18 @@ def link_ports(memory: MemoryShape) -> dict[str, Member]:
     }
 
 
-def connect_control(m: Module, link: Any, core: Any) -> None:
-    """Wire a link's commands to an accelerator, and its state back."""
-    m.d.comb += [
+def connect_control(m: Module, link: Any, core: Any, *, registered: bool = False) -> None:
+    """Wire a link's commands to an accelerator, and its state back.
+
+    `registered`: commands come a cycle later, for a link that takes some to answer.
+    """
+    domain = m.d.sync if registered else m.d.comb
+    domain += [
         core.start.eq(link.start),
         core.resume.eq(link.resume),
         core.abort.eq(link.abort),
+    ]
+    m.d.comb += [
         core.stop_after.eq(link.stop_after),
         link.state.eq(core.state),
         link.error.eq(core.error),

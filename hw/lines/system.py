@@ -92,6 +92,7 @@ class LinesSystem(wiring.Component):
         self.in_flash = isinstance(source, FlashTiming)
         self._core = LinesAccelerator(config, source, contents)
         info = lines_info(config, clock_hz)
+        self._late = link == "uart"
         self._link: Any
         if link == "uart":
             self._link = HostLink(info, address_bits=HOST_ADDRESS_BITS)
@@ -128,11 +129,13 @@ class LinesSystem(wiring.Component):
             link.host_data_valid.eq(core.host_word_valid),
             core.start_address.eq(link.flash_address // (WORD_BITS // 8)),
             core.read_address.eq(link.flash_address),
-            core.read_start.eq(link.flash_start),
-            core.read_stop.eq(link.flash_stop),
             link.flash_ready.eq(core.flash_ready if self.in_flash else 1),
         ]
-        connect_control(m, link, core)
+        # The serial link decodes a frame's end deeper than the array may be, and has time.
+        late = self._late
+        connect_control(m, link, core, registered=late)
+        domain = m.d.sync if late else m.d.comb
+        domain += [core.read_start.eq(link.flash_start), core.read_stop.eq(link.flash_stop)]
         if self.in_flash:
             wiring.connect(m, wiring.flipped(self.flash), core.flash)
             with m.If(core.flash_error):
