@@ -137,13 +137,14 @@ class _Walk:
         """A layer, ready for its corrections."""
         node = layer.node
         values = self.coded[layer.operand]
+        has_bias = len(node.input) > 2 and bool(node.input[2])
 
         def run(operand: Array, weights: Array, bias: Array | None) -> Array:
             feed = {layer.operand: operand, node.input[1]: weights.astype(np.float32)}
-            if len(node.input) > 2 and bias is not None:
+            if has_bias and bias is not None:
                 feed[node.input[2]] = bias.astype(np.float32)
             result = runner.run(feed)
-            return result if len(node.input) > 2 or bias is None else _plus(layer, result, bias)
+            return result if has_bias or bias is None else _plus(layer, result, bias)
 
         return Sample(
             layer=layer,

@@ -265,7 +265,8 @@ def _refusal(network: Network, node: NodeProto) -> list[tuple[str, str]]:
         return [("is not quantized", f"these operators are: {', '.join(sorted(KNOWN))}")]
     if node.op_type == "Softmax" and node.output[0] not in network.outputs:
         return [("is inside the network", "only a last Softmax stays, in float")]
-    if node.op_type in LAYERS and any(name not in network.constants for name in node.input[1:]):
+    given = [name for name in node.input[1:] if name]
+    if node.op_type in LAYERS and any(name not in network.constants for name in given):
         return [("has weights or a bias that are no constants", "make them initializers")]
     if node.op_type == "Add" and any(name in network.constants for name in node.input):
         return [("adds a constant that is not one number a channel behind a layer", "fold it")]

@@ -33,7 +33,9 @@ def save_network(path: Path, nodes: list[onnx.NodeProto], **constants: np.ndarra
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize(("kind", "groups"), [("Conv", 2), ("ConvTranspose", 1)])
+@pytest.mark.parametrize(
+    ("kind", "groups"), [("Conv", 2), ("ConvTranspose", 1), ("ConvTranspose", 2)]
+)
 def test_batch_normalization_is_folded(tmp_path: Path, kind: str, groups: int, bias: bool) -> None:
     dice = np.random.default_rng(3)
     shape = (6, 4 // groups, 3, 3) if kind == "Conv" else (4, 6 // groups, 3, 3)

@@ -137,10 +137,13 @@ def test_bias_correction_leaves_less_than_half_a_step_of_mean_error(
     assert np.all(np.abs(after) <= half * 1.001 + 1e-5)
 
 
-def test_layers_are_corrected_with_quantized_layers_in_front(tmp_path: Path) -> None:
+@pytest.mark.parametrize("no_bias", [[], [""]])
+def test_layers_are_corrected_with_quantized_layers_in_front(
+    tmp_path: Path, no_bias: list[str]
+) -> None:
     dice = np.random.default_rng(6)
     nodes = [
-        helper.make_node("Conv", ["x", "w"], ["t"], name="first"),
+        helper.make_node("Conv", ["x", "w", *no_bias], ["t"], name="first"),
         helper.make_node("Relu", ["t"], ["r"], name="relu"),
         helper.make_node("Conv", ["r", "v"], ["y"], name="second"),
     ]
@@ -149,7 +152,7 @@ def test_layers_are_corrected_with_quantized_layers_in_front(tmp_path: Path) -> 
         tmp_path / "net.onnx", nodes, **{k: v.astype(np.float32) for k, v in constants.items()}
     )
     network = load_float(tmp_path / "net.onnx")
-    x = dice.normal(size=(20, 4, 6, 6)).astype(np.float32)
+    x = dice.uniform(0, 2, size=(20, 4, 6, 6)).astype(np.float32)
     encodings = {"x": STEP, "r": STEP, "y": STEP}
     first, second = layers_of(network)
     codes = {
