@@ -18,6 +18,7 @@ from qcompile.compiler.layers import Layer
 from qcompile.compiler.machine import Machine
 from qcompile.compiler.memory_sizes import Fit, block_rams, fits
 from qcompile.compiler.passes.allocate import Placement
+from qcompile.compiler.passes.codebooks import parts_saved
 from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.fold_constants import fold_constants
 from qcompile.compiler.passes.input_forms import send_inputs
@@ -33,6 +34,7 @@ from qcompile.compiler.passes.softmax_layers import softmax_layers
 from qcompile.compiler.plan import Plan
 from qcompile.hw.boards import Board
 from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
+from qcompile.hw.flash_reader import word_cycles
 from qcompile.hw.layouts import (
     IMAGE_HEADER_BYTES,
     IMAGE_MAGIC,
@@ -44,6 +46,10 @@ from qcompile.hw.program import program_bytes
 from qcompile.runtime.protocol import BEAT_BITS
 
 Mode = Literal["exact", "shift"]
+
+CODEBOOK_WORTH = 0.97
+"""A machine with codebooks must take at most this share of the cycles of the one without, which
+serves all models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +107,8 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     """Lower, allocate, tile, emit, predict, for a board's device and its flash.
 
     Of the sizes that the device can have, and of the ways to cut what does not fit into bands of
-    rows, those with the fewest cycles. UnsupportedError or CapacityError name the layer.
+    rows, those with the fewest cycles; with codebooks where they are worth a machine of its own.
+    UnsupportedError or CapacityError name the layer.
     Memory comes first: a picture that is too large for it is often too large for counters too.
     """
     model = for_accelerator(model)
@@ -111,6 +118,33 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     config = replace(
         board.device.config, acc_width=_acc_width(layers), max_shift=max_shift, requant=requant
     )
+    try:
+        plain = _best(model, layers, board, config)
+    except CapacityError as error:
+        try:  # packed weights need half the weight FIFO
+            return _best(model, layers, board, replace(config, codebook=True))
+        except CapacityError:
+            raise error from None
+    fewest = CODEBOOK_WORTH * plain.total_cycles
+    saved = parts_saved(
+        plan
+        for layer, plan in zip(plain.layers, plain.plans, strict=True)
+        if layer.weight_source is None
+    )
+    if plain.total_cycles - saved * word_cycles(board.flash_lines) > fewest:
+        return plain
+    try:
+        packed = _best(model, layers, board, replace(config, codebook=True))
+    except CapacityError:
+        return plain
+    return packed if packed.total_cycles <= fewest else plain
+
+
+def _best(
+    model: ir.Model, layers: tuple[Layer, ...], board: Board, config: AcceleratorConfig
+) -> Compiled:
+    """The sizes of a configuration, and the way in bands, with the fewest cycles."""
+    graph = model.graph
     found = fits(layers, graph.inputs, outputs_of(graph), board.device, config)
     candidates = (_finish(model, fit, board.flash_lines) for fit in found)
     chosen = search.best(candidates)

@@ -84,7 +84,7 @@ def timeline(
         begin = max(time, stream.layer(index)) + LOAD_CYCLES
         stream.read_bank = places[layer.input].bank
         stream.tiles, stream.pass_reads = plan.tiles, plan.counts[0]
-        stream.wanted = taken + plan.stream_words
+        stream.wanted = taken + plan.stream_parts
         if layer.residual is None:
             end, taken = _run_layer(plan, stream, begin, taken, latency)
         else:
@@ -107,28 +107,27 @@ def timeline(
 
 
 def _run_layer(plan: Plan, stream: Stream, begin: int, taken: int, latency: int) -> tuple[int, int]:
-    """End of a layer without a residual operand, and weight words taken so far."""
-    words = int(plan.weights.shape[1])
+    """End of a layer without a residual operand, and parts of weights taken so far."""
+    words, parts = int(plan.weights.shape[1]), plan.group_parts
     time = begin
     drained = begin
     ends: deque[int] = deque()
-    pass_reads = plan.counts[0]
     last_column = plan.counts[4] - 1
     for group in range(plan.groups):
         last_use = not plan.shared_weights or group == plan.groups - 1
         fresh = not plan.shared_weights or group == 0
-        stream.group_end = taken + words
+        stream.group_end = taken + parts
         for number in range(plan.tiles):
             if len(ends) >= MAX_TILES:
                 time = max(time, ends.popleft() + TILE_CYCLES)
             start = time
             last = number == plan.tiles - 1 and last_use
-            if number == 0 and fresh and not stream.has_arrived(taken + words, start):
-                time = _arriving_tile(stream, start, taken, words, pass_reads, release=last)
+            if number == 0 and fresh and not stream.has_arrived(taken + parts, start):
+                time = _arriving_tile(plan, stream, start, taken, release=last)
             else:
                 time = start + words
                 if last:
-                    stream.releases.add(start, taken, words)
+                    stream.releases.add(start, taken, parts, plan.word_parts)
             time += CONFLICT_CYCLES * stream.conflicts_until(time)
             if number == 0:
                 constants = stream.group(stream.groups_used + group)
@@ -138,19 +137,18 @@ def _run_layer(plan: Plan, stream: Stream, begin: int, taken: int, latency: int)
             drained += ROWS - used
             ends.append(drained)
         if last_use:
-            taken += words
+            taken += parts
     stream.groups_used += plan.groups
     return drained + latency, taken
 
 
-def _arriving_tile(
-    stream: Stream, start: int, taken: int, words: int, pass_reads: int, *, release: bool
-) -> int:
+def _arriving_tile(plan: Plan, stream: Stream, start: int, taken: int, *, release: bool) -> int:
     """Pass after pass, as their weights arrive; released at once where nobody uses them again."""
     time = start
-    for done in range(taken, taken + words, pass_reads):
-        time = max(time, stream.weights_until(done + pass_reads) + 1)
+    parts = plan.counts[0] * plan.word_parts
+    for done in range(taken, taken + plan.group_parts, parts):
+        time = max(time, stream.weights_until(done + parts) + 1)
         if release:
-            stream.releases.add(time, done, pass_reads)
-        time += pass_reads
+            stream.releases.add(time, done, parts, plan.word_parts)
+        time += plan.counts[0]
     return time

@@ -19,7 +19,13 @@ from qcompile.hw.config import MAX_BANK_WORDS, MIN_WORDS, AcceleratorConfig
 from qcompile.hw.devices import DEVICES, Device
 from qcompile.hw.drain import FIFO_ROWS, GROUP_SLOTS
 from qcompile.hw.layouts import WORD_CHANNELS
-from qcompile.hw.program import ADD_ENTRY_BITS, CONSTANT_WORDS, LAYER_ENTRIES
+from qcompile.hw.program import (
+    ADD_ENTRY_BITS,
+    CODEBOOK_LEVELS,
+    CODEBOOKS,
+    CONSTANT_WORDS,
+    LAYER_ENTRIES,
+)
 from qcompile.hw.residual import SLOTS
 from qcompile.hw.sequencer import LAYER_SLOTS
 
@@ -50,6 +56,8 @@ def block_rams(config: AcceleratorConfig) -> int:
     if config.adder:
         memories += [(256, 16), (256, ADD_ENTRY_BITS - 16)] * 2
         memories.append((2 * SLOTS, 16))  # residual words on their way
+    if config.codebook:
+        memories += [(CODEBOOKS * CODEBOOK_LEVELS, 8)] * config.columns
     if config.vendor == "ice40hx":
         memories += [(config.bank_words, 8 * config.columns)] * 2
     return sum(_block_rams(words, width) for words, width in memories)
@@ -62,9 +70,18 @@ def _block_rams(words: int, width: int) -> int:
 
 
 def sizes(device: Device, wanted: AcceleratorConfig) -> tuple[AcceleratorConfig, ...]:
-    """`wanted` in the device's sizes, largest banks first; no one of them is inside another."""
-    if device.single_port_rams:
+    """`wanted` in the device's sizes, largest banks first; no one of them is inside another.
+
+    With SPRAM the banks have one size, and without codebooks the machine is the same for all
+    models. With codebooks the weight FIFO gives way, which holds twice as many packed words.
+    """
+    if device.single_port_rams and not wanted.codebook:
         return (replace(wanted, adder=True),)
+    if device.single_port_rams:
+        config = wanted
+        while block_rams(config) > device.block_rams:
+            config = replace(config, weight_depth=config.weight_depth // 2)
+        return (config,)
     found: list[AcceleratorConfig] = []
     bank_words = MAX_BANK_WORDS
     while bank_words >= MIN_WORDS:

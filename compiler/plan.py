@@ -70,10 +70,19 @@ class LoopNest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(LoopNest):
-    """How the small array walks one layer; `weights` are int8 [groups, words, 4]."""
+    """How the small array walks one layer; `weights` are int8 [groups, words, 4].
+
+    `codebook`: the codes of the weights, sorted, where they are sent as indices of them.
+    """
 
     broadcast: bool
     row_axis: str
+    codebook: Int8Array | None = None
+
+    @property
+    def word_parts(self) -> int:
+        """Stream words of 16 bits that a weight word takes, in the program and in the FIFO."""
+        return 2 if self.codebook is None else 1
 
     @property
     def tile_reads(self) -> int:
@@ -84,6 +93,16 @@ class Plan(LoopNest):
     def stream_words(self) -> int:
         """Weight words that the layer has in the program."""
         return int(self.weights.shape[1]) * (1 if self.shared_weights else self.groups)
+
+    @property
+    def group_parts(self) -> int:
+        """Stream words that the weights of one channel group are."""
+        return int(self.weights.shape[1]) * self.word_parts
+
+    @property
+    def stream_parts(self) -> int:
+        """Stream words that all weights of the layer are in the program."""
+        return self.stream_words * self.word_parts
 
     @property
     def rows_written(self) -> int:

@@ -39,7 +39,7 @@ class _Feeder:
     busy : int
         Last cycle in which the pass before accesses the memory.
     taken : int
-        Weight words of all layers that are not needed any more.
+        Parts of weights of all layers that are not needed any more.
     tile_reads : list of int
         When each tile made its last read.
     tile_rows : list of int
@@ -81,7 +81,7 @@ class _Feeder:
             start = max(start, self.tile_rows[tile - MAX_TILES] + TILE_CYCLES)
         group, number = divmod(tile, self.plan.tiles)
         if number == 0 and (group == 0 or not self.plan.shared_weights):
-            wanted = self.taken + (self.passes + 1) * reads
+            wanted = self.taken + (self.passes + 1) * reads * self.plan.word_parts
             if not self.stream.has_arrived(wanted, start):
                 start = max(start, self.stream.weights_until(wanted) + 1)
         return start
@@ -93,7 +93,9 @@ class _Feeder:
             not plan.shared_weights or group == plan.groups - 1
         )
         if released:
-            self.stream.releases.add(start, self.taken + self.passes * reads, reads)
+            parts = reads * plan.word_parts
+            first = self.taken + self.passes * parts
+            self.stream.releases.add(start, first, parts, plan.word_parts)
         self.time, self.busy = start + reads, start + reads
         self.passes += 1
         if self.passes * reads == plan.weights.shape[1]:
@@ -101,13 +103,13 @@ class _Feeder:
             self.time += CONFLICT_CYCLES * self.stream.conflicts_until(self.time)
             self.passes = 0
             if released:
-                self.taken += plan.weights.shape[1]
+                self.taken += plan.group_parts
 
 
 def run_residual_layer(
     plan: Plan, stream: Stream, begin: int, taken: int, *, latency: int, conflict: bool
 ) -> tuple[int, int]:
-    """End of the layer and weight words taken so far; `conflict`: one bank for both operands."""
+    """End of the layer and parts of weights taken so far; `conflict`: operands in one bank."""
     feeder = _Feeder(plan, stream, begin, taken)
     request, row_start = begin, begin
     for tile in range(plan.groups * plan.tiles):

@@ -1,6 +1,8 @@
 """When a program's packets arrive: the cycle model of the flash stream and the weight FIFO.
 
-The stream delivers a word every `word_cycles` and stands still where its target is full. A recall
+The stream delivers a word every `word_cycles` and stands still where its target is full. Weights
+are counted in *parts* of 16 bits: a stream word, half a word of the FIFO, a packed weight word or
+half a plain one. The FIFO has room by its words, and so has every layer whole ones. A recall
 (`hw/prefetch.py`) sends stored words to the weight FIFO beside it; weights of the stream, and
 another recall, wait for its end.
 """
@@ -39,24 +41,47 @@ class Gap:
 
 @dataclass(slots=True)
 class Releases:
-    """When the weight FIFO's base pointer passed each word: ramps of one word a cycle."""
+    """When the weight FIFO's base pointer passed each part: ramps of one or two parts a cycle."""
 
-    ramps: deque[tuple[int, int, int]] = field(default_factory=deque)
+    ramps: deque[tuple[int, int, int, int]] = field(default_factory=deque)
 
-    def add(self, time: int, first: int, words: int) -> None:
-        """`words` words from number `first` on, one a cycle from `time` on."""
-        self.ramps.append((time, first, words))
+    def add(self, time: int, first: int, parts: int, pace: int) -> None:
+        """`parts` parts from number `first` on, `pace` a cycle from `time` on."""
+        self.ramps.append((time, first, parts, pace))
 
     def time_of(self, count: int) -> int | None:
-        """When `count` words in all had been released (0 for none); None: not known yet."""
+        """When `count` parts in all had been released (0 for none); None: not known yet."""
         if count <= 0:
             return 0
         while self.ramps and self.ramps[0][1] + self.ramps[0][2] < count:
             self.ramps.popleft()
         if not self.ramps:
             return None
-        time, first, _ = self.ramps[0]
-        return time + max(0, count - first)
+        time, first, _, pace = self.ramps[0]
+        return time + max(0, -(-(count - first) // pace))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Arrival:
+    """Parts `first` to `end` of the weights, so many `together` every `spacing` cycles."""
+
+    first: int
+    time: int
+    spacing: int
+    together: int
+    end: int = -1
+
+    def __post_init__(self) -> None:
+        self.end = self.first
+
+    def goes_on(self, time: int, spacing: int, together: int) -> bool:
+        """Whether parts that come at `time` are the next of these."""
+        alike = self.spacing == spacing and self.together == together
+        return alike and time == self.time + (self.end - self.first) // together * spacing
+
+    def time_of(self, count: int) -> int:
+        """When the first `count` parts had arrived."""
+        return self.time + max(0, count - 1 - self.first) // self.together * self.spacing
 
 
 class Stream:
@@ -65,13 +90,13 @@ class Stream:
     Attributes
     ----------
     releases : Releases
-        The layers' part: which weight words are not needed any more.
+        The layers' part: which weights are not needed any more.
     idle_since : list of int
         The layers' part: when each layer ended, after a first 0.
     read_bank, tiles, pass_reads : int
         The layers' part: the bank that the running layer reads, its tiles, and reads of a pass.
     wanted, group_end : int
-        The layers' part: weight words up to the end of the running layer, and of its group.
+        The layers' part: parts of weights up to the end of the running layer, and of its group.
     gaps : list of Gap
 
     Parameters
@@ -104,21 +129,20 @@ class Stream:
         self._recall_left = 0
         self._recall_time = 0
         self._recall_bank = 0
-        self._arrived: deque[tuple[int, int, int, int]] = deque()  # first, time, words, spacing
+        self._arrived: deque[_Arrival] = deque()
         self._conflicts: deque[int] = deque()  # times of accesses to the feeder's bank
         self._layers: list[int] = []
         self._constants: list[int] = []
 
     def weights_until(self, count: int) -> int:
-        """When the first `count` weight words had all arrived."""
+        """When the first `count` parts of weights had all arrived."""
         self._advance(lambda: self._weights >= count)
-        while self._arrived and self._arrived[0][0] + self._arrived[0][2] < count:
+        while self._arrived and self._arrived[0].end < count:
             self._arrived.popleft()
-        first, time, _, spacing = self._arrived[0]
-        return time + max(0, count - 1 - first) * spacing
+        return self._arrived[0].time_of(count)
 
     def has_arrived(self, count: int, time: int) -> bool:
-        """Whether the first `count` weight words are there at `time`; looks no further."""
+        """Whether the first `count` parts of weights are there at `time`; looks no further."""
         while self._weights < count and self._clock <= time and self._next():
             pass
         return self._weights >= count and self.weights_until(count) <= time
@@ -181,7 +205,7 @@ class Stream:
         if kind in (PacketKind.WEIGHTS, PacketKind.RECALL):
             self._wait(self._recall_time, begin + 1)
         if kind == PacketKind.WEIGHTS:
-            self._weights_left = words // 2
+            self._weights_left = words
             return
         if kind in TABLES:
             self._wait(self.idle_since[len(self._layers)], begin + 1)
@@ -212,9 +236,9 @@ class Stream:
             self._time = until
 
     def _room(self) -> int | None:
-        """When the FIFO has room for the next weight word; None: not known yet."""
-        block = (self._weights - self._depth) // BLOCK_WORDS + 1
-        return self.releases.time_of(block * BLOCK_WORDS)
+        """When the FIFO has room for its next word; None: not known yet."""
+        block = (self._weights // 2 - self._depth) // BLOCK_WORDS + 1
+        return self.releases.time_of(2 * block * BLOCK_WORDS)
 
     def _recalled_word(self) -> bool:
         released = self._room()
@@ -230,25 +254,26 @@ class Stream:
                 self._conflicts.append(max(self._recall_time, released) + cycles)
         self._recall_time = max(self._recall_time, released) + cycles
         self._recall_left -= 1
-        self._arrive(self._recall_time, cycles)
+        self._arrive(self._recall_time, cycles, together=2)
         return True
 
     def _weight(self) -> bool:
         released = self._room()
         if released is None:
             return False
-        word = self._ends[self._packet - 1][1] - 2 * self._weights_left
+        word = self._ends[self._packet - 1][1] - self._weights_left
         self._time += self._word_cycles
         self._wait(released + 1, word)
+        self._arrive(self._time, self._word_cycles)
         self._time += self._word_cycles
-        self._arrive(self._time, 2 * self._word_cycles)
-        self._weights_left -= 1
+        self._arrive(self._time, self._word_cycles)
+        self._weights_left -= 2
         return True
 
-    def _arrive(self, time: int, spacing: int) -> None:
+    def _arrive(self, time: int, spacing: int, together: int = 1) -> None:
         last = self._arrived[-1] if self._arrived else None
-        if last and last[3] == spacing and time == last[1] + last[2] * spacing:
-            self._arrived[-1] = (last[0], last[1], last[2] + 1, spacing)
-        else:
-            self._arrived.append((self._weights, time, 1, spacing))
-        self._weights += 1
+        if last is None or not last.goes_on(time, spacing, together):
+            last = _Arrival(first=self._weights, time=time, spacing=spacing, together=together)
+            self._arrived.append(last)
+        last.end += together
+        self._weights += together

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.activation import ActivationTable
 from qcompile.hw.array import SystolicArray
+from qcompile.hw.codebook import CodebookExpander
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.drain import AccumulatorFifo, ConstantsFifo, DrainBack, DrainFront
 from qcompile.hw.eltwise import EltwiseAdd
@@ -183,10 +184,11 @@ class Engine(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.unpacker = unpacker = Unpacker()
-        m.submodules.sequencer = sequencer = Sequencer()
+        packed = self.config.codebook
+        m.submodules.unpacker = unpacker = Unpacker(codebook=packed)
+        m.submodules.sequencer = sequencer = Sequencer(codebook=packed)
         m.submodules.feeder = feeder = Feeder()
-        m.submodules.weights = weights = WeightFifo(self.config.weight_depth)
+        m.submodules.weights = weights = WeightFifo(self.config.weight_depth, packed=packed)
         m.submodules.array = array = SystolicArray(self.config)
         m.submodules.accumulators = accumulators = AccumulatorFifo(self.config)
         m.submodules.constants = constants = ConstantsFifo()
@@ -198,6 +200,7 @@ class Engine(wiring.Component):
         self._prefetch(m, unpacker, weights, prefetch)
         self._control(m, unpacker, sequencer, feeder, front, back)
         self._feed(m, sequencer, feeder, weights, array, residual, prefetch)
+        self._expand(m, unpacker, sequencer, weights, array)
         self._rows(m, feeder, array, accumulators, constants, front, residual)
         self._arithmetic(m, unpacker, sequencer, accumulators, constants, front, back, residual)
         self._other_port(m, sequencer, front, back, residual, prefetch)
@@ -298,7 +301,32 @@ class Engine(wiring.Component):
             array.word.eq(Mux(feeder.in_bounds, self.feed_data, pad)),
             array.load.eq(feeder.load),
             array.tags.eq(feeder.tags),
-            array.weights.eq(weights.o),
+        ]
+
+    def _expand(
+        self,
+        m: Module,
+        unpacker: Unpacker,
+        sequencer: Sequencer,
+        weights: WeightFifo,
+        array: SystolicArray,
+    ) -> None:
+        """From the weight FIFO to the array, through the layer's codebook where there are any."""
+        if not self.config.codebook:
+            m.d.comb += array.weights.eq(weights.o)
+            return
+        m.submodules.expander = expander = CodebookExpander()
+        m.d.comb += [
+            weights.packed.eq(sequencer.packed),
+            expander.packed.eq(sequencer.packed),
+            expander.codebook.eq(sequencer.codebook),
+            expander.indices.eq(weights.indices),
+            expander.word.eq(weights.o),
+            expander.write.eq(unpacker.codebook.valid),
+            expander.write_index.eq(unpacker.index),
+            expander.write_data.eq(unpacker.codebook.payload),
+            unpacker.codebook.ready.eq(1),
+            array.weights.eq(expander.o),
         ]
 
     def _rows(

@@ -49,6 +49,8 @@ class AcceleratorConfig:
         model's scales need, since 8 more cost about 280 logic cells.
     adder : bool
         Residual operands are fetched and added: 5 block RAMs. Without, codes pass as ever.
+    codebook : bool
+        Weights may come as 4-bit indices of a layer's codebook: 4 block RAMs.
     vendor : "ice40", "ice40hx" or "plain"
         Which multipliers and banks are built: the DSPs and SPRAM of iCE40 UltraPlus, logic cells
         and block RAM, or what a simulator likes best.
@@ -62,6 +64,7 @@ class AcceleratorConfig:
     requant: Literal["exact", "shift"] = "exact"
     max_shift: int = MAX_SHIFTS[0]
     adder: bool = True
+    codebook: bool = False
     vendor: Literal["ice40", "ice40hx", "plain"] = "ice40"
 
     def __post_init__(self) -> None:
@@ -87,5 +90,10 @@ class AcceleratorConfig:
 
     @property
     def id(self) -> int:
-        """CRC-32 of the canonical JSON of everything that the program depends on."""
-        return configuration_id(asdict(self), {"vendor"})
+        """CRC-32 of the canonical JSON of everything that the program depends on.
+
+        What came later and is not there is left out, so that older bitstreams keep their ids.
+        """
+        return configuration_id(
+            asdict(self), {"vendor"} if self.codebook else {"vendor", "codebook"}
+        )

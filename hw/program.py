@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,12 @@ RECALL_BITS = 14
 """Of a recall's words, minus one."""
 CONSTANT_WORDS = 4
 """16-bit words of one channel's constants: bias 32, mantissa 24, shift 6."""
+INDEX_BITS = 4
+"""Of a packed weight: its place in the layer's codebook."""
+CODEBOOK_LEVELS = 1 << INDEX_BITS
+CODEBOOK_BITS = 5
+"""Of the number of one of the codebooks that the hardware holds."""
+CODEBOOKS = 1 << CODEBOOK_BITS
 ADD_ENTRY_BITS = 24
 ADD_FRACTION = 14
 """Bits of an entry of the residual adder's tables, signed, and how many are its fraction."""
@@ -45,7 +52,8 @@ ENTRY_WRITE_START = 12
 ENTRY_WRITE_ROW = 13
 ENTRY_WRITE_POSITION = 14
 ENTRY_WRITE_GROUP = 15
-
+ENTRY_PACKED_SHIFT = 25
+"""In `ENTRY_COUNTS_OUTER`: whether weights are packed, then the codebook's number."""
 
 LOW_FLAGS = 8
 """Flags that stand beside the row's step; the others stand beside the position's."""
@@ -64,6 +72,7 @@ class PacketKind(IntEnum):
     ADD_TABLE_B = 6
     STORE = 7
     RECALL = 8
+    CODEBOOK = 9
     END = 15
 
 
@@ -129,6 +138,8 @@ class LayerDescriptor:
     zero_point, low, high : int
         Of the output codes, int8.
     flags : frozenset of Flag
+    codebook : int or None
+        Number of the codebook that the layer's weights are indices of; None: they are codes.
     """
 
     counts: tuple[int, ...]
@@ -147,6 +158,7 @@ class LayerDescriptor:
     low: int
     high: int
     flags: frozenset[Flag]
+    codebook: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.counts) != LEVELS or len(self.deltas) != LEVELS:
@@ -164,11 +176,14 @@ class LayerDescriptor:
         bounds = _field(self.p_bound, COORDINATE_BITS, 0) | _field(
             self.o_bound, COORDINATE_BITS, COORDINATE_BITS
         )
+        packed = 0
+        if self.codebook is not None:
+            packed = 1 | _field(self.codebook, CODEBOOK_BITS, 1)
         return [
             *(delta.pack() for delta in self.deltas),
             self.start.pack(),
             n[0] | n[1] << 8 | n[2] << 16 | n[3] << 24,
-            n[4] | n[5] << 16,
+            n[4] | n[5] << 16 | packed << ENTRY_PACKED_SHIFT,
             self.residual_offset & word | n[6] << 16 | _field(self.pad_code, 8, 24, signed=True),
             bounds | (self.rows_last - 1) << 2 * COORDINATE_BITS,
             self.write_start & word
@@ -193,11 +208,32 @@ def packet(kind: PacketKind, payload: Sequence[int]) -> list[int]:
 
 def weight_packets(weights: npt.NDArray[np.int8]) -> list[int]:
     """[n, 4] int8 weight words -> packets, as many as needed."""
-    words = np.ascontiguousarray(weights).view("<u2").reshape(-1).tolist()
+    return _weight_packets(np.ascontiguousarray(weights).view("<u2").reshape(-1))
+
+
+def packed_weight_packets(
+    weights: npt.NDArray[np.int8], codebook: npt.NDArray[np.int8]
+) -> list[int]:
+    """The same with a stream word for each weight word: four indices of a sorted codebook."""
+    indices = np.searchsorted(codebook, weights)
+    if indices.max() >= len(codebook) or (codebook[indices] != weights).any():
+        raise ValueError("a weight is not in the codebook")
+    shifts = INDEX_BITS * np.arange(weights.shape[1])
+    return _weight_packets((indices << shifts).sum(axis=1))
+
+
+def _weight_packets(stream: npt.NDArray[Any]) -> list[int]:
+    words = stream.tolist()
     packets: list[int] = []
     for begin in range(0, len(words), MAX_PAYLOAD_WORDS):
         packets += packet(PacketKind.WEIGHTS, words[begin : begin + MAX_PAYLOAD_WORDS])
     return packets
+
+
+def codebook_packet(number: int, codebook: npt.NDArray[np.int8]) -> list[int]:
+    """1 to 16 codes, that of index 0 first, a word each: the code low, the number above it."""
+    above = _field(number, CODEBOOK_BITS, 8)
+    return packet(PacketKind.CODEBOOK, [above | int(code) & 0xFF for code in codebook])
 
 
 def store_packet(address: int, weights: npt.NDArray[np.int8]) -> list[int]:

@@ -81,6 +81,9 @@ class Sequencer(wiring.Component):
         Pulse: the layer's last word is in memory and its last row dropped.
     idle : 1, out
         No layer runs or waits.
+    packed : 1, out; codebook : 5, out
+        The layer's weights are indices, and of which codebook. Ports of a sequencer that is built
+        for codebooks.
     state : 3, out; layers_done : 16, out; cycles : 32, out
     """
 
@@ -100,13 +103,18 @@ class Sequencer(wiring.Component):
     layer_done: Signal
     idle: Signal
     registers: Any
+    packed: Signal
+    codebook: Signal
     state: Signal
     layers_done: Signal
     cycles: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, *, codebook: bool = False) -> None:
+        packed = {"packed": Out(1), "codebook": Out(program.CODEBOOK_BITS)}
+        self._has_codebook = codebook
         super().__init__(
             {
+                **(packed if codebook else {}),
                 "i": In(stream.Signature(16)),
                 "start": In(1),
                 "resume": In(1),
@@ -231,6 +239,12 @@ class Sequencer(wiring.Component):
             program.ENTRY_WRITE_ROW: [(registers["high"], 16), (flags[: program.LOW_FLAGS], 24)],
             program.ENTRY_WRITE_POSITION: [(flags[program.LOW_FLAGS :], 16)],
         }
+        if self._has_codebook:
+            shift = program.ENTRY_PACKED_SHIFT
+            fields[program.ENTRY_COUNTS_OUTER] += [
+                (self.packed, shift),
+                (self.codebook, shift + 1),
+            ]
         with m.Switch(loaded):
             for entry, parts in fields.items():
                 with m.Case(entry):

@@ -38,6 +38,8 @@ class Unpacker(wiring.Component):
     index : 12, out
         Index of the payload word within its packet.
     layers, constants, weights, table, add_a, add_b, store, recall : streams of 16 bits, out
+    codebook : stream of 16 bits, out
+        Where it is built; otherwise its packet is unknown.
     ended : 1, out
         The end packet has come, with the right CRC.
     error : 2, out
@@ -56,17 +58,19 @@ class Unpacker(wiring.Component):
     add_b: Any
     store: Any
     recall: Any
+    codebook: Any
     ended: Signal
     error: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, *, codebook: bool = False) -> None:
+        self._targets = TARGETS | ({"codebook": PacketKind.CODEBOOK} if codebook else {})
         super().__init__(
             {
                 "i": In(stream.Signature(16)),
                 "crc_ok": In(1),
                 "idle": In(1),
                 "index": Out(12),
-                **{name: Out(stream.Signature(16)) for name in TARGETS},
+                **{name: Out(stream.Signature(16)) for name in self._targets},
                 "ended": Out(1),
                 "error": Out(2),
             }
@@ -85,7 +89,7 @@ class Unpacker(wiring.Component):
         with m.Elif(kind == PacketKind.END):
             m.d.comb += self.i.ready.eq(1)
         known = kind == PacketKind.END
-        for name, target_kind in TARGETS.items():
+        for name, target_kind in self._targets.items():
             target = getattr(self, name)
             open_ = self.idle if name in SINGLE_BUFFERED else 1
             known = known | (kind == target_kind)

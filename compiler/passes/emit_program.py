@@ -10,12 +10,13 @@ import numpy as np
 from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.layers import Layer, stored_tensors
 from qcompile.compiler.passes.allocate import Placement
+from qcompile.compiler.passes.codebooks import Codebooks
+from qcompile.compiler.passes.tile import room_parts
 from qcompile.compiler.plan import Plan
 from qcompile.hw import program
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import BANK_ADDRESS_BITS, WORD_CHANNELS, pack_tensor
 from qcompile.hw.program import Flag, LayerDescriptor, PacketKind, Step
-from qcompile.hw.weight_fifo import BLOCK_WORDS
 
 COLUMNS = 4
 
@@ -61,19 +62,24 @@ def emit_program(
     """Constant tensors; then descriptor, constants and weights group by group, layer after layer.
 
     Tables wait until the layer before has ended, so the first group goes in front of them where
-    the weight FIFO holds it. A table that the hardware already holds is not sent again.
+    the weight FIFO holds it. A table or codebook that the hardware holds is not sent again.
     """
-    room = config.weight_depth - BLOCK_WORDS + 1
     stream = ProgramStream()
+    codebooks = Codebooks()
     for name, codes in stored_tensors(layers).items():
         _store(stream, places[name].address, codes)
     loaded: dict[int, list[int]] = {}  # by header: what each table of the hardware holds
     for layer, plan in zip(layers, plans, strict=True):
         tables = [table for table in _tables(layer) if loaded.get(table[0]) != table]
         loaded |= {table[0]: table for table in tables}
-        early = 1 if tables and plan.weights.shape[1] <= room else 0
+        early = 1 if tables and plan.group_parts <= room_parts(config) else 0
         if layer.weight_source is not None:
             early = 0
+        number = None
+        if plan.codebook is not None:
+            number, codebook = codebooks.use(plan.codebook)
+            if codebook:
+                stream.add(codebook)
         for group in range(early):
             _group(stream, layer, plan, group)
         for table in tables:
@@ -82,7 +88,8 @@ def emit_program(
             source = places[layer.weight_source]
             stream.add(_pause(loaded))
             stream.add(program.recall_packet(source.address, source.words))
-        stream.add(program.packet(PacketKind.LAYER, descriptor(layer, plan, places).words()))
+        layer_packet = descriptor(layer, plan, places, number).words()
+        stream.add(program.packet(PacketKind.LAYER, layer_packet))
         for group in range(early, plan.groups):
             _group(stream, layer, plan, group)
     stream.add(program.end_packet(stream.words))
@@ -129,13 +136,19 @@ def _group(stream: ProgramStream, layer: Layer, plan: Plan, group: int) -> None:
     if layer.weight_source is not None or (plan.shared_weights and group > 0):
         return
     words = plan.weights[group]
-    limit = program.MAX_PAYLOAD_WORDS // 2
+    limit = program.MAX_PAYLOAD_WORDS // plan.word_parts
     for begin in range(0, len(words), limit):
-        stream.add(program.weight_packets(words[begin : begin + limit]))
+        part = words[begin : begin + limit]
+        if plan.codebook is None:
+            stream.add(program.weight_packets(part))
+        else:
+            stream.add(program.packed_weight_packets(part, plan.codebook))
 
 
-def descriptor(layer: Layer, plan: Plan, places: Mapping[str, Placement]) -> LayerDescriptor:
-    """The layer's descriptor with absolute addresses."""
+def descriptor(
+    layer: Layer, plan: Plan, places: Mapping[str, Placement], codebook: int | None
+) -> LayerDescriptor:
+    """The layer's descriptor with absolute addresses, and the number of its codebook."""
     source, target = places[layer.input], places[layer.output]
     flags = set()
     if plan.broadcast:
@@ -179,4 +192,5 @@ def descriptor(layer: Layer, plan: Plan, places: Mapping[str, Placement]) -> Lay
         low=layer.low,
         high=layer.high,
         flags=frozenset(flags),
+        codebook=codebook,
     )

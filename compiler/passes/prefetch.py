@@ -86,7 +86,7 @@ def _with_store(
 ) -> Program | None:
     """The program in which the weights of layers `first` and on are stored; None: no room."""
     counts = [
-        plan.stream_words if layer.weight_source is None else 0
+        plan.stream_parts // 2 if layer.weight_source is None else 0
         for layer, plan in zip(layers, plans, strict=True)
     ]
     banks = [places[layer.input].bank for layer in layers]

@@ -11,14 +11,14 @@ from qcompile.hw.layouts import BANK_ADDRESS_BITS
 from qcompile.hw.program import PacketKind
 
 CHUNK = 128
-"""Weight words that are recalled together."""
+"""Words that are recalled together."""
 PACES = (9, 16)
 """How long a recall takes from the bank that the layer does not read, and from the one it reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """Weight words that a gap of the stream has time for, and the bank that they should go to."""
+    """Words that a gap of the stream has time for, and the bank that they should go to."""
 
     bank: int
     words: int
@@ -27,6 +27,8 @@ class Room:
 class StoreWriter:
     """One rewriting of a program.
 
+    Words are those of memory and of the weight FIFO: 32 bits, one plain weight word or two packed
+    ones, which is nothing to a store.
     The late weights are cut into chunks of `CHUNK` words, each with a place in the store. A place
     is used again when its chunk has been recalled, which is known once the next recall was
     accepted. Before the first recall every bank has at most one chunk that is not complete.
@@ -35,8 +37,8 @@ class StoreWriter:
     ----------
     program : Program
     before : int
-        Weight words of the stream that stay as they are; those behind are late.
-    readers : sequence of (weight words, bank)
+        Words of the stream's weights that stay as they are; those behind are late.
+    readers : sequence of (words, bank)
         The layers of the late weights, with the bank that each reads.
     free : two ranges
         Words of each bank that the store may have.

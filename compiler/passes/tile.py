@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.passes.codebooks import with_codebook
 from qcompile.compiler.passes.loop_nests import candidates
 from qcompile.compiler.plan import Plan
 from qcompile.hw.config import AcceleratorConfig
@@ -24,19 +25,21 @@ def plan_layer(layer: Layer, config: AcceleratorConfig) -> Plan:
     """The plan with the fewest cycles, then the fewest weight words."""
     plans = list(candidates(layer))
     countable = [plan for plan in plans if not _beyond(plan)]
+    if config.codebook and layer.weight_source is None:
+        countable = [with_codebook(plan) for plan in countable]
     fitting = [
         plan if held else replace(plan, shared_weights=False)  # a group streams them once
         for plan in countable
-        if (held := plan.weights.shape[1] <= _room(config)) or plan.tiles == 1
+        if (held := plan.group_parts <= room_parts(config)) or plan.tiles == 1
     ]
     if not fitting:
         raise _refusal(layer, plans, countable, config)
     return min(fitting, key=lambda plan: (plan.cycles_estimate, plan.weights.shape[1]))
 
 
-def _room(config: AcceleratorConfig) -> int:
-    """Weight words that several tiles may use."""
-    return config.weight_depth - BLOCK_WORDS + 1
+def room_parts(config: AcceleratorConfig) -> int:
+    """Stream words of weights that several tiles may use."""
+    return 2 * (config.weight_depth - BLOCK_WORDS + 1)
 
 
 def _beyond(plan: Plan) -> list[str]:
@@ -58,7 +61,7 @@ def _refusal(
         fewer = "fewer input channels or " if layer.kind == "dense" else ""
         return CapacityError(
             f"'{layer.name}': {words:,} weight words of a channel group do not fit the weight FIFO",
-            context=[*context, f"available: {_room(config):,} words"],
+            context=[*context, f"available: {room_parts(config) // 2:,} words"],
             help=f"use {fewer}a smaller kernel in this layer",
         )
     if plans:
