@@ -18,7 +18,8 @@ BITS_PER_BYTE_ON_LINK = 10
 class LayerFigures:
     """A layer of the accelerator: its output tensor's name, operator, MACs and predicted cycles;
     `limit` is what it waits for most, where the machine tells; `depthwise` where each output
-    channel has one input channel."""
+    channel has one input channel; `weight_bits` those of a weight in the program, where machines
+    differ in it."""
 
     name: str
     op: str
@@ -26,6 +27,7 @@ class LayerFigures:
     cycles: int
     limit: str | None = None
     depthwise: bool = False
+    weight_bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,8 @@ def to_record(figures: Figures) -> dict[str, Any]:
         }
         for entry, layer in zip(record["layers"], figures.layers, strict=True):
             entry |= {"limit": layer.limit, "depthwise": layer.depthwise}
+            if layer.weight_bits is not None:
+                entry["weight_bits"] = layer.weight_bits
     return record
 
 

@@ -63,22 +63,30 @@ def _machine_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _layer_lines(record: Mapping[str, Any]) -> list[str]:
     limited = "machine" in record
+    packed = any(layer.get("weight_bits", 8) < 8 for layer in record["layers"])
     peak = record["array"]["macs_per_cycle"]
-    rows = [_layer_cells(parts, peak, limited=limited) for parts in folded(record["layers"])]
-    head = ("layer", "op", "MACs", "cycles", "array", *(["limited by"] if limited else []))
-    return table(head, rows)
+    rows = [
+        _layer_cells(parts, peak, packed=packed, limited=limited)
+        for parts in folded(record["layers"])
+    ]
+    head = ["layer", "op", "MACs", "cycles", "array", *(["weights"] if packed else [])]
+    return table([*head, *(["limited by"] if limited else [])], rows)
 
 
-def _layer_cells(parts: Sequence[Row], peak: int, *, limited: bool) -> tuple[str, ...]:
+def _layer_cells(
+    parts: Sequence[Row], peak: int, *, packed: bool, limited: bool
+) -> tuple[str, ...]:
     """A layer with all its parts; what limits it is what limits its longest."""
     macs, cycles = (sum(part[name] for part in parts) for name in ("macs", "cycles"))
     longest = max(parts, key=lambda part: part["cycles"])
+    bits = " and ".join(sorted({str(part.get("weight_bits")) for part in parts}))
     return (
         shorten(parts[-1]["name"]),
         operator_of(parts),
         f"{macs:,}",
         f"{cycles:,}",
         f"{macs / (cycles * peak) if cycles else 0:.1%}",
+        *([f"{bits} bits"] if packed else []),
         *([longest["limit"] or "-"] if limited else []),
     )
 

@@ -17,14 +17,11 @@ from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
 from qcompile.compiler.plan import VALUES_PER_ROW
 from qcompile.compiler.simulate import Engine
 from qcompile.hw.boards import BOARDS, Board
-from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.devices import Device
 from qcompile.hw.flash_reader import word_cycles
 from qcompile.hw.layouts import IMAGE_HEADER_BYTES, IMAGE_OFFSET
+from qcompile.hw.program import INDEX_BITS
 from qcompile.runtime import protocol
-
-WEIGHT_PARTS = 2
-"""Words of the program stream that a weight word takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +147,25 @@ def _limits(compiled: backend.Compiled, flash_lines: int) -> list[str]:
             "compute" if layer.kind == "dense" else "activation bandwidth": reads,
             "drain": plan.groups * plan.rows_written * VALUES_PER_ROW,
         }
-        arrival = plan.stream_words * WEIGHT_PARTS * word_cycles(flash_lines)
+        arrival = plan.stream_parts * word_cycles(flash_lines)
         if layer.weight_source is None and arrival <= predicted.cycles:
             bounds["weight bandwidth"] = arrival
         limits.append(search.limit(bounds))
     return limits
 
 
-def _machine(config: AcceleratorConfig) -> dict[str, object]:
+def _machine(compiled: backend.Compiled) -> dict[str, object]:
     """What was chosen for the model, in words."""
-    return {
+    config = compiled.config
+    chosen: dict[str, object] = {
         "sums": f"{config.acc_width} bits",
         "activations": f"2 banks of {config.bank_words:,} words of {config.columns} channels",
         "weight FIFO": f"{config.weight_depth:,} words",
     }
+    if config.codebook:
+        packed = sum(plan.codebook is not None for plan in compiled.plans)
+        chosen["weights"] = f"4-bit indices in {packed} of {len(compiled.plans)} layers"
+    return chosen
 
 
 def _costs(compiled: backend.Compiled) -> Costs:
@@ -172,7 +174,7 @@ def _costs(compiled: backend.Compiled) -> Costs:
     return Costs(
         cycles=[layer.cycles for layer in compiled.cycles],
         weight_bytes=[
-            0 if again else int((plan.weights[0] if plan.shared_weights else plan.weights).size)
+            0 if again else 2 * plan.stream_parts
             for plan, again in zip(compiled.plans, recalled, strict=True)
         ],
     )
@@ -205,9 +207,10 @@ def figures(
                 cycles=predicted.cycles,
                 limit=limit,
                 depthwise=layer.kind == "depthwise",
+                weight_bits=8 if plan.codebook is None else INDEX_BITS,
             )
-            for layer, predicted, limit in zip(
-                compiled.layers, compiled.cycles, limits, strict=True
+            for layer, plan, predicted, limit in zip(
+                compiled.layers, compiled.plans, compiled.cycles, limits, strict=True
             )
         ),
         cycles=compiled.total_cycles,
@@ -218,7 +221,7 @@ def figures(
         link_bytes=link_bytes(compiled),
         link_baud=protocol.BAUD,
         bitstream=None if placed is None else next(iter(placed.files)),
-        machine=_machine(compiled.config),
+        machine=_machine(compiled),
         larger=larger,
     )
 
