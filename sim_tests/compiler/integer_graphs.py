@@ -91,10 +91,12 @@ class IntegerGraph:
         nine_bits: bool = False,
         group: int = 1,
         fraction: bool = False,
+        levels: int = 0,
     ) -> str:
         """A convolution, depthwise where `out` is 0; `nine_bits` weights reach -255..255.
 
-        With `fraction` weights are narrow and the bias counts parts of a sum.
+        With `levels` there are so many different weights at most, and 0 is one. With `fraction`
+        weights are narrow and the bias counts parts of a sum.
         """
         channels = self.values[x].shape[1]
         group, out = (group, out) if out else (channels, channels)
@@ -104,6 +106,9 @@ class IntegerGraph:
             limit = NARROW
         terms = inner * kernel[0] * kernel[1]
         weight = self.rng.integers(-limit, limit + 1, (out, inner, *kernel)).astype(np.int16)
+        if levels:
+            codebook = np.append(self.rng.integers(-limit, limit + 1, levels - 1), 0)
+            weight = self.rng.choice(codebook, weight.shape).astype(np.int16)
         requant = self.requant(terms, out, limit * 128)
         bits = ir.FRACTION_BITS if fraction else 0
         requant = replace(requant, shift=requant.shift + bits, fraction=bits)

@@ -9,7 +9,15 @@ import cocotb
 
 from qcompile.hw import program
 from qcompile.hw.layouts import BANK_ADDRESS_BITS
-from qcompile.hw.program import COORDINATE_BITS, COUNT_BITS, LEVELS, Flag, LayerDescriptor, Step
+from qcompile.hw.program import (
+    CODEBOOKS,
+    COORDINATE_BITS,
+    COUNT_BITS,
+    LEVELS,
+    Flag,
+    LayerDescriptor,
+    Step,
+)
 from qcompile.hw.registers import LayerRegisters
 from qcompile.hw.sequencer import LAYER_SLOTS, State
 from sim_tests.hw.clocked import bits_of, dice, edge, port, read, reset, settle, start_clock
@@ -49,6 +57,7 @@ def make_descriptor(rng: Random) -> LayerDescriptor:
         low=codes[2],
         high=codes[3],
         flags=frozenset(flag for flag in Flag if rng.random() < 0.5),
+        codebook=rng.randrange(CODEBOOKS) if rng.random() < 0.5 else None,
     )
 
 
@@ -129,6 +138,9 @@ class Bench:
         starts = [word & (ADDRESSES - 1) for _, _, start, word in seen if start]
         assert starts == [layer.write_start]
         assert read(dut, "registers") == registers_of(layer)
+        if hasattr(dut, "packed"):
+            assert read(dut, "packed") == (layer.codebook is not None)
+            assert layer.codebook in (None, read(dut, "codebook"))
         assert not read(dut, "idle")
         steps = [layer.write_row, layer.write_position, layer.write_group]
         for _ in range(10):

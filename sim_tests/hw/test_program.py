@@ -55,6 +55,14 @@ def test_descriptor_entries_are_the_fields_at_their_bits() -> None:
     assert words[:2] == [0xC000, 0xFEFF], "low half first"
 
 
+def test_a_codebooks_number_stands_above_the_positions() -> None:
+    plain, packed = (make_descriptor(codebook=number).entries() for number in (None, 21))
+    assert [index for index in range(16) if plain[index] != packed[index]] == [9]
+    assert (plain[9], packed[9]) == (0x00050004, 0x00050004 | 1 << 25 | 21 << 26)
+    with pytest.raises(ValueError, match=r"^descriptor field must be between 0 and 31, not 32$"):
+        make_descriptor(codebook=32).entries()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -92,6 +100,22 @@ def test_packets_by_hand() -> None:
     assert program.add_table_packet(PacketKind.ADD_TABLE_B, [-2, 1]) == [
         *(0x6003, 0xFFFE, 0x00FF, 0x0001, 0x0000)
     ]
+
+
+def test_packed_weights_are_indices_of_sorted_codes() -> None:
+    codebook = np.array([-128, -3, 0, 7, 127], np.int8)
+    assert program.codebook_packet(5, codebook) == [
+        *(0x9004, 0x0580, 0x05FD, 0x0500, 0x0507, 0x057F)
+    ]
+    weights = np.array([[-128, 127, 0, 7], [0, 0, -3, 127]], np.int8)
+    assert program.packed_weight_packets(weights, codebook) == [0x3001, 0x3240, 0x4122]
+    for wrong in (-127, 8):
+        with pytest.raises(ValueError, match=r"^a weight is not in the codebook$"):
+            program.packed_weight_packets(np.full((1, 4), wrong, np.int8), codebook)
+    with pytest.raises(ValueError, match=r"^a weight is not in the codebook$"):
+        program.packed_weight_packets(np.full((1, 4), 127, np.int8), codebook[:-1])
+    with pytest.raises(ValueError, match=r"^descriptor field must be between 0 and 31, not 32$"):
+        program.codebook_packet(32, codebook)
 
 
 def test_crc_is_that_of_the_flash_bytes_and_the_end_packet_makes_it_zero(

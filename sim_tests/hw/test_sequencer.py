@@ -12,5 +12,6 @@ from sim_tests.hw import cosim
 pytestmark = pytest.mark.cosim
 
 
-def test_sequencer_runs_descriptors_in_order(tmp_path: Path, seed: int) -> None:
-    cosim.run_bench(Sequencer(), "sequencer_bench", tmp_path, seed=seed)
+@pytest.mark.parametrize("codebook", [False, True])
+def test_sequencer_runs_descriptors_in_order(tmp_path: Path, seed: int, codebook: bool) -> None:
+    cosim.run_bench(Sequencer(codebook=codebook), "sequencer_bench", tmp_path, seed=seed)

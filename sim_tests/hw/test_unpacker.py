@@ -12,5 +12,8 @@ from sim_tests.hw import cosim
 pytestmark = pytest.mark.cosim
 
 
-def test_unpacker_routes_packets_and_stops_at_errors(tmp_path: Path, seed: int) -> None:
-    cosim.run_bench(Unpacker(), "unpacker_bench", tmp_path, seed=seed)
+@pytest.mark.parametrize("codebook", [False, True])
+def test_unpacker_routes_packets_and_stops_at_errors(
+    tmp_path: Path, seed: int, codebook: bool
+) -> None:
+    cosim.run_bench(Unpacker(codebook=codebook), "unpacker_bench", tmp_path, seed=seed)
