@@ -16,7 +16,7 @@ from qcompile.compiler.cycle_model import LayerCycles, predict
 from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.machine import Machine
-from qcompile.compiler.memory_sizes import Fit, block_rams, fits
+from qcompile.compiler.memory_sizes import Fit, block_rams, codebooks_fit, fits
 from qcompile.compiler.passes.allocate import Placement
 from qcompile.compiler.passes.codebooks import parts_saved
 from qcompile.compiler.passes.emit_program import Program, emit_program
@@ -120,24 +120,30 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     )
     try:
         plain = _best(model, layers, board, config)
-    except CapacityError as error:
-        try:  # packed weights need half the weight FIFO
-            return _best(model, layers, board, replace(config, codebook=True))
-        except CapacityError:
-            raise error from None
+    except CapacityError:  # packed weights need half the weight FIFO
+        packed = _packed(model, layers, board, config)
+        if packed is None:
+            raise
+        return packed
     fewest = CODEBOOK_WORTH * plain.total_cycles
-    saved = parts_saved(
-        plan
-        for layer, plan in zip(plain.layers, plain.plans, strict=True)
-        if layer.weight_source is None
-    )
+    saved = parts_saved(plain.layers, plain.plans)
     if plain.total_cycles - saved * word_cycles(board.flash_lines) > fewest:
         return plain
+    packed = _packed(model, layers, board, config)
+    return packed if packed is not None and packed.total_cycles <= fewest else plain
+
+
+def _packed(
+    model: ir.Model, layers: tuple[Layer, ...], board: Board, config: AcceleratorConfig
+) -> Compiled | None:
+    """The model on a machine with codebooks; None where the device does not hold one."""
+    adder = any(layer.residual is not None for layer in layers)
+    if not codebooks_fit(replace(config, codebook=True, adder=adder), board.device):
+        return None
     try:
-        packed = _best(model, layers, board, replace(config, codebook=True))
+        return _best(model, layers, board, replace(config, codebook=True))
     except CapacityError:
-        return plain
-    return packed if packed.total_cycles <= fewest else plain
+        return None
 
 
 def _best(

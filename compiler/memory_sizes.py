@@ -15,7 +15,13 @@ from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.bands import cut_bands
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.plan import Plan
-from qcompile.hw.config import MAX_BANK_WORDS, MIN_WORDS, AcceleratorConfig
+from qcompile.hw.config import (
+    ACC_WIDTHS,
+    MAX_BANK_WORDS,
+    MAX_SHIFTS,
+    MIN_WORDS,
+    AcceleratorConfig,
+)
 from qcompile.hw.devices import DEVICES, Device
 from qcompile.hw.drain import FIFO_ROWS, GROUP_SLOTS
 from qcompile.hw.layouts import WORD_CHANNELS
@@ -32,6 +38,15 @@ from qcompile.hw.sequencer import LAYER_SLOTS
 RAM_WORDS, RAM_WIDTH = 256, 16
 """An EBR: 256 words of 16 bits, or up to 8 times as many of as many times fewer bits."""
 MOST_FOLDS = 8
+
+CELLS = 4313
+"""Logic cells of the whole design with codebooks on iCE40UP5K: sums of 20 bits, shifts to 39, no
+adder."""
+CELLS_PER_SUM_BIT = 30.5
+CELLS_PER_SHIFT = 46
+CELLS_OF_ADDER = 174
+MOST_CELLS = 0.97
+"""Share of a device's cells that place and route can be expected to fill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +76,22 @@ def block_rams(config: AcceleratorConfig) -> int:
     if config.vendor == "ice40hx":
         memories += [(config.bank_words, 8 * config.columns)] * 2
     return sum(_block_rams(words, width) for words, width in memories)
+
+
+def codebooks_fit(config: AcceleratorConfig, device: Device) -> bool:
+    """Whether a device has the logic cells of a configuration with codebooks.
+
+    iCE40UP5K is tight: cells are estimated by a line through placed designs (docs/budget.md),
+    within half a percent of each. HX8K has room beside its largest configuration.
+    """
+    if not device.single_port_rams:
+        return True
+    cells = CELLS + CELLS_PER_SUM_BIT * (config.acc_width - ACC_WIDTHS[0])
+    if config.requant == "exact":
+        cells += CELLS_PER_SHIFT * (config.max_shift - MAX_SHIFTS[0])
+    if config.adder:
+        cells += CELLS_OF_ADDER
+    return cells <= MOST_CELLS * device.logic_cells
 
 
 def _block_rams(words: int, width: int) -> int:

@@ -6,12 +6,13 @@ whatever made them so (a clustering, ternary or binary weights, the ones of a po
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from qcompile.compiler.ir import Int8Array
+from qcompile.compiler.layers import Layer
 from qcompile.compiler.plan import Plan
 from qcompile.hw.program import CODEBOOK_LEVELS, CODEBOOKS, codebook_packet
 
@@ -30,9 +31,13 @@ def with_codebook(plan: Plan) -> Plan:
     return replace(plan, codebook=codes)
 
 
-def parts_saved(plans: Iterable[Plan]) -> int:
+def parts_saved(layers: Sequence[Layer], plans: Sequence[Plan]) -> int:
     """Stream words by which codebooks make a program of plain plans shorter."""
-    packed = (with_codebook(plan) for plan in plans)
+    packed = [
+        with_codebook(plan)
+        for layer, plan in zip(layers, plans, strict=True)
+        if layer.weight_source is None
+    ]
     return sum(
         plan.stream_parts - len(plan.codebook) - 1 for plan in packed if plan.codebook is not None
     )
