@@ -43,7 +43,7 @@ def mixed(g: IntegerGraph) -> tuple[str, ...]:
 
 def connected(g: IntegerGraph) -> tuple[str, ...]:
     """More weights than the FIFO holds, used once; a plain layer of the kind between."""
-    x = g.conv(g.input(2600), 33, levels=16)
+    x = g.conv(g.input(2600), 9, levels=16)
     return (g.conv(g.conv(x, 70), 12, levels=2),)
 
 
