@@ -49,8 +49,8 @@ class Observations:
             return
         if self.inputs is None:
             raise InputError(
-                f"there is neither calibration nor a range for tensor '{missing[0]}'",
-                help="give --calibration X.npz, or a range for it",
+                f"values of tensor '{missing[0]}' are needed, and there is no calibration",
+                help="give --calibration X.npz; schemes affine and shift do with a range for it",
             )
         for name, values in observe(self.model, self.inputs, missing, self._progress).items():
             check_finite(f"tensor '{name}' of the float network", values)
