@@ -196,7 +196,7 @@ class Lookup(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Softmax(Op):
-    """Shares of 2 to 1,000 codes along `axis`, in the log domain: `golden.log_functions.softmax`.
+    """Shares of up to 1,024 codes along `axis`, in the log domain: `golden.log_functions.softmax`.
 
     Result codes are shares - 128, of which `steps` (256 at most) are the whole. `powers` and `logs`
     are int64 [256], tables of how far a code is below the largest one, -255 first. `mode` is the

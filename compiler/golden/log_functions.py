@@ -35,7 +35,7 @@ REST_BITS = 7
 """More bits of a power, which are summed apart where there are more than `FEW_CLASSES`."""
 FEW_CLASSES = 32
 MAX_STEPS = 256
-MAX_CLASSES = 1000
+MAX_CLASSES = 1024
 """For which every sum stays exact in float32."""
 PIECES = 4
 """Of an octave of S."""

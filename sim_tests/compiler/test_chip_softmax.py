@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 
 from qcompile.compiler import ir
 from qcompile.compiler.backend import compile_model, for_accelerator
-from qcompile.compiler.errors import CapacityError, UnsupportedError
+from qcompile.compiler.cli import main
+from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.golden.interpreter import run_graph, run_model
 from qcompile.compiler.golden.log_functions import log_tables
 from qcompile.compiler.lines.machine import LinesMachine
 from qcompile.compiler.passes.lower import lower
-from qcompile.compiler.passes.softmax_layers import MOST_CLASSES, softmax_layers
+from qcompile.compiler.passes.softmax_layers import softmax_layers
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
 from qcompile.compiler.simulate import reference_of, simulate
@@ -30,7 +32,9 @@ from sim_tests.compiler.networks import Network, Parameters, random_codes, rando
 
 SHARES: Parameters = (1 / 256, -128, "int8")
 CODES: Parameters = (0.083, -7, "int8")
-SHAPES = [(1, 1, 1), (2, 1, 1), (3, 2, 2), (10, 1, 1), (12, 1, 1), (16, 3, 1), (33, 1, 1)]
+SHAPES = [(1, 1, 1), (2, 1, 1), (3, 2, 2), (10, 1, 1), (12, 1, 1), (16, 3, 1), (32, 1, 1)]
+IMAGES = [(33, 1, 1), (100, 1, 1), (528, 1, 1), (1024, 1, 1)]
+"""Classes that become an image."""
 
 
 def softmax_graph(
@@ -60,7 +64,7 @@ def codes_of(rng: np.random.Generator, shape: tuple[int, int, int], count: int) 
 
 @pytest.mark.parametrize("mode", ["exact", "shift"])
 @pytest.mark.parametrize("word", [4, 8, 16])
-@pytest.mark.parametrize("shape", [*SHAPES, (MOST_CLASSES, 1, 1)])
+@pytest.mark.parametrize("shape", [*SHAPES, *IMAGES, (40, 2, 1)])
 def test_layers_are_goldens_softmax(
     rng: np.random.Generator, shape: tuple[int, int, int], word: int, mode: str
 ) -> None:
@@ -82,10 +86,10 @@ def test_parts_are_written_where_they_belong(shape: tuple[int, int, int]) -> Non
     copies = [layer.name for layer in layers if layer.macs == 0 and layer.table is None]
     assert all(name.startswith("y:max") for name in copies), names
     joined = {layer.output for layer in layers if layer.region}
-    assert joined >= {"y:powers", "y:logs", "y:shares"} - ({"y:powers"} if shape[0] > 32 else set())
+    assert joined >= {"y:powers", "y:logs", "y:shares"}
 
 
-@pytest.mark.parametrize("shape", SHAPES[:4])
+@pytest.mark.parametrize("shape", [*SHAPES[:4], (34, 1, 1)])
 def test_plans_of_the_small_machine_compute_goldens_softmax(
     rng: np.random.Generator, shape: tuple[int, int, int]
 ) -> None:
@@ -103,15 +107,6 @@ def test_layers_of_an_array_of_lines_compute_goldens_softmax(rng: np.random.Gene
     expected = run_graph(prepared, codes)["y"]
     np.testing.assert_array_equal(expected, run_graph(graph, codes)["y"])
     assert machine.estimate(layers) is not None
-
-
-def test_too_many_classes_for_the_chip_are_refused() -> None:
-    with pytest.raises(CapacityError) as raised:
-        softmax_layers(softmax_graph((MOST_CLASSES + 1, 1, 1)), 4)
-    assert str(raised.value) == (
-        "'y': Softmax of 129 classes on the chip\n  at most 128 have a form there\n"
-        "  help: leave it to the host, --softmax host"
-    )
 
 
 # ------------------------------------------------------------------ networks
@@ -194,6 +189,25 @@ def test_the_host_keeps_it_by_default(tmp_path: Path, rng: np.random.Generator) 
     assert reference_of(model).islands == ()
 
 
+def test_a_build_knows_who_computes_softmax(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = network_of(rng, (1, 10, 1, 1), 1).save(tmp_path / "m.onnx")
+    inputs = tmp_path / "x.npz"
+    np.savez(inputs, x=random_codes(rng, (200, 10, 1, 1), "int8"))
+    for softmax, islands in (("host", 0), ("chip", 1)):
+        folder = tmp_path / softmax
+        options = ["--target", "ice40", "--no-bitstream", "--softmax", softmax]
+        assert main(["compile", str(path), *options, "-o", str(folder)]) == 0
+        assert json.loads((folder / "manifest.json").read_text())["softmax"] == softmax
+        assert main(["sim", str(folder), "--inputs", str(inputs), "--engine", "golden"]) == 0
+        record = json.loads((folder / "sim.json").read_text())
+        assert len(record["onnxruntime"]["float_islands"]) == islands
+        (output,) = record["onnxruntime"]["outputs"]
+        assert (output["differing"] > 0, output["max_steps"]) == (bool(islands), islands)
+    capsys.readouterr()
+
+
 def refused(path: Path, *lines: str) -> None:
     with pytest.raises(UnsupportedError) as raised:
         load_model(path, softmax="chip")
@@ -217,7 +231,7 @@ def test_real_numbers_and_many_classes_are_refused(tmp_path: Path) -> None:
     network = Network()
     real = network.input("r", "float32", (1, 4))
     network.output(network.node("Softmax", real, name="r", axis=1), "float32")
-    codes = network.dequantize(network.input("x", "int8", (1, 1001)), CODES)
+    codes = network.dequantize(network.input("x", "int8", (1, 1025)), CODES)
     shares = network.node("Softmax", codes, name="s", axis=1)
     network.output(network.quantize(shares, SHARES), "int8")
     path = network.save(tmp_path / "m.onnx")
@@ -229,6 +243,6 @@ def test_real_numbers_and_many_classes_are_refused(tmp_path: Path) -> None:
         "  help: quantize the tensor in front of it"
     )
     assert second.render() == (
-        "m.onnx: Softmax 's' (node 2): with --softmax chip has 1,001 classes, more than 1,000\n"
+        "m.onnx: Softmax 's' (node 2): with --softmax chip has 1,025 classes, more than 1,024\n"
         "  help: leave it to the host, --softmax host"
     )
