@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -73,15 +73,25 @@ def shift_graph(path: Path) -> tuple[Graph, Graph]:
     return load_model(path).graph, load_model(path, requant="shift").graph
 
 
-def differences_with_shifts(model: onnx.ModelProto, inputs: Array, folder: Path) -> int:
-    """Elements of all outputs in which golden with --requant shift and ONNX Runtime differ."""
+def differences(
+    model: onnx.ModelProto, inputs: Array, folder: Path, *, requant: Literal["exact", "shift"]
+) -> int:
+    """Elements of all outputs in which golden, with this requantization, and ONNX Runtime differ.
+
+    The model is written to `folder` as model.onnx.
+    """
     path = folder / "model.onnx"
     save(model, path)
     given = {model.graph.input[0].name: inputs}
-    found = run_model(load_model(path, requant="shift"), given)
+    found = run_model(load_model(path, requant=requant), given)
     expected = Reference(path, ()).run(given).outputs
     assert set(found) == set(expected)
     return sum(int(np.count_nonzero(found[name] != expected[name])) for name in expected)
+
+
+def differences_with_shifts(model: onnx.ModelProto, inputs: Array, folder: Path) -> int:
+    """Those with --requant shift."""
+    return differences(model, inputs, folder, requant="shift")
 
 
 def save_image_network(path: Path, nodes: list[onnx.NodeProto], **constants: Array) -> None:
