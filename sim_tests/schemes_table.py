@@ -24,14 +24,19 @@ NETWORKS = ("digits", "mnist", "keywords")
 SHIFTS = ("shift", "f8net", "dpu")
 ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--scheme affine", {}),
-    ("--scheme affine --bias-correction", {"bias_correction": True}),
     ("--scheme shift", {}),
     ("--scheme shift --bias-correction", {"bias_correction": True}),
     ("--scheme f8net --fl std", {"fl": "std"}),
     ("--scheme f8net --fl grid", {"fl": "grid"}),
-    ("--scheme f8net --fl std --bias-correction", {"fl": "std", "bias_correction": True}),
-    ("--scheme f8net --fl grid --bias-correction", {"fl": "grid", "bias_correction": True}),
+    ("--scheme f8net --fl std --equalize weights", {"fl": "std", "equalize": "weights"}),
+    ("--scheme f8net --fl grid --equalize weights", {"fl": "grid", "equalize": "weights"}),
+    ("--scheme f8net --bias-correction", {"bias_correction": True}),
+    (
+        "--scheme f8net --equalize weights --rounding search --bias-correction",
+        {"equalize": "weights", "rounding": "search", "bias_correction": True},
+    ),
     ("--scheme dpu", {}),
+    ("--scheme dpu --equalize weights", {"equalize": "weights"}),
     ("--scheme ternary", {}),
     ("--scheme ternary --bias-correction", {"bias_correction": True}),
     (
