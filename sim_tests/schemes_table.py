@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sim_tests.compiler.quantized_models import (
     CALIBRATION,
@@ -66,7 +66,7 @@ def main() -> None:
             floats.append(f"{before:.4f}")
             cells.append(f"{after:.4f}")
             with tempfile.TemporaryDirectory() as folder:
-                requant = "shift" if scheme in SHIFTS else "exact"
+                requant: Literal["exact", "shift"] = "shift" if scheme in SHIFTS else "exact"
                 differing.append(str(differences(model, inputs, Path(folder), requant=requant)))
         if row == 0:
             print(f"| float | {' | '.join(floats)} | |")

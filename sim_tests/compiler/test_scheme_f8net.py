@@ -119,7 +119,8 @@ def test_clip_is_the_end_of_a_range_that_is_given() -> None:
     path, inputs, _ = network_of("digits", None)
     ranges = {"stem/relu": Range(low=0.0, high=2.5)}
     given = quantized(path, inputs[:50], scheme="f8net", ranges=ranges).tensors[1]
-    assert (given.name, given.high) == ("stem/relu", pytest.approx(2.5, rel=1e-5))
+    assert given.name == "stem/relu"
+    assert given.high == pytest.approx(2.5, rel=1e-5)
 
 
 def test_image_is_unsigned_with_the_longest_fraction() -> None:
