@@ -22,6 +22,8 @@ from sim_tests.compiler.quantized_models import (
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 NETWORKS = ("digits", "mnist", "keywords")
 SHIFTS = ("shift", "f8net", "dpu")
+SEARCHED: dict[str, Any] = {"rounding": "search", "bias_correction": True}
+SEARCHED_INNER = SEARCHED | {"int8_depthwise": True}
 ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--scheme affine", {}),
     ("--scheme shift", {}),
@@ -43,11 +45,15 @@ ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--scheme ternary --bias-correction --int8-depthwise",
         {"bias_correction": True, "int8_depthwise": True},
     ),
+    ("--scheme ternary --rounding search --bias-correction", SEARCHED),
+    ("--scheme ternary --rounding search --bias-correction --int8-depthwise", SEARCHED_INNER),
     ("--scheme binary --bias-correction", {"bias_correction": True}),
     (
         "--scheme binary --bias-correction --int8-depthwise",
         {"bias_correction": True, "int8_depthwise": True},
     ),
+    ("--scheme binary --rounding search --bias-correction", SEARCHED),
+    ("--scheme binary --rounding search --bias-correction --int8-depthwise", SEARCHED_INNER),
     ("--scheme xnor", {}),
     ("--scheme xnor --int8-depthwise", {"int8_depthwise": True}),
 )

@@ -20,6 +20,8 @@ from qcompile.compiler.reference import Reference
 from qcompile.runtime.host_ops import run_host_ops
 from sim_tests.compiler.agreement import assert_equal_everywhere
 from sim_tests.compiler.quantized_models import (
+    CALIBRATION,
+    accuracies,
     network_of,
     quantized,
     save_image_network,
@@ -72,6 +74,17 @@ def test_depthwise_layers_keep_8_bits_where_asked_for() -> None:
     model = quantized(path, inputs[:20], scheme="binary", int8_depthwise=True).model
     assert np.abs(weights_of(model, "separable/depthwise")[0]).max() == 127
     assert np.abs(weights_of(model, "separable/pointwise")[0]).max() == 1
+
+
+def test_ternary_digits_are_usable_with_rounding_search_and_bias_correction() -> None:
+    path, inputs, labels = network_of("digits", None)
+    model = quantized(
+        path, inputs[:CALIBRATION], scheme="ternary", rounding="search", bias_correction=True
+    ).model
+    for layer in INNER:
+        assert set(np.unique(weights_of(model, layer)[0]).tolist()) <= {-1, 0, 1}
+    before, after = accuracies(path, inputs, labels, model)
+    assert after >= before - 0.03
 
 
 @pytest.mark.parametrize("scheme", ["ternary", "binary"])
