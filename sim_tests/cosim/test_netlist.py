@@ -27,6 +27,8 @@ UP5K = AcceleratorConfig(acc_width=28, vendor="ice40")
 HX8K = AcceleratorConfig(acc_width=28, bank_words=512, weight_depth=512, vendor="ice40hx")
 CELLS = {UP5K: {"SB_MAC16": 8, "SB_SPRAM256KA": 4}, HX8K: {"SB_MAC16": 0, "SB_SPRAM256KA": 0}}
 """How many of the cells that a chip has or lacks."""
+CODEBOOKS = replace(UP5K, weight_depth=512, codebook=True)
+"""Its netlist alone is compared: it has the primitives of UP5K."""
 
 
 def plain(config: AcceleratorConfig) -> AcceleratorConfig:
@@ -38,12 +40,16 @@ def subject_of(machine: Machine, config: AcceleratorConfig, rng: np.random.Gener
     """A small graph with both modes, both residual banks and a table."""
     g = IntegerGraph(rng)
     x = g.input(5, 6, 5)
-    a = g.conv(x, 5, (3, 3), pads=(1, 1, 1, 1))
-    b = g.conv(a, 0, (3, 3), pads=(1, 1, 1, 1))
+    levels = 16 if config.codebook else 0
+    a = g.conv(x, 5, (3, 3), pads=(1, 1, 1, 1), levels=levels)
+    b = g.conv(a, 0, (3, 3), pads=(1, 1, 1, 1), levels=levels)
     c = g.lookup(g.add(b, x))
     d = g.add(g.conv(c, 5, nine_bits=True), c)
     graph = g.graph(g.pool(d, (6, 5)), g.conv(d, 0, (2, 2), strides=(2, 2)), d)
-    return machine.add(compile_graph(graph, config, machine.board), g.codes())
+    compiled = compile_graph(graph, config, machine.board)
+    packed = {plan.codebook is not None for plan in compiled.plans}
+    assert packed == ({True, False} if config.codebook else {False})
+    return machine.add(compiled, g.codes())
 
 
 def run(
@@ -84,13 +90,14 @@ def synthesize(config: AcceleratorConfig, folder: Path) -> str:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("config", CELLS, ids=["up5k", "hx8k"])
+@pytest.mark.parametrize("config", [*CELLS, CODEBOOKS], ids=["up5k", "hx8k", "codebooks"])
 def test_netlist_changes_neither_results_nor_cycles(
     config: AcceleratorConfig, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
     netlist = synthesize(config, tmp_path_factory.mktemp("synthesis"))
     assert "SB_LUT4" in netlist
-    assert {cell: netlist.count(f"{cell} ") for cell in CELLS[config]} == CELLS[config]
+    cells_of = CELLS[UP5K if config.codebook else config]
+    assert {cell: netlist.count(f"{cell} ") for cell in cells_of} == cells_of
     rams = len(re.findall(r"^  SB_RAM40_4K\w* ", netlist, re.MULTILINE))
     assert rams == block_rams(config)
     machines = (
