@@ -23,6 +23,7 @@ from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.fold_constants import fold_constants
 from qcompile.compiler.passes.input_forms import send_inputs
 from qcompile.compiler.passes.join_tables import join_tables
+from qcompile.compiler.passes.log_layers import is_logarithmic
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
@@ -33,7 +34,13 @@ from qcompile.compiler.passes.sink_moves import sink_moves
 from qcompile.compiler.passes.softmax_layers import softmax_layers
 from qcompile.compiler.plan import Plan
 from qcompile.hw.boards import Board
-from qcompile.hw.config import ACC_WIDTHS, MAX_SHIFTS, SHIFT_RANGE, AcceleratorConfig
+from qcompile.hw.config import (
+    ACC_WIDTHS,
+    LOG_ACC_WIDTH,
+    MAX_SHIFTS,
+    SHIFT_RANGE,
+    AcceleratorConfig,
+)
 from qcompile.hw.flash_reader import word_cycles
 from qcompile.hw.layouts import (
     IMAGE_HEADER_BYTES,
@@ -115,8 +122,13 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     graph = model.graph
     layers = lower(graph, requant)
     max_shift = _max_shift(layers) if requant == "exact" else MAX_SHIFTS[0]
+    logarithmic = is_logarithmic(graph)
     config = replace(
-        board.device.config, acc_width=_acc_width(layers), max_shift=max_shift, requant=requant
+        board.device.config,
+        acc_width=_acc_width(layers, LOG_ACC_WIDTH if logarithmic else ACC_WIDTHS[-1]),
+        max_shift=max_shift,
+        requant=requant,
+        pe="log" if logarithmic else "int8",
     )
     try:
         plain = _best(model, layers, board, config)
@@ -186,22 +198,25 @@ def outputs_of(graph: ir.Graph) -> tuple[str, ...]:
     return tuple(source(name) for name in graph.outputs)
 
 
-def _acc_width(layers: Sequence[Layer]) -> int:
-    """The narrowest accumulator that every sum of products fits, signed."""
+def _acc_width(layers: Sequence[Layer], widest: int) -> int:
+    """The narrowest accumulator, at most `widest`, that every sum of products fits, signed."""
     worst = max(layers, key=lambda layer: layer.acc_bound)
     needed = worst.acc_bound.bit_length() + 1
     for width in ACC_WIDTHS:
-        if needed <= width:
+        if needed <= width <= widest:
             return width
     raise CapacityError(
         f"'{worst.name}': its sums may need {needed} bits",
-        context=[f"the widest accumulator has {ACC_WIDTHS[-1]}"],
+        context=[f"the widest accumulator has {widest}"],
         help="split the layer into layers with fewer inputs",
     )
 
 
 def _max_shift(layers: Sequence[Layer]) -> int:
     """The smallest requantization unit that does every channel's shift."""
+    layers = [layer for layer in layers if not layer.log]
+    if not layers:
+        return MAX_SHIFTS[0]
     widest = max(layers, key=lambda layer: int(layer.shift.max()))
     narrowest = min(layers, key=lambda layer: int(layer.shift.min()))
     largest, smallest = int(widest.shift.max()), int(narrowest.shift.min())

@@ -20,6 +20,8 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.log_format import LogFormat
+
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 Int16Array = npt.NDArray[np.int16]
@@ -48,13 +50,15 @@ class Value:
     """A named tensor: shape, numpy dtype name, and its quantization where it has one.
 
     `name` is the ONNX tensor's name (of the QuantizeLinear output for codes), so that layers can
-    be compared with ONNX Runtime's tensors by name.
+    be compared with ONNX Runtime's tensors by name. Codes of a tensor with a `log` format are the
+    format's values over that of code 1: 0, 1, 2, 4, ...
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     quantization: Quantization | None = None
+    log: LogFormat | None = None
 
     @property
     def elements(self) -> int:
@@ -100,11 +104,14 @@ class Requant:
 
     Attributes
     ----------
-    mode : "exact" or "shift"
+    mode : "exact", "shift" or "log"
         `exact`: code = RNE(RNE24(|acc| * mantissa) * 2**-shift) with acc's sign, + zero_point.
         `shift`: code = RNE(acc * 2**-shift) + zero_point; mantissa is all ones (1).
+        `log`: code is 0 or a power of two up to `high`, the largest 2**i with
+        acc * high >= mantissa * 2**i; shift, zero_point and low are 0.
     mantissa : int64 [channels]
         24-bit mantissa of the float32 scale, in [2**23, 2**24); 0 where the channel is constant.
+        Mode `log`: what a sum must reach for the code `high`, 1 or more.
     shift : int64 [channels]
         Right shift, 0..63.
     zero_point, low, high : int
@@ -116,7 +123,7 @@ class Requant:
         left by so many, and the bias, and is multiplied as it is, without `exact`'s first rounding.
     """
 
-    mode: Literal["exact", "shift"]
+    mode: Literal["exact", "shift", "log"]
     mantissa: Int64Array
     shift: Int64Array
     zero_point: int

@@ -50,6 +50,14 @@ class DequantizeLinear(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuantize(Op):
+    """Real to a code of the output value's `log` format; `scale` [] is the value of code 1."""
+
+    scale: FloatArray
+    zero_point: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Whole(Op):
     """Code to code minus `zero_point` []: what ConvInteger and MatMulInteger multiply."""
 

@@ -105,5 +105,10 @@ class Quantize(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuantize(Op):
+    """Real to code at the model's edge, by the output value's `log` format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dequantize(Op):
     """Code to real at the model's edge, by the input value's quantization."""

@@ -91,6 +91,9 @@ class Layer:
         What reads beyond the tensor give: the input's zero point.
     fraction : bool
         The bias counts parts of a sum: see `ir.Requant.fraction`.
+    log : bool
+        Outputs are logarithmic codes, 0 and powers of two; `mantissa` is what a sum must reach for
+        the last one, 64. So are the inputs: see `passes.log_layers`.
     """
 
     kind: Literal["dense", "depthwise"]
@@ -126,6 +129,7 @@ class Layer:
     inner: bool = False
     fraction: bool = False
     band: int = 0
+    log: bool = False
 
     @property
     def tensor_shape(self) -> Shape3:
@@ -144,10 +148,16 @@ class Layer:
 
     @property
     def acc_bound(self) -> int:
-        """Largest |sum of products of raw codes| that the accumulator can see."""
+        """Largest |sum of products of raw codes| that the accumulator can see.
+
+        With `log` the bias is counted too: the encoder has no more bits than the accumulator.
+        """
         axes = tuple(range(1, self.weight.ndim - 1))
         flat = np.abs(self.weight.astype(np.int64)).sum(axis=0)
-        return int(flat.reshape(flat.shape[0], -1).sum(axis=1).max() * 128) if axes else 0
+        sums = flat.reshape(flat.shape[0], -1).sum(axis=1)
+        if self.log:
+            return int((sums * 64 + np.abs(self.bias)).max())
+        return int(sums.max() * 128) if axes else 0
 
 
 def stored_tensors(layers: Sequence[Layer]) -> dict[str, Int8Array]:

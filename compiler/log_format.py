@@ -50,6 +50,12 @@ class LogFormat:
         return np.append(0.0, np.exp2(exponents)).astype(np.float32)
 
     @property
+    def whole(self) -> npt.NDArray[np.int64]:
+        """The values over that of code 1, where steps are whole octaves; int64 [levels]."""
+        exponents = np.arange(self.levels - 1) * self.step // OCTAVE
+        return np.append(0, np.left_shift(1, exponents))
+
+    @property
     def thresholds(self) -> npt.NDArray[np.float32]:
         """Code k begins at thresholds[k - 1], half a step below its value; float32 [levels - 1].
 

@@ -19,6 +19,8 @@ class Machine(Protocol):
         Whether a layer can write the weights of a later one.
     adds_in_place : bool
         Whether a layer may write its output over its residual operand.
+    shifts : bool
+        Whether an array for logarithmic codes can be built.
     """
 
     @property
@@ -29,6 +31,9 @@ class Machine(Protocol):
 
     @property
     def adds_in_place(self) -> bool: ...
+
+    @property
+    def shifts(self) -> bool: ...
 
     def most_channels(self, layer: Layer) -> int:
         """Output channels that one layer can have at once, whole words."""

@@ -160,6 +160,9 @@ def _requant(requant: ir.Requant, channels: int) -> Iterator[str]:
     if mantissa.shape != (channels,) or shift.shape != (channels,):
         yield f"has {mantissa.size} mantissas and {shift.size} shifts for {channels} channels"
         return
+    if requant.mode == "log":
+        yield from _log_requant(requant)
+        return
     live = mantissa != 0
     if requant.mode == "exact" and np.any((mantissa[live] < 2**23) | (mantissa[live] >= 2**24)):
         yield "has a mantissa that is not of 24 bits"
@@ -169,3 +172,16 @@ def _requant(requant: ir.Requant, channels: int) -> Iterator[str]:
         yield f"has shifts {shift.min()}..{shift.max()}"
     if not -128 <= requant.low <= requant.high <= 127 or not -128 <= requant.zero_point <= 127:
         yield f"clamps to {requant.low}..{requant.high} around {requant.zero_point}"
+
+
+def _log_requant(requant: ir.Requant) -> Iterator[str]:
+    if np.any(requant.mantissa < 1):
+        yield "has a threshold below 1"
+    if np.any(requant.shift != 0) or (requant.zero_point, requant.low, requant.fraction) != (
+        0,
+        0,
+        0,
+    ):
+        yield "has a shift, zero point or fraction in mode log"
+    if requant.high != 64:
+        yield f"ends at {requant.high}, which is not the last of 8 codes"

@@ -16,9 +16,10 @@ from qcompile.hw.drain import AccumulatorFifo, ConstantsFifo, DrainBack, DrainFr
 from qcompile.hw.eltwise import EltwiseAdd
 from qcompile.hw.feeder import Feeder
 from qcompile.hw.layouts import ADDRESS_BITS, BANK_ADDRESS_BITS
+from qcompile.hw.log.machine import LogRequantizer, PowerArray
 from qcompile.hw.memory import ActivationMemory
 from qcompile.hw.prefetch import Prefetch
-from qcompile.hw.requant import requantizer
+from qcompile.hw.requant import RequantExact, RequantShift, requantizer
 from qcompile.hw.residual import ResidualReader
 from qcompile.hw.sequencer import Sequencer, State
 from qcompile.hw.unpacker import Unpacker
@@ -189,7 +190,9 @@ class Engine(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(codebook=packed)
         m.submodules.feeder = feeder = Feeder()
         m.submodules.weights = weights = WeightFifo(self.config.weight_depth, packed=packed)
-        m.submodules.array = array = SystolicArray(self.config)
+        m.submodules.array = array = (
+            PowerArray(self.config) if self.config.pe == "log" else SystolicArray(self.config)
+        )
         m.submodules.accumulators = accumulators = AccumulatorFifo(self.config)
         m.submodules.constants = constants = ConstantsFifo()
         m.submodules.front = front = DrainFront()
@@ -275,7 +278,7 @@ class Engine(wiring.Component):
         sequencer: Sequencer,
         feeder: Feeder,
         weights: WeightFifo,
-        array: SystolicArray,
+        array: SystolicArray | PowerArray,
         residual: ResidualReader,
         prefetch: Prefetch,
     ) -> None:
@@ -309,7 +312,7 @@ class Engine(wiring.Component):
         unpacker: Unpacker,
         sequencer: Sequencer,
         weights: WeightFifo,
-        array: SystolicArray,
+        array: SystolicArray | PowerArray,
     ) -> None:
         """From the weight FIFO to the array, through the layer's codebook where there are any."""
         if not self.config.codebook:
@@ -333,7 +336,7 @@ class Engine(wiring.Component):
         self,
         m: Module,
         feeder: Feeder,
-        array: SystolicArray,
+        array: SystolicArray | PowerArray,
         accumulators: AccumulatorFifo,
         constants: ConstantsFifo,
         front: DrainFront,
@@ -366,7 +369,13 @@ class Engine(wiring.Component):
         residual: ResidualReader,
     ) -> None:
         """Requantization, residual adder and table, one value a cycle; the step follows beside."""
-        m.submodules.requant = requant = requantizer(self.config)
+        requant: RequantExact | RequantShift | LogRequantizer
+        if self.config.pe == "log":
+            requant = LogRequantizer(self.config)
+            m.d.comb += requant.log.eq(constants.o.zero[0])
+        else:
+            requant = requantizer(self.config)
+        m.submodules.requant = requant
         m.submodules.add = add = EltwiseAdd(tables=self.config.adder)
         m.submodules.table = table = ActivationTable()
         registers, flags = sequencer.registers, sequencer.registers["flags"]

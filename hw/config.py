@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 ACC_WIDTHS = (20, 24, 28, 32)
+LOG_ACC_WIDTH = 24
+"""Widest sums of logarithmic codes: their limits fill a channel's constants."""
 MAX_SHIFTS = (39, 47, 55)
 """Largest right shifts that exact requantization is built for; scales from 2**-16, -24, -32."""
 MAX_BANK_WORDS = 1 << 14
@@ -51,6 +53,8 @@ class AcceleratorConfig:
         Residual operands are fetched and added: 5 block RAMs. Without, codes pass as ever.
     codebook : bool
         Weights may come as 4-bit indices of a layer's codebook: 4 block RAMs.
+    pe : "int8" or "log"
+        The array: multipliers, or shifts of the weight by logarithmic codes (`hw.log`).
     vendor : "ice40", "ice40hx" or "plain"
         Which multipliers and banks are built: the DSPs and SPRAM of iCE40 UltraPlus, logic cells
         and block RAM, or what a simulator likes best.
@@ -65,6 +69,7 @@ class AcceleratorConfig:
     max_shift: int = MAX_SHIFTS[0]
     adder: bool = True
     codebook: bool = False
+    pe: Literal["int8", "log"] = "int8"
     vendor: Literal["ice40", "ice40hx", "plain"] = "ice40"
 
     def __post_init__(self) -> None:
@@ -72,6 +77,10 @@ class AcceleratorConfig:
             raise ValueError(f"rows and columns must be 4, not {self.rows} and {self.columns}")
         if self.acc_width not in ACC_WIDTHS:
             raise ValueError(f"acc_width must be one of {ACC_WIDTHS}, not {self.acc_width}")
+        if self.pe == "log" and self.acc_width > LOG_ACC_WIDTH:
+            raise ValueError(
+                f"acc_width must be {LOG_ACC_WIDTH} or less with pe log, not {self.acc_width}"
+            )
         if self.max_shift not in MAX_SHIFTS:
             raise ValueError(f"max_shift must be one of {MAX_SHIFTS}, not {self.max_shift}")
         if self.bank_words > MAX_BANK_WORDS:
@@ -94,6 +103,6 @@ class AcceleratorConfig:
 
         What came later and is not there is left out, so that older bitstreams keep their ids.
         """
-        return configuration_id(
-            asdict(self), {"vendor"} if self.codebook else {"vendor", "codebook"}
-        )
+        later = {"codebook": self.codebook, "pe": self.pe == "log"}
+        without = {name for name, there in later.items() if not there}
+        return configuration_id(asdict(self), {"vendor", *without})

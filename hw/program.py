@@ -38,6 +38,12 @@ CODEBOOK_LEVELS = 1 << INDEX_BITS
 CODEBOOK_BITS = 5
 """Of the number of one of the codebooks that the hardware holds."""
 CODEBOOKS = 1 << CODEBOOK_BITS
+LIMIT_BITS = 30
+"""Of a channel of logarithmic codes: the negative threshold of its last code."""
+LOG_OCTAVES = 6
+"""From the first code to the last one."""
+LOG_BIT = 62
+"""Of a channel's constants: it makes logarithmic codes."""
 ADD_ENTRY_BITS = 24
 ADD_FRACTION = 14
 """Bits of an entry of the residual adder's tables, signed, and how many are its fraction."""
@@ -255,6 +261,19 @@ def constants_packet(
     payload: list[int] = []
     for b, m, s in zip(bias, mantissa, shift, strict=True):
         entry = _field(int(b), 32, 0, signed=True) | _field(int(m), 24, 32) | _field(int(s), 6, 56)
+        payload += [entry >> 16 * part & 0xFFFF for part in range(CONSTANT_WORDS)]
+    return packet(PacketKind.CONSTANTS, payload)
+
+
+def log_constants_packet(bias: Sequence[int], last: Sequence[int], acc_width: int) -> list[int]:
+    """Constants of one channel group of logarithmic codes, each [4]: bias, and what the sum must
+    reach for the last code. That is stored negative, in place of mantissa and shift, and as large
+    as the encoder's bits allow where no sum of `acc_width` bits reaches the first code."""
+    most = 1 << (acc_width - 1 + LOG_OCTAVES)
+    payload: list[int] = []
+    for b, reached in zip(bias, last, strict=True):
+        limit = _field(-min(int(reached), most), LIMIT_BITS, 32, signed=True)
+        entry = _field(int(b), 32, 0, signed=True) | limit | 1 << LOG_BIT
         payload += [entry >> 16 * part & 0xFFFF for part in range(CONSTANT_WORDS)]
     return packet(PacketKind.CONSTANTS, payload)
 

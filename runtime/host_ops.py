@@ -15,6 +15,7 @@ x86-64, Softmax in the last bit included.
 | DequantizeLinear | scale, zero_point | float32(code - zero_point) * scale |
 | FloatProduct | weight (int16, base64), outputs, zero_point, scale, bias | see `float_product` |
 | Function | name, its constants | one of `float_functions.FUNCTIONS` |
+| LogQuantize | thresholds, codes | int8: codes[how many of the ascending thresholds it reaches] |
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's type] |
 | Offset | offset, dtype | value + offset: uint8 codes to int8 with -128, and back with 128 |
 | PixelBlocks | block, start, size, fill | see `_pixel_blocks` |
@@ -75,6 +76,7 @@ def _functions() -> dict[str, Callable[..., Array]]:
         "DequantizeLinear": lambda x, a: dequantize_linear(x, a["scale"], a["zero_point"]),
         "FloatProduct": float_product,
         "Function": _function,
+        "LogQuantize": _log_quantize,
         "Lookup": lambda x, a: _table(a)[x.astype(np.int64) - np.iinfo(x.dtype).min],
         "Offset": lambda x, a: (x.astype(np.int64) + a["offset"]).astype(np.dtype(a["dtype"])),
         "PixelBlocks": _pixel_blocks,
@@ -89,6 +91,12 @@ def _functions() -> dict[str, Callable[..., Array]]:
         "WindowColumns": _window_columns,
         "Windows": _windows,
     }
+
+
+def _log_quantize(x: Array, attributes: Attributes) -> Array:
+    thresholds = np.asarray(attributes["thresholds"], dtype=np.float32)
+    reached = np.searchsorted(thresholds, x, side="right")
+    return np.asarray(attributes["codes"], dtype=np.int8)[reached]
 
 
 def _arithmetic(x: Array, attributes: Attributes) -> Array:

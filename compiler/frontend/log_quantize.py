@@ -14,8 +14,12 @@ import numpy.typing as npt
 import onnx
 from onnx import FunctionProto, TensorProto, helper
 
-from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
-from qcompile.compiler.log_format import LogFormat
+from qcompile.compiler import ir_float
+from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal
+from qcompile.compiler.frontend.operators import Operator
+from qcompile.compiler.frontend.qonnx import CODES
+from qcompile.compiler.ir import Value
+from qcompile.compiler.log_format import OCTAVE, LogFormat
 
 DOMAIN = "qcompile"
 NAME = "LogQuantize"
@@ -98,3 +102,56 @@ def _check(
 def call_attributes(found: LogFormat) -> Mapping[str, int]:
     """The attributes of a call."""
     return {name: getattr(found, name) for name in ATTRIBUTES}
+
+
+LEVELS = 8
+"""Of the hardware; their values over that of code 1 are int8 codes."""
+
+
+def log_quantize(node: NodeReader) -> Imported:
+    """Codes that are whole numbers, the first value being 1, and what they stand for."""
+    x = node.float_input(0)
+    found = read_log_quantize(node)
+    if (found.levels, found.step) != (LEVELS, OCTAVE):
+        raise Refusal(
+            f"has {found.levels} levels, {found.step} sixteenths of an octave apart",
+            help=f"use `--activations log:{LEVELS} --log-step {OCTAVE}`",
+        )
+    scale = np.asarray(found.values[1])
+    zero_point = np.asarray(0, dtype=np.int64)
+    codes = Value(name=node.output + CODES, shape=x.shape, dtype="int8", log=found)
+    quantize = ir_float.LogQuantize(
+        inputs=(x.name,),
+        outputs=(codes.name,),
+        origins=(node.origin,),
+        scale=scale,
+        zero_point=zero_point,
+    )
+    dequantize = ir_float.DequantizeLinear(
+        inputs=(codes.name,),
+        outputs=(node.output,),
+        origins=(node.origin,),
+        scale=scale,
+        zero_point=zero_point,
+        axis=0,
+    )
+    return [
+        (quantize, codes),
+        (dequantize, Value(name=node.output, shape=x.shape, dtype="float32")),
+    ]
+
+
+OPERATORS = {
+    NAME: Operator(
+        read=log_quantize,
+        runs=("accelerator", "host"),
+        agreement="equal",
+        attributes={
+            "fsr": "",
+            "levels": f"{LEVELS}",
+            "step": f"{OCTAVE}",
+        },
+        remark="the model-local function that `qcompile quantize --activations log:8` writes; "
+        "[log_domain.md](log_domain.md)",
+    )
+}

@@ -23,6 +23,7 @@ from qcompile.compiler.frontend import (
     arithmetic,
     binary,
     integer,
+    log_quantize,
     movement,
     pools,
     qonnx,
@@ -36,7 +37,6 @@ from qcompile.compiler.frontend import (
 from qcompile.compiler.frontend.constants import fold_constant
 from qcompile.compiler.frontend.inputs import read_inputs
 from qcompile.compiler.frontend.loader import MAX_RANK, MAX_TENSOR_BYTES, ModelFile, read_tensor
-from qcompile.compiler.frontend.log_quantize import is_log_quantize
 from qcompile.compiler.frontend.node_reader import NodeReader, Refusal
 from qcompile.compiler.frontend.operators import Operator
 from qcompile.compiler.frontend.shapes import inferred_values
@@ -63,6 +63,7 @@ DOMAINS: dict[str, dict[str, Operator]] = {
         **unary.OPERATORS,
     },
     "com.microsoft": qoperator.MICROSOFT,
+    log_quantize.DOMAIN: log_quantize.OPERATORS,
     **dict.fromkeys(qonnx.DOMAINS, QUANTIZERS),
 }
 """The operators of each domain."""
@@ -150,7 +151,7 @@ def _read_opset(proto: onnx.ModelProto, problems: Problems) -> int:
             "(onnx.version_converter)",
         )
     for function in proto.functions:
-        if not is_log_quantize(function):
+        if not log_quantize.is_log_quantize(function):
             problems.unsupported(
                 f"local function '{printable(function.name)}' is not supported",
                 help="inline the functions (onnx.inliner.inline_local_functions)",

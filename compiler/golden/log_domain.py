@@ -99,6 +99,18 @@ def thresholds(inputs: LogFormat, outputs: LogFormat, weight_scale: float) -> tu
     )
 
 
+THRESHOLD_LIMIT = 1 << 40
+"""No sum of an int32 accumulator reaches any code of a channel with a last threshold beyond."""
+
+
+def last_threshold(outputs: LogFormat, unit: float) -> int:
+    """What a sum that counts `unit` must reach for the last code, at most `THRESHOLD_LIMIT`."""
+    if unit * THRESHOLD_LIMIT < outputs.thresholds[-1]:
+        return THRESHOLD_LIMIT
+    last = outputs.fsr - outputs.step // 2 + (outputs.levels - 2) * outputs.step
+    return exact_ceil(1 / Fraction(unit), last)
+
+
 def encode(total: Int64Array, reached: Sequence[int]) -> npt.NDArray[np.uint8]:
     """The number of thresholds (ascending, 1 or more each) that every total has reached.
 

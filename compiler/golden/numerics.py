@@ -58,10 +58,12 @@ def requantize(acc: Int64Array, requant: Requant, *, axis: int = -1) -> Int8Arra
     rounding with ties to even (which treats both signs alike). With a `fraction` acc is not
     rounded: no conversion to float32 of ONNX Runtime's stands behind it. Mode `shift`: right shift
     with ties to even. Then zero point and clamp; with `zero_point_inside` the zero point is added
-    before the last rounding.
+    before the last rounding. Mode `log`: comparisons alone, see `ir.Requant`.
     """
     shape = [1] * acc.ndim
     shape[axis] = -1
+    if requant.mode == "log":
+        return _powers_of_two(acc, requant.mantissa.reshape(shape), requant.high)
     shift = requant.shift.reshape(shape)
     scaled = acc
     if requant.mode == "exact":
@@ -72,6 +74,18 @@ def requantize(acc: Int64Array, requant: Requant, *, axis: int = -1) -> Int8Arra
     tie_parity = requant.zero_point & 1 if requant.zero_point_inside else 0
     codes = _round_shift(scaled, shift, tie_parity=tie_parity) + requant.zero_point
     return np.clip(codes, requant.low, requant.high).astype(np.int8)
+
+
+def _powers_of_two(acc: Int64Array, last: Int64Array, high: int) -> Int8Array:
+    """The largest power of two whose threshold each sum has reached, or 0.
+
+    The threshold of `high` is `last`; an octave below lies its half, rounded up to a whole number.
+    """
+    codes = np.zeros(np.broadcast_shapes(acc.shape, last.shape), np.int8)
+    for exponent in range(high.bit_length()):
+        below = high.bit_length() - 1 - exponent
+        codes[acc >= -(-last >> below)] = 1 << exponent
+    return codes
 
 
 def scale_to_mantissa(scale: FloatArray) -> tuple[Int64Array, Int64Array]:

@@ -65,6 +65,11 @@ class LinesMachine:
         """Residual words are read ahead of the words that are written in their place."""
         return True
 
+    @property
+    def shifts(self) -> bool:
+        """Its elements are DSP48E1s."""
+        return False
+
     def most_channels(self, layer: Layer) -> int:
         """Output channels that one layer can have at once: what the counter, and of weights that
         come with the program a third of the memory, has room for."""

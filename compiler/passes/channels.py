@@ -48,6 +48,9 @@ def hardware_channels(
 
     Raises UnsupportedError, naming the channel, where there are none.
     """
+    if requant.mode == "log":
+        last = np.broadcast_to(requant.mantissa, bias.shape)
+        return Channels(weight=weight, bias=bias, mantissa=last, shift=np.zeros_like(bias))
     low, high = _reach(weight, bias, zero_point, requant.fraction)
     weight, bias = weight.copy(), bias.copy()
     mantissa = np.broadcast_to(requant.mantissa, bias.shape).copy()

@@ -81,7 +81,7 @@ def emit_program(
             if codebook:
                 stream.add(codebook)
         for group in range(early):
-            _group(stream, layer, plan, group)
+            _group(stream, layer, plan, group, config.acc_width)
         for table in tables:
             stream.add(table)
         if layer.weight_source is not None:
@@ -91,7 +91,7 @@ def emit_program(
         layer_packet = descriptor(layer, plan, places, number).words()
         stream.add(program.packet(PacketKind.LAYER, layer_packet))
         for group in range(early, plan.groups):
-            _group(stream, layer, plan, group)
+            _group(stream, layer, plan, group, config.acc_width)
     stream.add(program.end_packet(stream.words))
     return stream.program()
 
@@ -119,20 +119,24 @@ def _tables(layer: Layer) -> list[list[int]]:
     return tables
 
 
-def _group(stream: ProgramStream, layer: Layer, plan: Plan, group: int) -> None:
+def _group(stream: ProgramStream, layer: Layer, plan: Plan, group: int, acc_width: int) -> None:
     channels = slice(group * COLUMNS, (group + 1) * COLUMNS)
 
     def padded(values: np.ndarray, fill: int) -> list[int]:
         part: list[int] = values[channels].tolist()
         return part + [fill] * (COLUMNS - len(part))
 
-    stream.add(
-        program.constants_packet(
-            padded(layer.bias, 0),
-            padded(layer.mantissa, 0),
-            padded(layer.shift, int(layer.shift.min())),
+    if layer.log:
+        last = padded(layer.mantissa, 1 << 40)  # beyond all sums
+        stream.add(program.log_constants_packet(padded(layer.bias, 0), last, acc_width))
+    else:
+        stream.add(
+            program.constants_packet(
+                padded(layer.bias, 0),
+                padded(layer.mantissa, 0),
+                padded(layer.shift, int(layer.shift.min())),
+            )
         )
-    )
     if layer.weight_source is not None or (plan.shared_weights and group > 0):
         return
     words = plan.weights[group]

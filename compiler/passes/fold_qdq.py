@@ -34,6 +34,7 @@ from qcompile.compiler.passes.fold.multiply import fold_cast, fold_multiply, fol
 from qcompile.compiler.passes.fold.pools import fold_average_pool
 from qcompile.compiler.passes.fold.quantization import (
     fold_dequantize,
+    fold_log_quantize,
     fold_quantize,
     fold_softmax,
 )
@@ -56,6 +57,7 @@ FOLDS: dict[type[Op], Callable[[Folder, Any], None]] = {
     ir_float.FloatConv: fold_multiply,
     ir_float.FloatConvTranspose: fold_transposed,
     ir_float.FloatMatMul: fold_multiply,
+    ir_float.LogQuantize: fold_log_quantize,
     ir_float.QuantizeLinear: fold_quantize,
     ir_float.Select: fold_move,
     ir_float.Softmax: fold_softmax,

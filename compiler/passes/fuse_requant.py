@@ -24,12 +24,14 @@ from qcompile.compiler.golden.float_rules import (
     code_range,
     global_average_pool_scale,
 )
+from qcompile.compiler.golden.log_domain import last_threshold
 from qcompile.compiler.golden.log_functions import log_tables
 from qcompile.compiler.golden.numerics import (
     combined_scale,
     scale_to_mantissa,
     scale_to_shift,
 )
+from qcompile.compiler.log_format import LogFormat
 from qcompile.compiler.passes.chip_softmax import steps_of
 from qcompile.compiler.passes.code_ranges import code_ranges
 from qcompile.compiler.passes.fit_requant import FloatSteps, fit, without_steps
@@ -102,6 +104,13 @@ class _Fuser:
                 raise AssertionError(f"split_host leaves no {type(op).__name__}")
 
     def _conv(self, op: ir_quantized.QuantizedConv) -> ir.Op | None:
+        if op.steps and self.values[op.name].log is not None:
+            self._refuse(
+                op,
+                "has other operators than Relu in front of its logarithmic codes",
+                "fold BatchNormalization into the layer: `qcompile quantize` does",
+            )
+            return None
         fitted = self._fitted(op) if op.steps else (op, None)
         if fitted is None:
             return None
@@ -120,7 +129,9 @@ class _Fuser:
                 "check the bias: a dead channel should have the bias 0",
             )
             return None
-        if requant is None:
+        if y.log is not None:
+            requant = self._log_requant(op, op.acc_scale, y.log)
+        elif requant is None:
             scale = combined_scale(1.0, op.acc_scale, _quantization(y).scale)
             requant = self._requant(op, scale, op.low, op.high, inside=False)
         if requant is None:
@@ -188,9 +199,14 @@ class _Fuser:
         mean = 1 / op.divisor if same else float(ratio)
         weight = _pool_weight(mean, self.mode, exact_ties=same)
         scale = np.asarray([mean / weight], dtype=np.float32)
-        requant = self._requant(
-            op, np.repeat(scale, channels), op.low, op.high, inside=not op.whole_image
-        )
+        if y.log is not None:
+            weight = 1
+            unit = np.full(channels, np.float32(xq.scale) / np.float32(op.divisor), np.float32)
+            requant: ir.Requant | None = self._log_requant(op, unit, y.log)
+        else:
+            requant = self._requant(
+                op, np.repeat(scale, channels), op.low, op.high, inside=not op.whole_image
+            )
         if requant is None:
             return None
         return ir.AveragePool(
@@ -247,6 +263,20 @@ class _Fuser:
             low=low - moved,
             high=high - moved,
             zero_point_inside=inside,
+        )
+
+    def _log_requant(
+        self, op: ir.Op, unit: npt.NDArray[np.float32], outputs: LogFormat
+    ) -> ir.Requant:
+        """Thresholds of sums that count `unit` [channels]; code 1 begins at one or more."""
+        last = [last_threshold(outputs, float(scale)) for scale in unit]
+        return ir.Requant(
+            mode="log",
+            mantissa=np.array(last, np.int64),
+            shift=np.zeros(len(last), np.int64),
+            zero_point=0,
+            low=0,
+            high=int(outputs.whole[-1]),
         )
 
     def _refuse(self, op: ir.Op, message: str, help: str) -> None:

@@ -60,6 +60,12 @@ def _quantize(op: ir_quantized.Quantize, x: Value, y: Value) -> Attributes:
     return {"scale": q.scale, "zero_point": q.zero_point, "dtype": y.dtype}
 
 
+def _log_quantize(op: ir_quantized.LogQuantize, x: Value, y: Value) -> Attributes:
+    assert y.log is not None, "the frontend gives it its format"
+    codes = [int(code) for code in y.log.whole]
+    return {"thresholds": [float(t) for t in y.log.thresholds], "codes": codes}
+
+
 def _dequantize(op: ir_quantized.Dequantize, x: Value, y: Value) -> Attributes:
     q = _quantization(x)
     return {"scale": q.scale, "zero_point": q.zero_point}
@@ -126,6 +132,7 @@ OPERATIONS: dict[type[Op], tuple[str, Callable[[Any, Value, Value], Attributes]]
     ir_float.Unary: ("Function", _function),
     ir_quantized.Dequantize: ("DequantizeLinear", _dequantize),
     ir_quantized.FloatProduct: ("FloatProduct", _float_product),
+    ir_quantized.LogQuantize: ("LogQuantize", _log_quantize),
     ir_quantized.Quantize: ("QuantizeLinear", _quantize),
     ir_quantized.QuantizedSoftmax: ("QLinearSoftmax", _softmax),
 }

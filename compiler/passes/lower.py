@@ -13,6 +13,7 @@ from qcompile.compiler.errors import (
 )
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.machine import Machine
+from qcompile.compiler.passes.log_layers import check_log_layers, is_logarithmic
 from qcompile.compiler.passes.lowering.binary import binary
 from qcompile.compiler.passes.lowering.convolution import average_pool, convolution
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
@@ -31,7 +32,8 @@ def lower(
 
     Raises UnsupportedError with every operation that has no layer form.
     """
-    state = Lowering(graph, mode, machine, _uses(graph))
+    check_log_layers(graph, machine)
+    state = Lowering(graph, "log" if is_logarithmic(graph) else mode, machine, _uses(graph))
     problems: list[QcompileError] = []
     constants = {op.name for op in graph.ops if isinstance(op, ir.Constant)}
     for op in graph.ops:

@@ -158,7 +158,9 @@ def _filled_with(move: Move, function: UnaryOp) -> Move:
     return replace(move, fill=float(fill))
 
 
-def per_tensor(op: ir_float.DequantizeLinear | ir_float.QuantizeLinear) -> Quantization:
+def per_tensor(
+    op: ir_float.DequantizeLinear | ir_float.QuantizeLinear | ir_float.LogQuantize,
+) -> Quantization:
     """The one scale and zero point of an activation."""
     if op.scale.ndim:
         raise NotFoldable(

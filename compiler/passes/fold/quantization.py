@@ -9,8 +9,11 @@ from qcompile.compiler.frontend.constants import quantize_constant
 from qcompile.compiler.ir import Op, Origin, Value
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, per_tensor
-from qcompile.compiler.passes.fold.moves import finish_group
+from qcompile.compiler.passes.fold.moves import finish_group, is_output
 from qcompile.compiler.passes.fold.tables import finish_table
+
+LOG_LAYERS = (ir_float.FloatConv, ir_float.FloatMatMul, ir_float.FloatAveragePool)
+"""Operators whose sums are compared with thresholds."""
 
 
 def fold_dequantize(folder: Folder, op: ir_float.DequantizeLinear) -> None:
@@ -44,8 +47,7 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
     if source in folder.codes:
         code = folder.values[folder.codes[source]]
         if code.dtype == output.dtype and code.quantization == output.quantization:
-            del folder.values[op.name]
-            folder.alias[op.name] = code.name
+            _keep_codes(folder, op, code)
             return
         folder.pending[source] = Pending(op=None, inputs=(code,), finish=finish_table)
     pending = folder.pending.get(source)
@@ -55,6 +57,38 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
         _finish(folder, pending, op, output)
     elif source in folder.values:
         _append_quantize(folder, op)
+
+
+def fold_log_quantize(folder: Folder, op: ir_float.LogQuantize) -> None:
+    """The end of a layer in logarithmic codes; nothing where the codes stay what they are."""
+    source = op.inputs[0]
+    output = replace(folder.graph.values[op.name], quantization=per_tensor(op))
+    if source in folder.codes and folder.values[folder.codes[source]].log == output.log:
+        return _keep_codes(folder, op, folder.values[folder.codes[source]])
+    pending = folder.pending.get(source)
+    if pending is not None and is_output(pending, output):
+        ended = pending.inputs[0].log == output.log
+    else:
+        ended = pending is not None and isinstance(pending.op, LOG_LAYERS)
+    if source in folder.codes or source in folder.weights or (pending and not ended):
+        raise NotFoldable(
+            "ends in logarithmic codes what is no layer",
+            "Conv, MatMul, Gemm and AveragePool can, with Relu, MaxPool and moves behind; quantize "
+            "what is in front of other operators to int8",
+        )
+    if pending is not None:
+        folder.values[op.name] = output
+        _finish(folder, pending, op, output)
+    elif source in folder.values:
+        folder.values[op.name] = output
+        made = ir_quantized.LogQuantize(inputs=(source,), outputs=op.outputs, origins=op.origins)
+        folder.ops.append(made)
+    return None
+
+
+def _keep_codes(folder: Folder, op: Op, code: Value) -> None:
+    folder.values.pop(op.name, None)
+    folder.alias[op.name] = code.name
 
 
 def _finish(folder: Folder, pending: Pending, op: Op, output: Value) -> None:

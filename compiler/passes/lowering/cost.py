@@ -33,6 +33,7 @@ class SmallMachine:
     word_channels: int = WORD_CHANNELS
     makes_weights: bool = True
     adds_in_place: bool = False
+    shifts: bool = True
 
     def most_channels(self, layer: Layer) -> int:
         """Output channels that one layer can have at once."""

@@ -12,7 +12,7 @@ from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.layers import Layer, Shape3
 from qcompile.compiler.passes.channels import HALF_SHIFT, hardware_channels
 
-Mode = Literal["exact", "shift"]
+Mode = Literal["exact", "shift", "log"]
 
 COPY_WEIGHT = 2
 """With a requantization by a half a copy is exact in both modes."""
@@ -41,6 +41,16 @@ def operator_of(op: ir.Op) -> str:
 def copy_requant(mode: Mode, channels: int) -> ir.Requant:
     """Half of every sum, in int64 [channels]: undoes `COPY_WEIGHT`."""
     ones = np.ones(channels, np.int64)
+    if mode == "log":
+        # Half an octave below the sum of the last code, rounded up: 2 * 64 / sqrt(2) is 90.5.
+        return ir.Requant(
+            mode=mode,
+            mantissa=ones * 91,
+            shift=0 * ones,
+            zero_point=0,
+            low=0,
+            high=64,
+        )
     exact = mode == "exact"
     return ir.Requant(
         mode=mode,
@@ -131,6 +141,7 @@ def make_layer(
         high=requant.high,
         zero_point_inside=requant.zero_point_inside,
         fraction=requant.fraction > 0,
+        log=requant.mode == "log",
         table=None,
         add_tables=None,
         macs=macs,
