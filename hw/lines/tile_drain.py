@@ -101,8 +101,6 @@ class TileDrain(wiring.Component):
         tile_last, position_last, group_last = loops.last
         number = Signal(range(max(config.lines, config.rows)))  # of the slot within the tile
         ends = self._ends(m, number, slot_last, tile_last, group_last)
-        # Rows in use are the array's last ones: the first of them is 3 - tile_rows.
-        m.d.comb += self.row.eq(Mux(own, 0, number[:2] + ~registers.tile_rows))
         m.d.comb += [
             loops.trips.eq(Cat(registers[f"n{level}"] for level in TILE_LEVELS)),
             loops.begin.eq(self.begin),
@@ -168,7 +166,10 @@ class TileDrain(wiring.Component):
         few, most = Signal(), Signal()  # the last slot of a tile with few of them, of any other
         ends = Mux(Mux(own, group_last, tile_last), few, most)
         m.d.comb += following.eq(Mux(slot_last, Mux(ends, 0, number + 1), number))
+        # Rows in use are the array's last ones: the first of them is 3 - tile_rows. It selects from
+        # a line's whole tile, so it comes from a register.
         m.d.sync += [
+            self.row.eq(Mux(own, 0, following[:2] + ~registers.tile_rows)),
             number.eq(following),
             few.eq(following == Mux(own, registers.lines_last, registers.rows_last)),
             most.eq(following == Mux(own, self.config.lines - 1, registers.tile_rows)),
