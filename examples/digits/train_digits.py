@@ -2,6 +2,7 @@
 
     pip install "qcompile[train]"
     python examples/digits/train_digits.py            # writes the three files beside this one
+    python examples/digits/train_digits.py --plain    # writes digits_plain_float.onnx instead
     python examples/digits/train_digits.py --measure  # prints the accuracies of the files there
 
 Data: the 1,797 handwritten digits inside scikit-learn's wheel (UCI's optical recognition set, test
@@ -11,8 +12,9 @@ sees these.
 Network: a 3x3 convolution, a depthwise-separable block, a 3x3 convolution with stride 2, a
 depthwise-separable block with a residual Add, global average pooling, and a linear layer to ten
 logits. It trains with batch normalization, which the float model holds folded into its weights;
-the input is pixels as they are. Quantization is ONNX Runtime's `quantize_static`: QDQ, int8
-activations with zero points, int8 weights with a scale a channel, int32 biases.
+the input is pixels as they are. The plain network is the same without the Add, for hardware that
+adds no tensors; it is kept in float only. Quantization is ONNX Runtime's `quantize_static`: QDQ,
+int8 activations with zero points, int8 weights with a scale a channel, int32 biases.
 """
 
 # pyright: reportMissingImports=false
@@ -43,6 +45,7 @@ from sklearn.datasets import load_digits
 
 FOLDER = Path(__file__).resolve().parent
 FLOAT_MODEL = FOLDER / "digits_float.onnx"
+PLAIN_MODEL = FOLDER / "digits_plain_float.onnx"
 INT8_MODEL = FOLDER / "digits_int8.onnx"
 TEST_INPUTS = FOLDER / "digits_test.npz"
 
@@ -128,8 +131,10 @@ def forward(
     parameters: Parameters,
     pixels: jax.Array,
     layer: Callable[[Parameters, str, jax.Array], jax.Array] = batch_normalized,
+    *,
+    plain: bool,
 ) -> jax.Array:
-    """Logits [N, 10] of images [N, 1, 8, 8]; `layer` computes one convolution."""
+    """Logits [N, 10] of images [N, 1, 8, 8]; `layer` computes one convolution, plain has no Add."""
     relu = jax.nn.relu
     x = relu(layer(parameters, "stem", pixels))
     x = relu(layer(parameters, "separable/depthwise", x))
@@ -137,11 +142,11 @@ def forward(
     x = relu(layer(parameters, "down", x))
     y = relu(layer(parameters, "residual/depthwise", x))
     y = layer(parameters, "residual/pointwise", y)
-    x = relu(x + y).mean(axis=(2, 3))
+    x = relu(y if plain else x + y).mean(axis=(2, 3))
     return x @ parameters["logits/weight"].T + parameters["logits/bias"]
 
 
-def folded(parameters: Parameters, images: Float32Array) -> dict[str, Float32Array]:
+def folded(parameters: Parameters, images: Float32Array, *, plain: bool) -> dict[str, Float32Array]:
     """Weights and biases with the normalization inside, from the statistics of all `images`."""
     result = {name: parameters[name] for name in ("logits/weight", "logits/bias")}
 
@@ -154,17 +159,19 @@ def folded(parameters: Parameters, images: Float32Array) -> dict[str, Float32Arr
         result[f"{name}/bias"] = parameters[f"{name}/bias"] - mean * factor
         return convolve(result[f"{name}/weight"], name, x) + by_channel(result[f"{name}/bias"])
 
-    forward(parameters, jnp.asarray(images), fold)
+    forward(parameters, jnp.asarray(images), fold, plain=plain)
     return {name: np.array(value) for name, value in result.items()}
 
 
-def loss(parameters: Parameters, pixels: jax.Array, labels: jax.Array) -> jax.Array:
+def loss(parameters: Parameters, pixels: jax.Array, labels: jax.Array, plain: bool) -> jax.Array:
     """Cross entropy with a little label smoothing."""
     targets = 0.9 * jax.nn.one_hot(labels, CLASSES) + 0.1 / CLASSES
-    return -(targets * jax.nn.log_softmax(forward(parameters, pixels))).sum(axis=1).mean()
+    return (
+        -(targets * jax.nn.log_softmax(forward(parameters, pixels, plain=plain))).sum(axis=1).mean()
+    )
 
 
-@partial(jax.jit, static_argnames="steps")
+@partial(jax.jit, static_argnames=("steps", "plain"))
 def adam_step(
     parameters: Parameters,
     moments: tuple[Parameters, Parameters],
@@ -172,9 +179,10 @@ def adam_step(
     labels: jax.Array,
     step: jax.Array,
     steps: int,
+    plain: bool,
 ) -> tuple[Parameters, tuple[Parameters, Parameters]]:
     """One step of Adam; the learning rate falls from its peak to zero along a cosine."""
-    gradients = jax.grad(loss)(parameters, pixels, labels)
+    gradients = jax.grad(loss)(parameters, pixels, labels, plain)
     rate = PEAK_LEARNING_RATE * 0.5 * (1 + jnp.cos(jnp.pi * step / steps))
     first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, moments[0], gradients)
     second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, moments[1], gradients)
@@ -197,7 +205,7 @@ def shifted(images: Float32Array, rng: np.random.Generator) -> Float32Array:
     return moved[:, np.newaxis]
 
 
-def train(images: Float32Array, labels: Int64Array) -> dict[str, Float32Array]:
+def train(images: Float32Array, labels: Int64Array, *, plain: bool) -> dict[str, Float32Array]:
     """Folded weights and biases after EPOCHS passes over the images."""
     rng = np.random.default_rng(SEED)
     parameters = initial_parameters(jax.random.key(SEED))
@@ -215,10 +223,11 @@ def train(images: Float32Array, labels: Int64Array) -> dict[str, Float32Array]:
                 labels[chosen],
                 step,
                 EPOCHS * batches,
+                plain,
             )
         if (epoch + 1) % 10 == 0:
-            print(f"epoch {epoch + 1}: loss {loss(parameters, images, labels):.4f}")
-    return folded(parameters, images)
+            print(f"epoch {epoch + 1}: loss {loss(parameters, images, labels, plain):.4f}")
+    return folded(parameters, images, plain=plain)
 
 
 # ------------------------------------------------------------------------------------------- files
@@ -239,12 +248,16 @@ def convolution_node(name: str, source: str, channels: int) -> onnx.NodeProto:
     )
 
 
-def float_model(parameters: Mapping[str, Float32Array]) -> onnx.ModelProto:
+def float_model(parameters: Mapping[str, Float32Array], *, plain: bool) -> onnx.ModelProto:
     """The network of `forward` as ONNX."""
 
     def relu(source: str, name: str) -> onnx.NodeProto:
         return helper.make_node("Relu", [source], [f"{name}/relu"], f"{name}/relu")
 
+    last = "residual/pointwise/conv" if plain else "residual/sum"
+    shortcut = helper.make_node(
+        "Add", ["down/relu", "residual/pointwise/conv"], ["residual/sum"], "residual"
+    )
     nodes = [
         convolution_node("stem", "image", 1),
         relu("stem/conv", "stem"),
@@ -257,10 +270,8 @@ def float_model(parameters: Mapping[str, Float32Array]) -> onnx.ModelProto:
         convolution_node("residual/depthwise", "down/relu", 32),
         relu("residual/depthwise/conv", "residual/depthwise"),
         convolution_node("residual/pointwise", "residual/depthwise/relu", 32),
-        helper.make_node(
-            "Add", ["down/relu", "residual/pointwise/conv"], ["residual/sum"], "residual"
-        ),
-        relu("residual/sum", "residual"),
+        *([] if plain else [shortcut]),
+        relu(last, "residual"),
         helper.make_node("GlobalAveragePool", ["residual/relu"], ["pool/mean"], "pool"),
         helper.make_node("Reshape", ["pool/mean", "features/shape"], ["features"], "features"),
         helper.make_node(
@@ -304,7 +315,7 @@ class TrainingImages(CalibrationDataReader):
 def write_files() -> None:
     """Train, and write the float model, the int8 model and the held-out inputs."""
     images, labels, test_images, test_labels = load()
-    onnx.save(float_model(train(images, labels)), FLOAT_MODEL)
+    onnx.save(float_model(train(images, labels, plain=False), plain=False), FLOAT_MODEL)
     quantize_static(
         FLOAT_MODEL,
         INT8_MODEL,
@@ -316,6 +327,12 @@ def write_files() -> None:
         extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
     )
     np.savez_compressed(TEST_INPUTS, x=test_images, y=test_labels)
+
+
+def write_plain() -> None:
+    """Train the network without the Add, and write its float model."""
+    images, labels, _, _ = load()
+    onnx.save(float_model(train(images, labels, plain=True), plain=True), PLAIN_MODEL)
 
 
 def accuracy(model: Path, images: Float32Array, labels: Int64Array) -> float:
@@ -331,10 +348,14 @@ def main() -> None:
     """Write the files (unless --measure) and print what they reach."""
     parser = argparse.ArgumentParser(description="train and quantize the digits network")
     parser.add_argument("--measure", action="store_true", help="only print the accuracies")
-    if not parser.parse_args().measure:
+    parser.add_argument("--plain", action="store_true", help="only the network without the Add")
+    arguments = parser.parse_args()
+    if arguments.plain:
+        write_plain()
+    elif not arguments.measure:
         write_files()
     held_out = np.load(TEST_INPUTS)
-    for model in (FLOAT_MODEL, INT8_MODEL):
+    for model in (FLOAT_MODEL, INT8_MODEL, PLAIN_MODEL):
         reached = accuracy(model, held_out["x"], held_out["y"])
         print(f"{model.name}: {reached:.2%} of {len(held_out['y'])} held-out digits")
 
