@@ -1,0 +1,39 @@
+"""Logarithmic activations: zero and seven powers of two, so that the array has no multiplier.
+
+A product is a shift of the weight. It is for devices without DSP blocks, hence the iCE40HX8K. The
+hardware has 8 levels in whole octaves (`log_step=16`) and refuses Add, MaxPool and inputs with a
+sign (docs/log_domain.md): the network must be without them, as this one is. With more levels or
+finer steps the quantizer makes models that ONNX Runtime runs, but no hardware yet.
+"""
+
+from pathlib import Path
+
+from steps import BUILD, FLOAT, Requant, calibration, show_accuracy, to_board
+
+from qcompile.compiler.quantize import Options, load_float, quantize, save
+
+OPTIONS = Options(activations="log:8,output", log_step=16, bias_correction=True)
+REQUANT: Requant = "exact"
+
+
+def quantized(folder: Path) -> Path:
+    """The quantized network, as a file of ONNX in the folder."""
+    network = load_float(FLOAT)
+    result = quantize(network, calibration(network), OPTIONS)
+    for tensor in result.tensors:
+        print(f"{tensor.name}: scale {tensor.encoding.scale:.5g}, {tensor.sqnr_db:.1f} dB")
+    path = folder / "log.onnx"
+    save(result.model, path)
+    return path
+
+
+def main() -> None:
+    """From the float network to the simulated board."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    path = quantized(BUILD)
+    show_accuracy(path, REQUANT)
+    to_board(path, REQUANT, board="ice40_hx8k_b_evn")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Scheme ternary: weights -1, 0 and 1 with a scale a channel (TWN).
+
+Meant for networks that were trained so; without training it needs both corrections and suits small
+networks. The first and the last layer keep 8 bits. It runs on the int8 array as it is and saves no
+logic there. `scheme="binary"` and `scheme="xnor"` go the same way and cost more accuracy.
+"""
+
+from pathlib import Path
+
+from steps import BUILD, FLOAT, Requant, calibration, show_accuracy, to_board
+
+from qcompile.compiler.quantize import Options, load_float, quantize, save
+
+OPTIONS = Options(scheme="ternary", rounding="search", bias_correction=True)
+REQUANT: Requant = "exact"
+
+
+def quantized(folder: Path) -> Path:
+    """The quantized network, as a file of ONNX in the folder."""
+    network = load_float(FLOAT)
+    result = quantize(network, calibration(network), OPTIONS)
+    for tensor in result.tensors:
+        print(f"{tensor.name}: scale {tensor.encoding.scale:.5g}, {tensor.sqnr_db:.1f} dB")
+    path = folder / "ternary.onnx"
+    save(result.model, path)
+    return path
+
+
+def main() -> None:
+    """From the float network to the simulated board."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    path = quantized(BUILD)
+    show_accuracy(path, REQUANT)
+    to_board(path, REQUANT)
+
+
+if __name__ == "__main__":
+    main()
