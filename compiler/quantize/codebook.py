@@ -17,6 +17,7 @@ from qcompile.compiler.quantize.layer import (
     LayerCodes,
     nearest_level,
     quantize_bias,
+    scales_with_room,
 )
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.squared_error import best_codebook
@@ -80,6 +81,7 @@ class CodebookWeights:
             book = entropy_codebook(_scaled(layer, scales), self.levels)
         elif self.free_scales and scales.ndim:
             book, scales = codebook_and_scales(layer, scales, self.levels)
+            scales = scales_with_room(layer, scales, operand.scale)
         else:
             book = best_codebook(_scaled(layer, scales), self.levels)
         levels = tuple(int(one) for one in book)

@@ -81,8 +81,8 @@ def shifted_scales(layer: Layer, step: np.float32) -> Array:
     """
     others = tuple(one for one in range(layer.weights.ndim) if one != layer.axis)
     largest = np.abs(layer.weights).max(axis=others)
-    largest = np.maximum(largest, np.finfo(np.float64).tiny)
-    shift = np.floor(np.log2(np.float64(step) * WEIGHT_LIMIT / largest))
+    reach = np.float64(step) * WEIGHT_LIMIT  # of the largest scale; the least reaches 2**-16 of it
+    shift = np.floor(np.log2(reach / np.maximum(largest, reach * 2.0**-MOST_SHIFT)))
     power = -np.clip(shift, 0, MOST_SHIFT).astype(np.int32)
     return np.asarray(np.ldexp(step, power), np.float32)
 

@@ -16,8 +16,10 @@ WEIGHT_LIMIT = 127
 """Weights are symmetric: -128 is not used."""
 ALL_LEVELS = tuple(range(-WEIGHT_LIMIT, WEIGHT_LIMIT + 1))
 LEAST_WEIGHT_SCALE = 1e-8
-"""Scale of a channel whose weights are all but 0, so that its bias fits 32 bits."""
+"""Scale of a channel whose weights are all but 0 and whose bias is small."""
 BIAS_LIMIT = 2**31 - 1
+BIAS_ROOM = 2**30
+"""Largest bias of `scales_with_room`: as much is left for sums, and for corrections of the bias."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,18 @@ def symmetric_scales(layer: Layer, limit: int = WEIGHT_LIMIT) -> Array:
     others = tuple(one for one in range(layer.weights.ndim) if one != layer.axis)
     largest = np.abs(layer.weights).max(axis=others)
     return np.asarray(np.maximum(largest / limit, LEAST_WEIGHT_SCALE), np.float32)
+
+
+def scales_with_room(layer: Layer, scales: Array, operand_scale: np.float32) -> Array:
+    """float32 scales [channels], raised where a bias would not fit: of channels with next to no
+    weights, which training leaves behind, the bias is all there is.
+    """
+    if layer.bias is None:
+        return scales
+    channels = len(scales)
+    bias = np.broadcast_to(np.abs(layer.bias), channels * layer.repeats).reshape(-1, channels)
+    least = bias.max(axis=0) / (np.float64(operand_scale) * BIAS_ROOM)
+    return np.asarray(np.maximum(scales, least), np.float32)
 
 
 def quantize_layer(

@@ -18,6 +18,7 @@ from qcompile.compiler.quantize.layer import (
     LayerCodes,
     layers_of,
     quantize_bias,
+    scales_with_room,
 )
 from qcompile.compiler.quantize.prepare import Network
 
@@ -50,6 +51,7 @@ def low_bit_layer(
     layer: Layer, codes: Array, scales: Array, operand_scale: np.float32, levels: tuple[int, ...]
 ) -> LayerCodes:
     """The layer with these codes, its bias in steps of their sums."""
+    scales = scales_with_room(layer, scales, operand_scale)
     return LayerCodes(
         weights=codes,
         scales=scales,

@@ -6,6 +6,7 @@ and an Add of a constant a channel folded into Conv, ConvTranspose and MatMul (w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +176,11 @@ def _fold_behind_layers(network: Network) -> None:
 
 def _fold_one(network: Network, layer: NodeProto) -> bool:
     behind = network.only_consumer(layer.output[0])
-    if layer.op_type not in LAYERS or behind is None or layer.input[1] not in network.constants:
+    if layer.op_type not in LAYERS or behind is None or not _constant(network, layer.input[1:]):
         return False
     if behind.op_type == "BatchNormalization" and layer.op_type in ("Conv", "ConvTranspose"):
+        if not _constant(network, behind.input[1:]):
+            return False
         scale, shift = _normalization(network, behind)
     else:
         added = _added(network, layer, behind) if behind.op_type == "Add" else None
@@ -188,6 +191,10 @@ def _fold_one(network: Network, layer: NodeProto) -> bool:
     layer.output[0] = behind.output[0]
     network.nodes.remove(behind)
     return True
+
+
+def _constant(network: Network, names: Iterable[str]) -> bool:
+    return all(name in network.constants for name in names if name)
 
 
 def _normalization(network: Network, node: NodeProto) -> tuple[Array, Array]:
@@ -265,9 +272,10 @@ def _refusal(network: Network, node: NodeProto) -> list[tuple[str, str]]:
         return [("is not quantized", f"these operators are: {', '.join(sorted(KNOWN))}")]
     if node.op_type == "Softmax" and node.output[0] not in network.outputs:
         return [("is inside the network", "only a last Softmax stays, in float")]
-    given = [name for name in node.input[1:] if name]
-    if node.op_type in LAYERS and any(name not in network.constants for name in given):
+    if node.op_type in LAYERS and not _constant(network, node.input[1:]):
         return [("has weights or a bias that are no constants", "make them initializers")]
+    if node.op_type == "MatMul" and network.constants[node.input[1]].ndim != 2:
+        return [("has weights that are no matrix", "give them two axes, [inputs, outputs]")]
     if node.op_type == "Add" and any(name in network.constants for name in node.input):
         return [("adds a constant that is not one number a channel behind a layer", "fold it")]
     found = attributes(node)

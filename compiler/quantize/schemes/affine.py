@@ -5,7 +5,13 @@ for Efficient Integer-Arithmetic-Only Inference", CVPR 2018), weights symmetric,
 from __future__ import annotations
 
 from qcompile.compiler.quantize.encoding import Encoding
-from qcompile.compiler.quantize.layer import Layer, LayerCodes, quantize_layer, symmetric_scales
+from qcompile.compiler.quantize.layer import (
+    Layer,
+    LayerCodes,
+    quantize_layer,
+    scales_with_room,
+    symmetric_scales,
+)
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.prepare import Network
 from qcompile.compiler.quantize.ranges import parameters_of
@@ -24,5 +30,6 @@ class Affine(Scheme):
         return {name: parameters_of(observations.range_of(name, self.options)) for name in tensors}
 
     def layer(self, layer: Layer, operand: Encoding, result: Encoding | None) -> LayerCodes:
-        """The largest weight of each channel has code 127 or -127."""
-        return quantize_layer(layer, symmetric_scales(layer), operand.scale)
+        """The largest weight of each channel has code 127 or -127, where its bias lets it."""
+        scales = scales_with_room(layer, symmetric_scales(layer), operand.scale)
+        return quantize_layer(layer, scales, operand.scale)

@@ -24,6 +24,7 @@ from qcompile.compiler.quantize.layer import (
     LayerCodes,
     layers_of,
     quantize_layer,
+    scales_with_room,
     symmetric_scales,
 )
 from qcompile.compiler.quantize.observe import Observations
@@ -72,13 +73,17 @@ class Shift(Scheme):
     def layer(self, layer: Layer, operand: Encoding, result: Encoding | None) -> LayerCodes:
         """Weights' scales make the layer's factors powers of two."""
         if not isinstance(result, Parameters):  # nothing to shift to
-            return quantize_layer(layer, symmetric_scales(layer), operand.scale)
+            return self._unshifted(layer, operand)
         step = unit_step(operand.scale, result.scale)
         if step is None:  # an operand of another form, whose scale did not settle
-            return quantize_layer(layer, symmetric_scales(layer), operand.scale)
+            return self._unshifted(layer, operand)
         scales = mean_scales(layer, step) if layer.node.name in self.pools else None
         if scales is None:
             scales = self.scales(layer, step, operand, result)
+        return quantize_layer(layer, scales, operand.scale)
+
+    def _unshifted(self, layer: Layer, operand: Encoding) -> LayerCodes:
+        scales = scales_with_room(layer, symmetric_scales(layer), operand.scale)
         return quantize_layer(layer, scales, operand.scale)
 
     def scales(
