@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.commands.model_output import check_model_output
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import InputError
 from qcompile.compiler.inputs import normalization_of, runtime_errors
 from qcompile.compiler.quantize.clip_ranges import load_ranges
 from qcompile.compiler.quantize.float_inputs import input_specs
@@ -25,7 +24,7 @@ from qcompile.runtime.inputs import Samples, load_samples
 def run(arguments: argparse.Namespace) -> int:
     """Quantize, write the model, print a row for each tensor, and accuracies with labels."""
     options = _options(arguments)
-    _check_output(arguments)
+    check_model_output(arguments.output, arguments.model)
     with Progress() as progress:
         progress.step("read the model")
         network = load_float(arguments.model)
@@ -44,17 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
         save(result.model, arguments.output)
     print("\n".join(lines))
     return 0
-
-
-def _check_output(arguments: argparse.Namespace) -> None:
-    """Refuse, before any work, an output that could not be written."""
-    output: Path = arguments.output
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: its folder does not exist", help="make it first")
-    if output.is_dir():
-        raise InputError(f"{output}: is a folder", help="give a file's name")
-    if output.exists() and arguments.model.exists() and output.samefile(arguments.model):
-        raise InputError(f"{output}: is the float model itself", help="give another name")
 
 
 def _samples(arguments: argparse.Namespace, network: Network, progress: Progress) -> Samples | None:

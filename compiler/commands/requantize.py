@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from qcompile.compiler.commands.model_output import check_model_output
 from qcompile.compiler.console import Progress
-from qcompile.compiler.errors import InputError
 from qcompile.compiler.inputs import load_inputs, normalization_of
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.quantize.options import Options
@@ -17,8 +17,7 @@ from qcompile.compiler.quantize.requantizer import OutputCost, Requantized, requ
 def run(arguments: argparse.Namespace) -> int:
     """Requantize, print what it costs on the inputs, then write the model."""
     weight_form_of(Options(weights=arguments.weights))  # wrong usage is said before any work
-    if not arguments.output.parent.is_dir():
-        raise InputError(f"{arguments.output}: its folder does not exist", help="make it first")
+    check_model_output(arguments.output, arguments.model)
     with Progress() as progress:
         progress.step("read the model")
         model = load_model(arguments.model)

@@ -101,20 +101,6 @@ def test_activations_that_are_not_finite(
     assert "tensor 'y' of the float network, row 0, is not finite" in said
 
 
-def test_output_that_is_the_float_model_or_a_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = network_file(tmp_path)
-    before = path.read_bytes()
-    np.savez(tmp_path / "x.npz", x=GOOD)
-    start = ["quantize", str(path), "--calibration", str(tmp_path / "x.npz"), "-o"]
-    assert main([*start, str(path)]) == 1
-    assert "is the float model itself" in capsys.readouterr().err
-    assert main([*start, str(tmp_path)]) == 1
-    assert "is a folder" in capsys.readouterr().err
-    assert path.read_bytes() == before
-
-
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
