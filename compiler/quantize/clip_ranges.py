@@ -31,7 +31,7 @@ def load_ranges(path: Path) -> dict[str, Range]:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", help=f"--ranges takes {FORMS}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not a JSON file ({error})", help=f"--ranges takes {FORMS}"
         ) from error
@@ -62,7 +62,7 @@ def _of_weights(value: Any) -> bool:
 def _range(path: Path, name: str, value: Any) -> Range:
     try:
         low, high = _ends(value)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError):
         low, high = math.nan, math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low <= 0 <= high and low < high):
         raise InputError(

@@ -46,7 +46,8 @@ class Readers:
         """Mean over channels of squared error by variance, summed over the nodes that are reached.
 
         Moves and pools are followed up to the layer behind them; of what nobody reads, and where
-        the network takes one input at a time, it is the tensor's own error.
+        the network takes one input at a time, it is the tensor's own error; that of an output of
+        the network counts beside those of its readers.
         """
         values = self._rows(name)
         return self._behind(name, values, encoding.rounded(values).astype(np.float32))
@@ -57,9 +58,10 @@ class Readers:
 
     def _behind(self, name: str, real: Array, rounded: Array) -> float:
         readers = self.network.consumers(name) if self.usable else []
-        if not readers:
-            return _relative(real, rounded, real.ndim > 2)
-        return sum(self._of(node, name, real, rounded) for node in readers)
+        own = 0.0
+        if not readers or name in self.network.outputs:
+            own = _relative(real, rounded, real.ndim > 2)
+        return own + sum(self._of(node, name, real, rounded) for node in readers)
 
     def _of(self, node: NodeProto, name: str, real: Array, rounded: Array) -> float:
         runner = self._runners.setdefault(node.name, NodeRunner(node))

@@ -113,6 +113,21 @@ def test_output_keeps_what_heavy_weights_read(tmp_path: Path) -> None:
     assert ends["output"][1] > ends["minmax"][1] + 3
 
 
+def test_output_keeps_what_the_network_returns(tmp_path: Path) -> None:
+    """The Relu behind reads no negative value, but who reads the network's output does."""
+    weights = np.eye(4, dtype=np.float32).reshape(4, 4, 1, 1)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"]), helper.make_node("Relu", ["y"], ["z"])]
+    save_network(tmp_path / "net.onnx", nodes, w=weights)
+    model = onnx.load(tmp_path / "net.onnx")
+    model.graph.output.append(helper.make_tensor_value_info("z", 1, ["n", "c", "h", "w"]))
+    onnx.save(model, tmp_path / "net.onnx")
+    x = np.random.default_rng(5).normal(size=(16, 4, 6, 6)).astype(np.float32)
+    result = quantize(load_float(tmp_path / "net.onnx"), {"x": x}, Options(range="output"))
+    (returned,) = (one for one in result.tensors if one.name == "y")
+    assert returned.low < -3
+    assert returned.sqnr_db > 35
+
+
 FORMS = {
     "tensorrt": ({"tensorrt": {"blob_range": {"x": 2.54}}}, Range(low=-2.56, high=2.54)),
     "snpe": (
@@ -151,6 +166,8 @@ def test_symmetric_clip_ranges_have_zero_point_zero_and_127_steps(tmp_path: Path
     [
         ("[1]", "holds no clip ranges"),
         ("{", "not a JSON file"),
+        ("[" * 100_000, "not a JSON file"),
+        ('{"ppl-cuda": {"x": 1%s}}' % ("0" * 400), "'x' has no range that holds 0"),
         ('{"ppl": {"x": {"min": 1.0, "max": 3.0, "bit": 8}}}', "'x' has no range that holds 0"),
         ('{"ppl": {"x": {"min": 0.0, "max": 3.0, "bit": 4}}}', "'x' has no range that holds 0"),
         ('{"tensorrt": {"blob_range": {"x": NaN}}}', "'x' has no range that holds 0"),
