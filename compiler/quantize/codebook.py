@@ -101,8 +101,14 @@ def _scaled(layer: Layer, scales: Array) -> Array:
 
 
 def entropy_codebook(values: Array, levels: int) -> Array:
-    """Ascending int8, 0 and as many negative as positive ones: at most `levels`, 3 or more."""
-    magnitudes = np.rint(cluster(values, levels - 1 + levels % 2).representatives)
+    """Ascending int8, 0 and as many negative as positive ones: at most `levels`, 3 or more.
+
+    Magnitudes that are few already stay: the entropy would give up the smallest one for 0, which
+    is all weights of a mean.
+    """
+    magnitudes = np.unique(np.rint(np.abs(values)))
+    if 2 * np.count_nonzero(magnitudes) + 1 > levels:
+        magnitudes = np.rint(cluster(values, levels - 1 + levels % 2).representatives)
     kept = np.clip(magnitudes, 0, WEIGHT_LIMIT).astype(np.int8)
     return np.unique(np.concatenate([kept, -kept, np.zeros(1, np.int8)]))
 

@@ -126,6 +126,11 @@ def test_entropy_codebook_is_symmetric_and_holds_zero(rng: np.random.Generator) 
         np.testing.assert_array_equal(book, -book[::-1])
 
 
+@pytest.mark.parametrize(("values", "book"), [([64.0], [-64, 0, 64]), ([-3.0, 0], [-3, 0, 3])])
+def test_entropy_codebook_keeps_few_magnitudes(values: list[float], book: list[int]) -> None:
+    np.testing.assert_array_equal(entropy_codebook(np.array(values * 9), 5), book)
+
+
 def test_few_levels_are_stored_as_they_are() -> None:
     plain, stored = (
         float_networks.digits().quantized(Options(scheme="ternary", weights=form))
