@@ -48,7 +48,7 @@ class AcceleratorConfig:
         Which requantization unit is built.
     max_shift : int
         Largest right shift of exact requantization, one of 39, 47, 55: the smallest that the
-        model's scales need, since 8 more cost about 280 logic cells.
+        model's scales need, since 8 more cost about 330 logic cells.
     adder : bool
         Residual operands are fetched and added: 5 block RAMs. Without, codes pass as ever.
     codebook : bool

@@ -28,7 +28,7 @@ class RequantConfig:
         Largest right shift of `RequantExact`; shifts max_shift - 31 .. max_shift are exact for
         every accumulator. One of 31, 39, 47, 55: 7 more than a multiple of 8 makes max_shift -
         shift cost no adder. 39 is enough for every scale of 2**-16 or more; each step of 8 costs
-        about 280 logic cells.
+        about 330 logic cells.
     rows_per_stage : int
         Conditional additions between two registers: more are smaller and slower.
     """

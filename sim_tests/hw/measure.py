@@ -2,7 +2,9 @@
 
 Each component stands alone between registers on all its ports, which shift in from one pin and are
 folded into another; the figures are those of the whole, less the wrapper's own registers and
-gates (one cell for each input and two for each output bit).
+gates (one cell for each input and two for each output bit). What shifts in is mixed with what was
+there: in a plain shift register the next bit's register is the one that delays a port by a cycle,
+Yosys merges both, and the component seems to have fewer registers than it has.
 
 Block RAM ports are synthesised without a check for reads of a word that is just being written
 (`-no-rw-check`): the design never looks at such a word, and the check costs 40 to 50 logic cells a
@@ -60,7 +62,7 @@ class Wrapper(wiring.Component):  # type: ignore[type-arg]  # not a generic clas
         folded = Signal(len(seen), reset_less=True)
         m.d.comb += [Cat(*inputs).eq(held), self.o.eq(folded[-1])]
         m.d.sync += [
-            held.eq(Cat(self.i, held[:-1])),
+            held.eq(Cat(self.i, held[:-1]) ^ held),
             seen.eq(Cat(*outputs)),
             folded.eq(Cat(self.i, folded[:-1]) ^ seen),
         ]
