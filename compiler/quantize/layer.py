@@ -18,8 +18,10 @@ ALL_LEVELS = tuple(range(-WEIGHT_LIMIT, WEIGHT_LIMIT + 1))
 LEAST_WEIGHT_SCALE = 1e-8
 """Scale of a channel whose weights are all but 0 and whose bias is small."""
 BIAS_LIMIT = 2**31 - 1
-BIAS_ROOM = 2**30
-"""Largest bias of `scales_with_room`: as much is left for sums, and for corrections of the bias."""
+LEAST_BIAS_ROOM = 2**22
+"""A bias to this is finer than any code of the result, and its sums fit 24 bits."""
+PRODUCT_LIMIT = 2**15
+"""Of a weight's code and an operand's, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +130,17 @@ def symmetric_scales(layer: Layer, limit: int = WEIGHT_LIMIT) -> Array:
 
 
 def scales_with_room(layer: Layer, scales: Array, operand_scale: np.float32) -> Array:
-    """float32 scales [channels], raised where a bias would not fit: of channels with next to no
-    weights, which training leaves behind, the bias is all there is.
+    """float32 scales [channels], raised where a bias has more steps than products can reach.
+
+    Of channels with next to no weights, which training leaves behind, the bias is all there is; in
+    steps of such weights it would not fit 32 bits, or not the hardware's sums.
     """
     if layer.bias is None:
         return scales
     channels = len(scales)
     bias = np.broadcast_to(np.abs(layer.bias), channels * layer.repeats).reshape(-1, channels)
-    least = bias.max(axis=0) / (np.float64(operand_scale) * BIAS_ROOM)
+    room = max(LEAST_BIAS_ROOM, layer.weights.size // channels * PRODUCT_LIMIT)
+    least = bias.max(axis=0) / (np.float64(operand_scale) * min(room, BIAS_LIMIT // 2))
     return np.asarray(np.maximum(scales, least), np.float32)
 
 
