@@ -30,7 +30,7 @@ COLOURS = {"exact": "tab:blue", "shift": "tab:green", "codebook": "tab:orange", 
 UNITS = {
     "exact": "int8 array, 24-bit factor at each output",
     "shift": "int8 array, shift at each output",
-    "codebook": "the first, 4-bit indices of weights",
+    "codebook": "the first, weights as 4-bit indices",
     "log": "array of shifts",
 }
 
@@ -55,8 +55,12 @@ def measure_design(path: Path, requant: Requant, device: str) -> dict[str, Any]:
     """What the report of one compilation says; bitstreams of the same hardware are made once."""
     build = BUILD / f"{path.stem}_{device}"
     qcompile("compile", path, "--device", device, "--requant", requant, "-o", build, "--force")
-    report = json.loads((build / "report.json").read_text())
+    report, manifest = (
+        json.loads((build / name).read_text()) for name in ("report.json", "manifest.json")
+    )
     return {
+        "unit": unit(manifest["configuration"]),
+        "sum_bits": manifest["configuration"]["acc_width"],
         "logic_cells": report["resources"]["lut"]["used"],
         "fmax_mhz": round(report["fmax_mhz"], 2),
         "cycles": report["cycles"],
@@ -64,9 +68,11 @@ def measure_design(path: Path, requant: Requant, device: str) -> dict[str, Any]:
     }
 
 
-def unit(row: dict[str, Any]) -> str:
-    """The kind of hardware that a scheme's model gets."""
-    return row["scheme"] if row["scheme"] in UNITS else row["requant"]
+def unit(configuration: dict[str, Any]) -> str:
+    """The kind of hardware, one of UNITS, that the compiler chose for a model."""
+    if configuration["pe"] == "log":
+        return "log"
+    return "codebook" if configuration["codebook"] else configuration["requant"]
 
 
 def draw(figures: dict[str, Any]) -> None:
@@ -75,30 +81,33 @@ def draw(figures: dict[str, Any]) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.lines import Line2D
 
     canvas, panels = pyplot.subplots(1, len(DEVICES), figsize=(10, 4.2), sharey=True)
     for panel, (device, title) in zip(panels, DEVICES.items(), strict=True):
-        names = defaultdict(list)
+        names: dict[tuple[float, float, int], list[str]] = defaultdict(list)
         for row in figures["schemes"]:
-            point = row["designs"][device]["logic_cells"], 100 * row["accuracy"]
-            panel.scatter(*point, s=60, color=COLOURS[unit(row)], zorder=3)
-            names[point].append(row["scheme"])
-        for point, schemes in names.items():
-            label = ", ".join(schemes)
-            panel.annotate(label, point, xytext=(0, 8), textcoords="offset points", ha="center")
+            design = row["designs"][device]
+            point = design["logic_cells"], 100 * row["accuracy"]
+            panel.scatter(*point, s=60, color=COLOURS[design["unit"]], zorder=3)
+            above = -17 if design["unit"] == "codebook" else 8  # else it meets affine's label
+            names[*point, above].append(row["scheme"])
+        for (x, y, above), schemes in names.items():
+            offset = {"xytext": (0, above), "textcoords": "offset points", "ha": "center"}
+            panel.annotate(", ".join(schemes), (x, y), **offset)
         panel.axhline(100 * figures["float"], color="gray", linestyle="--", linewidth=1)
         panel.set(title=title, xlabel="logic cells of the whole design")
         panel.margins(x=0.2, y=0.25)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"accuracy of {figures['images']} images, %")
     marks = [
-        pyplot.Line2D([], [], marker="o", linestyle="", color=COLOURS[name], label=text)
+        Line2D([], [], marker="o", linestyle="", color=COLOURS[name], label=text)
         for name, text in UNITS.items()
     ]
-    marks.append(pyplot.Line2D([], [], color="gray", linestyle="--", label="float"))
+    marks.append(Line2D([], [], color="gray", linestyle="--", label="float"))
     canvas.legend(handles=marks, loc="lower center", ncols=3, frameon=False)
     canvas.tight_layout(rect=(0, 0.13, 1, 1))
-    canvas.savefig(PICTURE, dpi=110, metadata={"Software": None})
+    canvas.savefig(PICTURE, dpi=100, metadata={"Software": None})
 
 
 def table(figures: dict[str, Any]) -> str:

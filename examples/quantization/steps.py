@@ -6,6 +6,7 @@ python examples/quantization/SCHEME.py --golden   # the accuracy alone, in secon
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 FLOAT = PROJECT / "examples/digits/digits_plain_float.onnx"
 """The network without a residual sum, so that the hardware of every scheme runs it."""
 IMAGES = PROJECT / "examples/digits/digits_test.npz"
-BUILD = PROJECT / "build/quantization"
+BUILD = Path(os.path.relpath(PROJECT / "build/quantization"))
 CALIBRATION = 200
 """Images that calibrate; the others measure."""
 

@@ -1,8 +1,9 @@
 """Scheme ternary: weights -1, 0 and 1 with a scale a channel (TWN).
 
 Meant for networks that were trained so; without training it needs both corrections and suits small
-networks. The first and the last layer keep 8 bits. It runs on the int8 array as it is and saves no
-logic there. `scheme="binary"` and `scheme="xnor"` go the same way and cost more accuracy.
+networks. The first and the last layer keep 8 bits. It runs on the int8 array; where that saves
+cycles, the compiler stores weights as 4-bit indices of a codebook, as it does for any few values.
+`scheme="binary"` and `scheme="xnor"` go the same way and cost more accuracy.
 """
 
 from pathlib import Path
