@@ -7,7 +7,7 @@ logic than a shift.
 
 from pathlib import Path
 
-from steps import BUILD, FLOAT, Requant, calibration, show_accuracy, to_board
+from steps import FLOAT, Requant, calibration, from_float_to_board
 
 from qcompile.compiler.quantize import Options, load_float, quantize, save
 
@@ -26,13 +26,5 @@ def quantized(folder: Path) -> Path:
     return path
 
 
-def main() -> None:
-    """From the float network to the simulated board."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    path = quantized(BUILD)
-    show_accuracy(path, REQUANT)
-    to_board(path, REQUANT)
-
-
 if __name__ == "__main__":
-    main()
+    from_float_to_board(quantized, REQUANT)

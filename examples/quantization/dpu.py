@@ -6,7 +6,7 @@ positions of each layer are printed. On qcompile's boards it runs as any model o
 
 from pathlib import Path
 
-from steps import BUILD, FLOAT, Requant, calibration, show_accuracy, to_board
+from steps import FLOAT, Requant, calibration, from_float_to_board
 
 from qcompile.compiler.quantize import Options, load_float, quantize, save
 
@@ -24,13 +24,5 @@ def quantized(folder: Path) -> Path:
     return path
 
 
-def main() -> None:
-    """From the float network to the simulated board."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    path = quantized(BUILD)
-    show_accuracy(path, REQUANT)
-    to_board(path, REQUANT)
-
-
 if __name__ == "__main__":
-    main()
+    from_float_to_board(quantized, REQUANT)

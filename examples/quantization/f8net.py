@@ -7,7 +7,7 @@ equalized first. The formats of each layer are printed.
 
 from pathlib import Path
 
-from steps import BUILD, FLOAT, Requant, calibration, show_accuracy, to_board
+from steps import FLOAT, Requant, calibration, from_float_to_board
 
 from qcompile.compiler.quantize import Options, load_float, quantize, save
 
@@ -25,13 +25,5 @@ def quantized(folder: Path) -> Path:
     return path
 
 
-def main() -> None:
-    """From the float network to the simulated board."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    path = quantized(BUILD)
-    show_accuracy(path, REQUANT)
-    to_board(path, REQUANT)
-
-
 if __name__ == "__main__":
-    main()
+    from_float_to_board(quantized, REQUANT)

@@ -8,7 +8,7 @@ finer steps the quantizer makes models that ONNX Runtime runs, but no hardware y
 
 from pathlib import Path
 
-from steps import BUILD, FLOAT, Requant, calibration, show_accuracy, to_board
+from steps import FLOAT, Requant, calibration, from_float_to_board
 
 from qcompile.compiler.quantize import Options, load_float, quantize, save
 
@@ -27,13 +27,5 @@ def quantized(folder: Path) -> Path:
     return path
 
 
-def main() -> None:
-    """From the float network to the simulated board."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    path = quantized(BUILD)
-    show_accuracy(path, REQUANT)
-    to_board(path, REQUANT, board="ice40_hx8k_b_evn")
-
-
 if __name__ == "__main__":
-    main()
+    from_float_to_board(quantized, REQUANT, board="ice40_hx8k_b_evn")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +66,17 @@ def show_accuracy(path: Path, requant: Requant) -> None:
     print(f"accuracy of {count} images: {float_accuracy():.4f} float, {found:.4f} {path.stem}")
 
 
-def to_board(path: Path, requant: Requant, board: str = "icebreaker") -> None:
+def from_float_to_board(
+    quantized: Callable[[Path], Path], requant: Requant, board: str = "icebreaker"
+) -> None:
+    """A whole script: quantize into `BUILD`, tell the accuracy, go to the simulated board."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    path = quantized(BUILD)
+    show_accuracy(path, requant)
+    to_board(path, requant, board)
+
+
+def to_board(path: Path, requant: Requant, board: str) -> None:
     """Compile with place and route, classify on the simulated board, say how a real one is used."""
     if "--golden" in sys.argv:
         return
