@@ -106,14 +106,19 @@ class Network:
 
 def load_float(path: Path) -> Network:
     """Read and prepare a float network; ModelError or UnsupportedError where it cannot be."""
+    return prepare(path, read_model(path, "a float"))
+
+
+def read_model(path: Path, kind: str) -> onnx.ModelProto:
+    """A valid model; ModelError where there is none, asking for `kind`: "a float", "an int8"."""
     if not path.is_file():
-        raise ModelError(f"{path}: no such file", help="give a float ONNX model")
+        raise ModelError(f"{path}: no such file", help=f"give {kind} ONNX model")
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's have no common base
         raise ModelError(f"{path}: not a valid ONNX model ({_first_line(error)})") from error
-    return prepare(path, model)
+    return model
 
 
 def prepare(path: Path, model: onnx.ModelProto) -> Network:

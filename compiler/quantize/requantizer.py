@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from qcompile.compiler.errors import InputError, ModelError, UsageError
+from qcompile.compiler.errors import InputError, UsageError
 from qcompile.compiler.quantize.codebook import CodebookWeights
 from qcompile.compiler.quantize.dequantize import Codes, Dequantized, dequantize
 from qcompile.compiler.quantize.encoding import signal_to_noise
 from qcompile.compiler.quantize.options import Options
-from qcompile.compiler.quantize.prepare import prepare
+from qcompile.compiler.quantize.prepare import prepare, read_model
 from qcompile.compiler.quantize.quantizer import quantize
 from qcompile.compiler.quantize.recode import Recoded, with_codebooks
 from qcompile.compiler.quantize.registry import PLAIN, weight_form_of
@@ -60,18 +60,6 @@ class Requantized:
     accuracies: tuple[float, float] | None
 
 
-def load_quantized(path: Path) -> onnx.ModelProto:
-    """Read a model; ModelError where there is none."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file", help="give an int8 ONNX model")
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf's and the checker's have no common base
-        raise ModelError(f"{path}: not a valid ONNX model ({error})") from error
-    return model
-
-
 def requantize(
     path: Path,
     inputs: Mapping[str, Array],
@@ -86,7 +74,7 @@ def requantize(
     Ranges of activations stay what codes had; where a tensor had none it is found from the inputs.
     With no scheme all scales stay. `weights` as `Options.weights`.
     """
-    original = load_quantized(path)
+    original = read_model(path, "an int8")
     found = dequantize(original)
     if not found.ranges:
         raise InputError(
