@@ -23,13 +23,17 @@ class LogArray(RowArray):
             sum_bits=config.sum_bits,
         )
 
+    def element(self) -> Any:
+        """One processing element; its `weight` takes the lowest bits of a weight's byte."""
+        return ShiftPe(self.config)
+
     def row_sums(self, m: Module, r: int, operands: list[Any], weights: Any, tags: Any) -> Value:
         """The processing elements of row r."""
         sums = []
         for c in range(self.columns):
-            m.submodules[f"pe_{r}_{c}"] = pe = ShiftPe(self.config)
+            m.submodules[f"pe_{r}_{c}"] = pe = self.element()
             m.d.comb += [
-                pe.weight.eq(weights[8 * c : 8 * c + 8].as_signed()),
+                pe.weight.eq(weights[8 * c : 8 * c + len(pe.weight)]),
                 pe.code.eq(operands[c]),
                 pe.valid.eq(tags.valid),
                 pe.first.eq(tags.first),

@@ -106,7 +106,7 @@ class Int8Array(RowArray):
 class CodebookPe(wiring.Component):  # type: ignore[type-arg]  # not a generic class at run time
     """A shift element that expands a 4-bit weight index itself, by a table fixed in its cells."""
 
-    index: Signal
+    weight: Signal
     code: Signal
     valid: Signal
     first: Signal
@@ -116,7 +116,7 @@ class CodebookPe(wiring.Component):  # type: ignore[type-arg]  # not a generic c
         self.config = config
         super().__init__(
             {
-                "index": In(4),
+                "weight": In(4),
                 "code": In(config.code_bits),
                 "valid": In(1),
                 "first": In(1),
@@ -127,13 +127,13 @@ class CodebookPe(wiring.Component):  # type: ignore[type-arg]  # not a generic c
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.pe = pe = ShiftPe(self.config)
-        weight = Signal(signed(8))
-        with m.Switch(self.index):
-            for index, value in enumerate(CODEBOOK):
+        value = Signal(signed(8))
+        with m.Switch(self.weight):
+            for index, code in enumerate(CODEBOOK):
                 with m.Case(index):
-                    m.d.comb += weight.eq(value)
+                    m.d.comb += value.eq(code)
         m.d.comb += [
-            pe.weight.eq(weight),
+            pe.weight.eq(value),
             pe.code.eq(self.code),
             pe.valid.eq(self.valid),
             pe.first.eq(self.first),
@@ -142,31 +142,11 @@ class CodebookPe(wiring.Component):  # type: ignore[type-arg]  # not a generic c
         return m
 
 
-class CodebookArray(RowArray):
+class CodebookArray(LogArray):
     """`CodebookPe`s: four bits of a weight hop, the others are not looked at."""
 
-    def __init__(self, config: LogArrayConfig) -> None:
-        self.config = config
-        super().__init__(
-            config.rows,
-            config.columns,
-            operand_bits=config.code_bits,
-            sum_bits=config.sum_bits,
-        )
-
-    def row_sums(self, m: Module, r: int, operands: list[Any], weights: Any, tags: Any) -> Value:
-        """The row's elements."""
-        sums = []
-        for c in range(self.columns):
-            m.submodules[f"pe_{r}_{c}"] = pe = CodebookPe(self.config)
-            m.d.comb += [
-                pe.index.eq(weights[8 * c : 8 * c + 4]),
-                pe.code.eq(operands[c]),
-                pe.valid.eq(tags.valid),
-                pe.first.eq(tags.first),
-            ]
-            sums.append(pe.sums)
-        return Cat(*sums)
+    def element(self) -> CodebookPe:
+        return CodebookPe(self.config)
 
 
 def log_configs() -> dict[str, LogArrayConfig]:
