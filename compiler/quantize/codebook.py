@@ -11,7 +11,6 @@ import numpy.typing as npt
 from qcompile.compiler.errors import UsageError
 from qcompile.compiler.quantize.encoding import Encoding
 from qcompile.compiler.quantize.layer import (
-    LEAST_WEIGHT_SCALE,
     WEIGHT_LIMIT,
     Layer,
     LayerCodes,
@@ -123,7 +122,7 @@ def codebook_and_scales(layer: Layer, scales: Array, levels: int) -> tuple[Array
         weight = np.broadcast_to(chosen[:, None] ** 2, rows.shape)
         book = best_codebook(values, levels, weight)
         chosen = _best_scales(rows, whole, book)
-    chosen = np.maximum(chosen, LEAST_WEIGHT_SCALE).astype(np.float32)
+    chosen = chosen.astype(np.float32)
     values = rows / chosen.astype(np.float64)[:, None]
     weight = np.broadcast_to(chosen[:, None].astype(np.float64) ** 2, rows.shape)
     return best_codebook(values, levels, weight), chosen

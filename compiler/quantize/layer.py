@@ -15,8 +15,11 @@ Array = npt.NDArray[Any]
 WEIGHT_LIMIT = 127
 """Weights are symmetric: -128 is not used."""
 ALL_LEVELS = tuple(range(-WEIGHT_LIMIT, WEIGHT_LIMIT + 1))
-LEAST_WEIGHT_SCALE = 1e-8
-"""Scale of a channel whose weights are all but 0 and whose bias is small."""
+LEAST_SHARE = 2.0**-24
+"""Of the largest channel's scale that a channel has at least: one with weights that are all but 0
+beside the others', and with a small bias."""
+NO_SCALE = 1e-8
+"""Scale of a layer whose weights are all 0, as far as its biases leave it."""
 BIAS_LIMIT = 2**31 - 1
 LEAST_BIAS_ROOM = 2**22
 """A bias to this is finer than any code of the result, and its sums fit 24 bits."""
@@ -125,8 +128,16 @@ def layer_of(network: Network, node: NodeProto) -> Layer:
 def symmetric_scales(layer: Layer, limit: int = WEIGHT_LIMIT) -> Array:
     """float32 scales, one a channel, that put its largest weight on code `limit`."""
     others = tuple(one for one in range(layer.weights.ndim) if one != layer.axis)
-    largest = np.abs(layer.weights).max(axis=others)
-    return np.asarray(np.maximum(largest / limit, LEAST_WEIGHT_SCALE), np.float32)
+    return usable_scales(np.abs(layer.weights).max(axis=others) / limit)
+
+
+def usable_scales(wanted: Array) -> Array:
+    """float32 scales, one a channel, as wanted but for those of channels with next to no weights.
+
+    Relative to the layer's largest, for networks may have small weights throughout.
+    """
+    least = LEAST_SHARE * wanted.max(initial=0.0) or NO_SCALE
+    return np.asarray(np.maximum(wanted, least), np.float32)
 
 
 def scales_with_room(layer: Layer, scales: Array, operand_scale: np.float32) -> Array:

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qcompile.compiler.quantize.layer import (
-    LEAST_WEIGHT_SCALE,
     Layer,
     LayerCodes,
     layers_of,
     quantize_bias,
     scales_with_room,
+    usable_scales,
 )
 from qcompile.compiler.quantize.prepare import Network
 
@@ -38,13 +38,13 @@ def ternary_codes(layer: Layer) -> tuple[Array, Array]:
     kept = magnitude > layer.by_channel(threshold)
     count = np.maximum(_channel_mean(layer, kept.astype(np.float64)), 1e-30)
     alpha = _channel_mean(layer, magnitude * kept) / count
-    return (np.sign(layer.weights) * kept).astype(np.int8), _scales(alpha)
+    return (np.sign(layer.weights) * kept).astype(np.int8), usable_scales(alpha)
 
 
 def binary_codes(layer: Layer) -> tuple[Array, Array]:
     """int8 codes -1 and 1, 0 counting as positive, and float32 scales: the mean magnitude."""
     codes = np.where(layer.weights < 0, -1, 1).astype(np.int8)
-    return codes, _scales(_channel_mean(layer, np.abs(layer.weights)))
+    return codes, usable_scales(_channel_mean(layer, np.abs(layer.weights)))
 
 
 def low_bit_layer(
@@ -77,10 +77,6 @@ def _channel_mean(layer: Layer, values: Array) -> Array:
     return np.asarray(values.mean(axis=others))
 
 
-def _scales(alpha: Array) -> Array:
-    return np.maximum(alpha, LEAST_WEIGHT_SCALE).astype(np.float32)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoLevels:
     """max(x, 0) as centre + spread * sign(x - threshold), sign(0) being 1."""
@@ -97,7 +93,7 @@ def two_levels(values: Array) -> TwoLevels:
     """
     rectified = np.maximum(values.reshape(-1).astype(np.float64), 0)
     threshold = float(rectified.mean())
-    low, high = 0.0, max(2 * threshold, 1e-6)
+    low, high = 0.0, 2 * threshold or 1e-6
     for _ in range(ROUNDS):
         above = rectified >= threshold
         if above.all() or not above.any():

@@ -81,14 +81,15 @@ def test_least_error_cuts_a_lone_outlier_and_percentile_does_too() -> None:
 def test_weights_are_symmetric_with_a_scale_for_each_channel(tmp_path: Path) -> None:
     weights = np.array([[1.27, -0.635], [0.0, 0.0]], np.float32).reshape(2, 2, 1, 1)
     nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"], name="layer", group=2)]
-    bias = np.array([0.0101, -3.0], np.float32)
+    bias = np.array([0.0101, -0.003], np.float32)
     save_network(tmp_path / "net.onnx", nodes, w=weights, b=bias)
     (layer,) = layers_of(load_float(tmp_path / "net.onnx"))
     codes = quantize_layer(layer, symmetric_scales(layer), np.float32(0.5))
     np.testing.assert_array_equal(codes.weights.reshape(2, 2), [[127, -64], [0, 0]])
-    np.testing.assert_allclose(codes.scales, [0.01, 1e-8], rtol=1e-6)
+    least = 0.01 / 2**24  # of a channel without weights
+    np.testing.assert_allclose(codes.scales, [0.01, least], rtol=1e-6)
     assert codes.bias is not None
-    np.testing.assert_allclose(codes.bias, [2, -600_000_000], rtol=1e-7)  # 0.0101 / (0.5 * 0.01)
+    np.testing.assert_allclose(codes.bias, [2, -0.006 / least], rtol=1e-6)  # 0.0101 / (0.5 * 0.01)
 
 
 def test_unknown_operator_is_named(tmp_path: Path) -> None:

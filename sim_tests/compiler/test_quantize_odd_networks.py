@@ -102,3 +102,38 @@ def test_a_normalization_by_computed_numbers_is_refused(tmp_path: Path) -> None:
     save_network(tmp_path / "net.onnx", nodes, **constants)
     with pytest.raises(UnsupportedError, match=r"^net\.onnx: BatchNormalization 'norm' is not"):
         load_float(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-9])
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(),
+        Options(weights="codebook:32"),
+        Options(scheme="ternary"),
+        Options(rounding="search", bias_correction=True),
+    ],
+)
+def test_small_weights_throughout_cost_no_more_than_large_ones(
+    tmp_path: Path, size: float, options: Options
+) -> None:
+    dice = np.random.default_rng(4)
+    names, nodes = ["x", "t0", "t1", "y"], []
+    weights = {f"w{place}": dice.normal(size=(4, 4, 3, 3)) / 6 for place in range(3)}
+    for place, name in enumerate(names[1:]):
+        nodes.append(helper.make_node("Conv", [names[place], f"w{place}"], [name], pads=[1] * 4))
+    x = dice.normal(size=(20, 4, 6, 6)).astype(np.float32)
+    noise = []
+    for factor in (1.0, size):
+        made = {name: (one * factor).astype(np.float32) for name, one in weights.items()}
+        save_network(tmp_path / "net.onnx", nodes, **made)
+        result = quantize(load_float(tmp_path / "net.onnx"), {"x": x}, options)
+        noise.append([one.sqnr_db for one in result.tensors])
+    np.testing.assert_allclose(noise[1], noise[0], atol=1)
+
+
+def test_layers_whose_weights_are_all_zero_keep_a_scale(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="layer")]
+    save_network(tmp_path / "net.onnx", nodes, w=np.zeros((4, 4, 1, 1), np.float32))
+    (layer,) = layers_of(load_float(tmp_path / "net.onnx"))
+    assert (symmetric_scales(layer) > np.finfo(np.float32).tiny).all()
