@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompile.compiler.errors import InputError
+from qcompile.compiler.quantize.normal_scales import LEAST, MOST, first_odd
 from qcompile.compiler.quantize.ranges import Range
 
 FORMS = "MQBench's clip_ranges.json of tensorrt, snpe, ppl, ppl-cuda or vitis"
@@ -69,7 +70,13 @@ def _range(path: Path, name: str, value: Any) -> Range:
             f"{path}: tensor '{name}' has no range that holds 0: {json.dumps(value)}",
             help=f"give finite numbers, min <= 0 <= max, in the form of {FORMS}",
         )
-    return Range(low=low, high=high)
+    found = Range(low=low, high=high)
+    if first_odd([found.scale, max(-low, high)]) is not None:
+        raise InputError(
+            f"{path}: tensor '{name}' has a range that float32 does not hold: {json.dumps(value)}",
+            help=f"give ranges with steps of {LEAST:.3g} or more that end below {MOST:.3g}",
+        )
+    return found
 
 
 def _ends(value: Any) -> tuple[float, float]:

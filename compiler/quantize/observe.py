@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from qcompile.compiler.errors import InputError
 from qcompile.compiler.quantize.float_inputs import check_finite
+from qcompile.compiler.quantize.normal_scales import first_odd
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network
 from qcompile.compiler.quantize.ranges import Range, find_range, least_error, parameters_of
@@ -59,7 +60,7 @@ class Observations:
     def range_of(self, name: str, options: Options) -> Range:
         """The range of a tensor, found or given as the options say."""
         if options.ranges is not None and name in options.ranges:
-            return options.ranges[name]
+            return _usable(name, options.ranges[name])
         method = options.range or "minmax"
         if method == "output":
             return least_error(
@@ -74,3 +75,14 @@ class Observations:
         if self._readers is None:
             self._readers = Readers(self.network, self.inputs or {}, self.values)
         return self._readers
+
+
+def _usable(name: str, given: Range) -> Range:
+    """A range from Python; those of files were checked when they were read."""
+    if first_odd([given.scale, max(-given.low, given.high)]) is not None:
+        raise InputError(
+            f"the given range of tensor '{name}', {given.low:.6g} to {given.high:.6g}, has ends or"
+            " steps that are no normal float32",
+            help="give the range of the tensor's values",
+        )
+    return given

@@ -21,6 +21,7 @@ from qcompile.compiler.quantize.encoding import Encoding, signal_to_noise
 from qcompile.compiler.quantize.equalize import equalize, relu_for_clip
 from qcompile.compiler.quantize.float_inputs import check_calibration
 from qcompile.compiler.quantize.layer import Layer, LayerCodes, layers_of
+from qcompile.compiler.quantize.normal_scales import check_scales
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network
@@ -105,7 +106,9 @@ def quantize(
     own = _encodings(network, observations, scheme, form)
     notes += _unknown_ranges(own, options)
     codes = _codes(network, observations, own, scheme, options, progress)
-    model = emit(network, _spread(network, own), codes)
+    encodings = _spread(network, own)
+    check_scales(layers_of(network), encodings, codes)
+    model = emit(network, encodings, codes)
     rows = _rows(network, model, observations, own, codes)
     notes += [*scheme.notes(), *(form.notes() if form else [])]
     return Quantized(model=model, tensors=rows, notes=tuple(notes))

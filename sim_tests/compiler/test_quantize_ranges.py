@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,10 @@ def test_symmetric_clip_ranges_have_zero_point_zero_and_127_steps(tmp_path: Path
         ('{"ppl": {"x": {"min": 0.0, "max": 3.0, "bit": 4}}}', "'x' has no range that holds 0"),
         ('{"tensorrt": {"blob_range": {"x": NaN}}}', "'x' has no range that holds 0"),
         ('{"tensorrt": {"blob_range": {"x": "1"}}}', "'x' has no range that holds 0"),
+        ('{"ppl-cuda": {"x": 1e40}}', r"'x' has a range that float32 does not hold: 1e\+40\n"),
+        ('{"ppl-cuda": {"x": 1e-37}}', "'x' has a range that float32 does not hold: 1e-37\n"),
+        ('{"vitis": {"x": {"scale": 1e-40}}}', 'does not hold: {"scale": 1e-40}\n'),
+        ('{"vitis": {"x": {"scale": 3e36}}}', r"does not hold: {\"scale\": 3e\+36}\n"),
     ],
 )
 def test_other_clip_ranges_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -224,3 +229,46 @@ def test_ranges_that_fit_nothing_or_not_everything_are_refused(tmp_path: Path) -
         quantize(network, {"x": x}, Options(ranges=both, equalize="weights"))
     with pytest.raises(UsageError, match="nothing to take ranges from"):
         quantize(network, None)
+
+
+@pytest.mark.parametrize("high", [1e40, 1e-40])
+def test_ranges_from_python_that_float32_does_not_hold_are_refused(
+    tmp_path: Path, high: float
+) -> None:
+    network = load_float(small_network(tmp_path))
+    ranges = {"x": Range(low=0.0, high=high), "y": Range(low=0.0, high=1.0)}
+    message = re.escape(f"the given range of tensor 'x', 0 to {high:.6g}, has ends")
+    with pytest.raises(InputError, match=message):
+        quantize(network, None, Options(ranges=ranges))
+
+
+@pytest.mark.parametrize(
+    ("high", "weight", "bias", "message"),
+    [
+        (
+            1.0,
+            1e-38,
+            None,
+            r"^Conv 'layer': the weights: a scale of 7.874e-41 is no normal float32\n",
+        ),
+        (
+            2e-18,
+            1e-20,
+            1e-36,
+            r"^Conv 'layer': the bias: a scale of 6.176e-43 is no normal float32\n",
+        ),
+    ],
+)
+def test_scales_of_layers_that_are_no_normal_float32_are_refused(
+    tmp_path: Path, high: float, weight: float, bias: float | None, message: str
+) -> None:
+    constants = {"w": np.full((4, 4, 1, 1), weight, np.float32)}
+    if bias is not None:
+        constants["b"] = np.full(4, bias, np.float32)
+    nodes = [helper.make_node("Conv", ["x", *constants], ["y"], name="layer")]
+    save_network(tmp_path / "net.onnx", nodes, **constants)
+    x = np.full((2, 4, 6, 6), high, np.float32)
+    ranges = {"x": Range(low=0.0, high=high), "y": Range(low=0.0, high=1.0)}
+    for inputs in (None, {"x": x}):
+        with pytest.raises(InputError, match=message):
+            quantize(load_float(tmp_path / "net.onnx"), inputs, Options(ranges=ranges))
