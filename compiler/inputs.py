@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qcompile.compiler import ir
 from qcompile.compiler.errors import InputError
+from qcompile.runtime.classes import Classes, find_classes, fit_labels
 from qcompile.runtime.errors import BoardError
 from qcompile.runtime.inputs import (
     InputsError,
@@ -29,6 +30,18 @@ def load_inputs(
     specs = [input_spec(value) for value in inputs]
     with runtime_errors():
         return load_samples(path, specs, normalization=normalization, limit=limit)
+
+
+def classes_of(model: ir.Model) -> Classes | None:
+    """The classes of a model, where an output has them."""
+    outputs = {value.name: value.shape for value in model.outputs}
+    return find_classes(outputs, [value.shape for value in model.inputs])
+
+
+def checked_labels(path: Path, samples: Samples, classes: Classes | None) -> Samples:
+    """As `runtime.classes.fit_labels`; InputError where a label is no class."""
+    with runtime_errors():
+        return fit_labels(path, samples, classes)
 
 
 @contextmanager

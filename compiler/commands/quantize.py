@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from qcompile.compiler.commands.model_output import check_model_output
 from qcompile.compiler.console import Progress
-from qcompile.compiler.inputs import normalization_of, runtime_errors
+from qcompile.compiler.inputs import checked_labels, normalization_of, runtime_errors
 from qcompile.compiler.quantize.clip_ranges import load_ranges
-from qcompile.compiler.quantize.float_inputs import input_specs
+from qcompile.compiler.quantize.float_inputs import float_classes, input_specs
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import Network, load_float
 from qcompile.compiler.quantize.quantizer import Quantized, Tensor, classes, quantize, save
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     with Progress() as progress:
         progress.step("read the model")
         network = load_float(arguments.model)
-        samples = _samples(arguments, network, progress)
+        samples, scores = _samples(arguments, network, progress)
         count = 0 if samples is None else min(arguments.rows, samples.count)
         progress.step(f"quantize with {count} inputs" if count else "quantize with given ranges")
         result = quantize(network, _part(samples, slice(count)) or None, options, progress.detail)
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         if samples is not None and samples.labels is not None and samples.count > count:
             progress.step(f"measure with the other {samples.count - count} inputs")
             rest, labels = _part(samples, slice(count, None)), samples.labels[count:]
-            found = [classes(model, rest) for model in (network.to_model(), result.model)]
+            found = [classes(model, rest, scores) for model in (network.to_model(), result.model)]
             before, after = (float(np.mean(one == labels)) for one in found)
             same = f"the same class in {np.mean(found[0] == found[1]):.4f}"
             lines += ["", f"accuracy    {before:.4f} float, {after:.4f} int8; {same}"]
@@ -45,19 +45,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _samples(arguments: argparse.Namespace, network: Network, progress: Progress) -> Samples | None:
-    """The inputs of --calibration; None where it was not given."""
+def _samples(
+    arguments: argparse.Namespace, network: Network, progress: Progress
+) -> tuple[Samples | None, str | None]:
+    """The inputs of --calibration, and the output that has their classes; None where not given."""
     if arguments.calibration is None:
-        return None
+        return None, None
     with runtime_errors():
         samples = load_samples(
             arguments.calibration,
             input_specs(arguments.model.name, network),
             normalization=normalization_of(arguments.mean, arguments.std),
         )
+    found = None if samples.labels is None else float_classes(network, samples.tensors)
+    samples = checked_labels(arguments.calibration, samples, found)
     for note in samples.notes:
         progress.note(note)
-    return samples
+    return samples, None if found is None else found.output
 
 
 def _part(samples: Samples | None, rows: slice) -> dict[str, npt.NDArray[Any]]:

@@ -6,7 +6,7 @@ import argparse
 
 from qcompile.compiler.commands.model_output import check_model_output
 from qcompile.compiler.console import Progress
-from qcompile.compiler.inputs import load_inputs, normalization_of
+from qcompile.compiler.inputs import checked_labels, classes_of, load_inputs, normalization_of
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.quantizer import save
@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
             normalization=normalization_of(arguments.mean, arguments.std),
             limit=arguments.limit,
         )
+        samples = checked_labels(arguments.inputs, samples, classes_of(model))
         for note in samples.notes:
             progress.note(note)
         progress.step(f"requantize, and measure with {samples.count} inputs")

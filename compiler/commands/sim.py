@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 from qcompile.compiler import artifact
 from qcompile.compiler.console import Progress
 from qcompile.compiler.errors import InputError
-from qcompile.compiler.inputs import load_inputs, normalization_of, runtime_errors
+from qcompile.compiler.inputs import checked_labels, classes_of, load_inputs, normalization_of
 from qcompile.compiler.ir import Model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.report_text import shorten
 from qcompile.compiler.simulate import Engine, Simulation, reference_of, simulate
 from qcompile.runtime.artifact import version_note
-from qcompile.runtime.classes import counted, find_classes, fit_labels, share
-from qcompile.runtime.inputs import Samples
+from qcompile.runtime.classes import counted, share
 
 if TYPE_CHECKING:
     from qcompile.hw.boards import Board, LinesBoard
@@ -40,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             normalization=normalization_of(arguments.mean, arguments.std),
             limit=arguments.limit or _default_limit(arguments),
         )
-        samples = _checked_labels(arguments.inputs, samples, model)
+        samples = checked_labels(arguments.inputs, samples, classes_of(model))
         for note in samples.notes:
             progress.note(note)
         reference = reference_of(model)
@@ -58,13 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
         if build is not None:
             _add_predictions(simulation.record, build)
     return _deliver(arguments, build, simulation)
-
-
-def _checked_labels(path: Path, samples: Samples, model: Model) -> Samples:
-    outputs = {value.name: value.shape for value in model.outputs}
-    classes = find_classes(outputs, [value.shape for value in model.inputs])
-    with runtime_errors():
-        return fit_labels(path, samples, classes)
 
 
 def _add_predictions(record: dict[str, Any], build: artifact.Build) -> None:

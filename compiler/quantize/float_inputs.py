@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from qcompile.compiler.errors import InputError, UnsupportedError
 from qcompile.compiler.quantize.prepare import Network
+from qcompile.compiler.quantize.sessions import observe
+from qcompile.runtime.classes import Classes, find_classes
 from qcompile.runtime.inputs import InputSpec
 
 Array = npt.NDArray[Any]
@@ -33,6 +35,14 @@ def input_specs(name: str, network: Network) -> list[InputSpec]:
             )
         specs.append(InputSpec(name=value.name, shape=(1, *sizes[1:]), dtype="float32"))
     return specs
+
+
+def float_classes(network: Network, inputs: Mapping[str, Array]) -> Classes | None:
+    """The classes of a float network, where an output has them; `inputs` [N, ...] by name."""
+    one = {name: array[:1] for name, array in inputs.items()}
+    outputs = observe(network.to_model(), one, network.outputs)
+    shapes = {name: array.shape for name, array in outputs.items()}
+    return find_classes(shapes, [array.shape for array in one.values()])
 
 
 def check_calibration(network: Network, inputs: Mapping[str, Array]) -> None:

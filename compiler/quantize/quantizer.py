@@ -35,6 +35,7 @@ from qcompile.compiler.quantize.rounding import RoundingSearch
 from qcompile.compiler.quantize.scheme import ActivationForm, Scheme
 from qcompile.compiler.quantize.sessions import Say, observe, silent
 from qcompile.compiler.quantize.sources import own_encodings, sources_of
+from qcompile.runtime.classes import chosen_classes
 
 Array = npt.NDArray[Any]
 
@@ -247,11 +248,12 @@ def _row(
     )
 
 
-def classes(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> Array:
-    """int64 [N]: for each input the place of the largest value of the model's first output."""
-    name = model.graph.output[0].name
-    scores = observe(model, inputs, [name])[name]
-    return np.asarray(np.argmax(scores.reshape(len(scores), -1), axis=1))
+def classes(
+    model: onnx.ModelProto, inputs: Mapping[str, Array], output: str | None = None
+) -> Array:
+    """int64 [N]: the place of an output's largest value for each input; by default of the first."""
+    name = output or model.graph.output[0].name
+    return chosen_classes(observe(model, inputs, [name])[name])
 
 
 def accuracy(model: onnx.ModelProto, inputs: Mapping[str, Array], labels: Array) -> float:

@@ -15,7 +15,7 @@ from qcompile.compiler.cli import main
 from qcompile.compiler.errors import InputError
 from qcompile.compiler.quantize import Options, load_float, quantize
 from qcompile.compiler.quantize.sessions import batches, observe
-from sim_tests.compiler.test_quantize import save_network
+from sim_tests.compiler.test_quantize import DIGITS, save_network
 
 Array = npt.NDArray[Any]
 GOOD = np.linspace(-1, 1, 3 * 144, dtype=np.float32).reshape(3, 4, 6, 6)
@@ -152,3 +152,38 @@ def test_grouped_transposed_convolutions_share_scales_between_groups(tmp_path: P
     np.testing.assert_allclose(stored["up/bias/scale"], steps, rtol=1e-6)
     assert np.all(np.abs(stored["up/bias/codes"] * steps - constants["b"]) <= 0.51 * steps)
     assert result.tensors[-1].sqnr_db > 35
+
+
+@pytest.mark.parametrize("low_high", [(0, 12), (-1, 9)])
+def test_labels_that_are_no_class_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], low_high: tuple[int, int]
+) -> None:
+    data = np.load(DIGITS / "digits_test.npz")
+    low, high = low_high
+    labels = np.resize(np.array([low, 3, high]), len(data["x"]))
+    inputs, target = tmp_path / "x.npz", tmp_path / "out.onnx"
+    np.savez(inputs, x=data["x"], y=labels)
+    for verb, model, output, option in (
+        ("quantize", "digits_float.onnx", "logits", "--calibration"),
+        ("requantize", "digits_int8.onnx", "logits", "--inputs"),
+    ):
+        arguments = [verb, str(DIGITS / model), option, str(inputs), "-o", str(target)]
+        assert main(arguments) == 1
+        assert not target.exists()
+        assert capsys.readouterr().err.endswith(
+            f"{inputs}: labels 'y' go from {low} to {high}, but output '{output}' has the classes"
+            " 0 to 9\n  help: store the index of each input's class, or leave 'y' away\n"
+        )
+
+
+def test_labels_of_a_network_without_classes_are_left_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network_file(tmp_path)
+    np.savez(tmp_path / "x.npz", x=GOOD, y=np.array([0, 7, 800]))
+    arguments = ["quantize", str(tmp_path / "net.onnx"), "--calibration", str(tmp_path / "x.npz"),
+                 "--rows", "1", "-o", str(tmp_path / "int8.onnx")]  # fmt: skip
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "labels 'y' are left aside: no output of the model has classes" in captured.err
+    assert "accuracy" not in captured.out
