@@ -22,6 +22,7 @@ from qcompile.compiler.toolchain import (
     run_tool,
     vendor_cells,
 )
+from qcompile.compiler.verilator_library import SPLIT, shared_library
 from qcompile.hw.boards import Board, LinesBoard
 from qcompile.hw.boards.board import flash_cells
 from qcompile.hw.flash_parts import W25Q128JV
@@ -50,6 +51,7 @@ VERILATOR_OPTIONS = (
     "--timescale",
     "1ns/1ps",
     "-DNO_ICE40_DEFAULT_ASSIGNMENTS",
+    *SPLIT,
 )
 COMPILE_OPTIONS = ("-CFLAGS", "-O2 -std=c++17 -DVL_TIME_CONTEXT")
 ZERO_MEMORY_WORD = re.compile(r"^\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n", re.MULTILINE)
@@ -202,7 +204,8 @@ def build_simulated_board(
         for path in copied:
             shutil.copy(path, folder)
         (folder / own_cells).rename(folder / CELLS)
-        _build(folder, on_line)
+        with shared_library(directory, folder / "fpga", (*VERILATOR_OPTIONS, *COMPILE_OPTIONS)):
+            _build(folder, on_line)
 
     make_once(folder, make)
     return folder / EXECUTABLE

@@ -12,10 +12,12 @@ from pathlib import Path
 from qcompile.compiler import toolchain
 from qcompile.compiler.cache import make_once
 from qcompile.compiler.errors import VerifyError
+from qcompile.compiler.verilator_library import SPLIT, shared_library
 
 BUILD_OPTIONS = (
     *("-O3", "--no-timing", "--noassert", "-Wno-fatal", "-Wno-lint"),
     *("--x-initial", "unique", "--x-assign", "unique"),
+    *SPLIT,
 )
 LAST_LINES = 12
 
@@ -43,7 +45,8 @@ def compiled(
         on_build()
         for name, text in texts.items():
             (folder / name).write_text(text)
-        build(folder, top, [*(folder / name for name in texts), *models])
+        with shared_library(cache, folder, BUILD_OPTIONS):
+            build(folder, top, [*(folder / name for name in texts), *models])
 
     make_once(folder, make)
     return folder

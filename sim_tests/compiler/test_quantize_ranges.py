@@ -262,7 +262,7 @@ def test_ranges_from_python_that_float32_does_not_hold_are_refused(
 def test_scales_of_layers_that_are_no_normal_float32_are_refused(
     tmp_path: Path, high: float, weight: float, bias: float | None, message: str
 ) -> None:
-    constants = {"w": np.full((4, 4, 1, 1), weight, np.float32)}
+    constants: dict[str, Array] = {"w": np.full((4, 4, 1, 1), weight, np.float32)}
     if bias is not None:
         constants["b"] = np.full(4, bias, np.float32)
     nodes = [helper.make_node("Conv", ["x", *constants], ["y"], name="layer")]

@@ -14,8 +14,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 
 from qcompile.compiler import toolchain
+from qcompile.compiler.verilator_library import SPLIT, shared_library
 
 PROJECT = Path(__file__).resolve().parents[2]
 CACHE = PROJECT / "build" / ".cache" / "cosim"
@@ -39,8 +38,8 @@ BUILD_ARGS = (
     *("-Wno-fatal", "-Wno-lint", "--x-initial", "unique", "--x-assign", "unique", "-O3"),
     # Benches see the top module's ports alone: a quarter of the time to compile, and faster.
     *("--no-public-flat-rw", "--public-depth", "1"),
+    *SPLIT,
 )
-RUNTIME = CACHE / "-".join(["runtime", *(version(name) for name in ("cocotb", "verilator"))])
 EMPTY_MEMORY = re.compile(
     r"(?P<declaration>reg \[(?P<high>\d+):0\] (?P<name>\\?\S+) \[(?P<last>\d+):0\];\n)"
     r"\s*initial begin\n(?:\s*\\?\S+\s*\[\d+\] = \d+'[hbd]0+;\n)*\s*end\n"
@@ -100,20 +99,6 @@ def vendor_models() -> Path:
     return toolchain.vendor_cells("ice40")
 
 
-def _share_runtime(source: Path, target: Path) -> None:
-    """Copy the compiled files that are the same in every simulator: nine tenths of a build.
-
-    The main program is not: it depends on the top module's ports. The files are dated an hour
-    ahead, for make wants them newer than the makefile still to be written.
-    """
-    soon = time.time() + 3600
-    with locked(RUNTIME):
-        for path in source.glob("verilated*.o"):
-            if not (target / path.name).exists():
-                shutil.copyfile(path, target / path.name)
-                os.utime(target / path.name, (soon, soon))
-
-
 def build(text: str, top: str, *, sources: Sequence[Path] = ()) -> Simulation:
     """Compile Verilog text and further source files; cached by their contents."""
     key = digest(text, top, *BUILD_ARGS, *(source.read_text() for source in sources))
@@ -122,8 +107,8 @@ def build(text: str, top: str, *, sources: Sequence[Path] = ()) -> Simulation:
     with locked(folder):
         if not done.exists():
             (folder / f"{top}.sv").write_text(text)
-            _share_runtime(RUNTIME, folder)
-            with toolchain.activated_tools():
+            options = (version("cocotb"), *BUILD_ARGS)
+            with shared_library(CACHE, folder, options), toolchain.activated_tools():
                 get_runner("verilator").build(
                     sources=[*sources, folder / f"{top}.sv"],
                     hdl_toplevel=top,
@@ -134,7 +119,6 @@ def build(text: str, top: str, *, sources: Sequence[Path] = ()) -> Simulation:
                     log_file=folder / "build.log",
                     always=True,
                 )
-            _share_runtime(folder, RUNTIME)
             done.touch()
     return Simulation(folder=folder, top=top)
 
