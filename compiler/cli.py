@@ -437,7 +437,7 @@ def _add_sim(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="default: DIR/sim.json, whichever the engine; of a model alone: printed",
+        help="the record; default: DIR/sim.json, whichever the engine; of a model alone: nowhere",
     )
     _add_model_options(parser)
     _add_seed(parser)

@@ -136,16 +136,17 @@ def _engine(
 def _deliver(
     arguments: argparse.Namespace, build: artifact.Build | None, simulation: Simulation
 ) -> int:
-    """Write sim.json (or print it), print the summary, name the differences."""
+    """Write sim.json where there is a place for it, print record or summary, and differences."""
     path = arguments.output or (None if build is None else build.folder / "sim.json")
     text = artifact.to_json(simulation.record)
     if path is not None:
         artifact.write_file(path, text)
-    if arguments.json or path is None:
+    if arguments.json:
         print(text, end="")
     else:
         print(summarize(simulation.record, failed=bool(simulation.failures)))
-        print(f"written to {path}")
+        if path is not None:
+            print(f"written to {path}")
     if simulation.failures:
         print("\n".join(("differences:", *simulation.failures)), file=sys.stderr)
     return 1 if simulation.failures else 0

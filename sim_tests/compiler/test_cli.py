@@ -133,8 +133,20 @@ def test_targets_lists_device_and_board(capsys: pytest.CaptureFixture[str]) -> N
 # ------------------------------------------------------------------------------- sim
 
 
+def test_a_model_alone_gives_a_summary_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(os.listdir())
+    assert cli.main(golden("--inputs", "x.npz")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "5 inputs, engine golden"
+    assert ": 0 of 15 elements differ from ONNX Runtime" in lines[1]
+    assert lines[-1] == "passed"
+    assert sorted(os.listdir()) == before
+
+
 def test_golden_engine_prints_the_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(golden("--inputs", "x.npz", "--layers")) == 0
+    assert cli.main(golden("--inputs", "x.npz", "--layers", "--json")) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["inputs"] == 5, "golden takes all inputs where --limit says nothing"
     assert record["cycles"] is None
