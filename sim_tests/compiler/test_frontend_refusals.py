@@ -460,8 +460,9 @@ def test_float_model_is_refused_with_a_way_out(tmp_path: Path) -> None:
         "m.onnx: Conv 'c' (node 0): operand 'x' is not a quantized activation",
         "  input 'x' float32[1,4,8,8]",
         "  input 'w' float32[4,4,3,3]",
-        "  help: quantize the whole model: QuantizeLinear and DequantizeLinear around every "
-        "operator (onnxruntime quantize_static does it)",
+        "  help: quantize the whole model, with QuantizeLinear and DequantizeLinear around every "
+        "operator: `qcompile quantize` does it with a float model, and so does onnxruntime's "
+        "quantize_static",
     )
 
 

@@ -21,8 +21,8 @@ from qcompile.compiler.passes.fold.groups import (
 )
 
 NOT_QUANTIZED = (
-    "quantize the whole model: QuantizeLinear and DequantizeLinear around every operator "
-    "(onnxruntime quantize_static does it)"
+    "quantize the whole model, with QuantizeLinear and DequantizeLinear around every operator: "
+    "`qcompile quantize` does it with a float model, and so does onnxruntime's quantize_static"
 )
 
 SAME_PARAMETERS = "give QuantizeLinear and DequantizeLinear of one tensor the same parameters"
