@@ -199,6 +199,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder}: is no build directory: it has no {MANIFEST}",
             help="give the folder that compile wrote",
         ) from error
+    except NotADirectoryError as error:
+        raise BoardError(
+            f"{folder}: is a file, no build directory", help="give the folder that compile wrote"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise BoardError(f"{folder / MANIFEST}: cannot be read ({error})", help=AGAIN) from error
     if not isinstance(manifest, dict):

@@ -65,6 +65,14 @@ def test_build_directory_is_read(tmp_path: Path) -> None:
     assert artifact.header.program_bytes == 2 * len(small_build.WORDS) + 4
 
 
+def test_a_file_is_called_a_file(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.touch()
+    message = f"{model}: is a file, no build directory\n  help: give the folder that compile wrote"
+    with pytest.raises(BoardError, match=f"^{re.escape(message)}$"):
+        open_artifact(model)
+
+
 def test_folder_without_manifest_is_refused(tmp_path: Path) -> None:
     message = (
         f"{tmp_path}: is no build directory: it has no manifest.json\n"
