@@ -87,12 +87,14 @@ def load_samples(
     *,
     normalization: Normalization | None = None,
     limit: int | None = None,
+    option: str = "--inputs",
 ) -> Samples:
     """Read and check `path` for the model inputs `specs`; keep the first `limit` inputs.
 
+    `option` is the one that gave the path, for messages.
     Raises InputsError, with the file's name in front, for everything that does not fit.
     """
-    with _open(path) as archive:
+    with _open(path, option) as archive:
         headers = _headers(path, archive)
         keys = {spec.name: _find(path, spec, specs, headers) for spec in specs}
         notes: list[str] = []
@@ -113,12 +115,12 @@ def load_samples(
     )
 
 
-def _open(path: Path) -> zipfile.ZipFile:
+def _open(path: Path, option: str) -> zipfile.ZipFile:
     save = "write it with numpy.savez('inputs.npz', x=array)"
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "no such file"
-            raise InputsError(f"{path}: {what}", help="--inputs takes an npz file; " + save)
+            raise InputsError(f"{path}: {what}", help=f"{option} takes an npz file; {save}")
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise InputsError(f"{path}: not an npz file ({error})", help=save) from error

@@ -56,6 +56,7 @@ def _samples(
             arguments.calibration,
             input_specs(arguments.model.name, network),
             normalization=normalization_of(arguments.mean, arguments.std),
+            option="--calibration",
         )
     found = None if samples.labels is None else float_classes(network, samples.tensors)
     samples = checked_labels(arguments.calibration, samples, found)

@@ -30,8 +30,9 @@ def load_ranges(path: Path) -> dict[str, Range]:
     """Ranges by tensor; InputError for everything that is not one of the forms."""
     try:
         content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file", help=f"--ranges takes {FORMS}") from None
+    except (FileNotFoundError, IsADirectoryError):
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}", help=f"--ranges takes {FORMS}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not a JSON file ({error})", help=f"--ranges takes {FORMS}"

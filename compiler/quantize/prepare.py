@@ -6,7 +6,8 @@ and an Add of a constant a channel folded into Conv, ConvTranspose and MatMul (w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ SAME_CODES = (
 )
 """Operators whose result has the codes of their operand."""
 POOLS = ("AveragePool", "GlobalAveragePool")
+SPATIAL = ("Conv", "ConvTranspose", "MaxPool", *POOLS)
 OTHERS = ("Relu", "Clip", "Add", "Softmax")
+COMPUTING = (*LAYERS, *POOLS, "Add", "MaxPool")
+"""Operators that become layers of an accelerator by themselves."""
 KNOWN = (*LAYERS, *SAME_CODES, *POOLS, *OTHERS)
 DEFAULT_EPSILON = 1e-5
 """BatchNormalization's, as ONNX has it."""
@@ -112,13 +116,28 @@ def load_float(path: Path) -> Network:
 def read_model(path: Path, kind: str) -> onnx.ModelProto:
     """A valid model; ModelError where there is none, asking for `kind`: "a float", "an int8"."""
     if not path.is_file():
-        raise ModelError(f"{path}: no such file", help=f"give {kind} ONNX model")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise ModelError(f"{path}: {what}", help=f"give {kind} ONNX model")
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's have no common base
         raise ModelError(f"{path}: not a valid ONNX model ({_first_line(error)})") from error
+    _check_names(path, model.graph.node)
     return model
+
+
+def _check_names(path: Path, nodes: Sequence[NodeProto]) -> None:
+    """ModelError where two nodes share a name, which ONNX Runtime refuses."""
+    known: dict[str, int] = {}
+    for place, node in enumerate(nodes):
+        first = known.setdefault(node.name, place) if node.name else place
+        if first != place:
+            kinds = f"{nodes[first].op_type} (node {first}) and {node.op_type} (node {place})"
+            raise ModelError(
+                f"{path}: {kinds} have the same name '{node.name}'",
+                help="give each node a name of its own, or none",
+            )
 
 
 def prepare(path: Path, model: onnx.ModelProto) -> Network:
@@ -142,9 +161,13 @@ def _first_line(error: Exception) -> str:
 
 
 def name_nodes(network: Network) -> None:
-    """Every node gets a name: that of its result where it has none."""
+    """Every node gets a name of its own: that of its result where it has none."""
+    taken = {node.name for node in network.nodes}
     for node in network.nodes:
-        node.name = node.name or node.output[0]
+        if not node.name:
+            free = (node.output[0] + ":node" * times for times in itertools.count())
+            node.name = next(name for name in free if name not in taken)
+            taken.add(node.name)
 
 
 def fold_constants(network: Network) -> None:
@@ -262,7 +285,7 @@ def _times(layer: NodeProto, weights: Array, factors: Array) -> Array:
 
 
 def _check(name: str, network: Network) -> None:
-    """Refuse, all at once, what is not quantized."""
+    """Refuse, all at once, what is not quantized; then a network that nothing computes."""
     problems = [
         QcompileError(f"{name}: {node.op_type} '{node.name}' {reason}", help=way_out)
         for node in network.nodes
@@ -270,6 +293,11 @@ def _check(name: str, network: Network) -> None:
     ]
     if problems:
         raise UnsupportedError("\n".join(one.render() for one in problems), problems=problems)
+    if not any(node.op_type in COMPUTING for node in network.nodes):
+        raise UnsupportedError(
+            f"{name}: has no operator for the accelerator",
+            help=f"the model needs at least one of: {', '.join(sorted(COMPUTING))}",
+        )
 
 
 def _refusal(network: Network, node: NodeProto) -> list[tuple[str, str]]:
@@ -282,7 +310,9 @@ def _refusal(network: Network, node: NodeProto) -> list[tuple[str, str]]:
     if node.op_type == "MatMul" and network.constants[node.input[1]].ndim != 2:
         return [("has weights that are no matrix", "give them two axes, [inputs, outputs]")]
     if node.op_type == "Add" and any(name in network.constants for name in node.input):
-        return [("adds a constant that is not one number a channel behind a layer", "fold it")]
+        return [_unfolded(network, node)]
+    if node.op_type in SPATIAL and _axes(network, node) not in (None, 1, 2):
+        return [(f"has {_axes(network, node)} axes of space", "only images and lines are computed")]
     found = attributes(node)
     if node.op_type == "Gemm" and (
         found.get("alpha", 1.0) != 1 or found.get("beta", 1.0) != 1 or found.get("transA", 0)
@@ -292,6 +322,31 @@ def _refusal(network: Network, node: NodeProto) -> list[tuple[str, str]]:
     if bad:
         return [(f"has NaN or infinity in '{bad[0]}'", "train it again, or repair the model")]
     return []
+
+
+def _axes(network: Network, node: NodeProto) -> int | None:
+    """Axes of an operator's windows; None where that is not known."""
+    if node.op_type in LAYERS:
+        return network.constants[node.input[1]].ndim - 2
+    rank = network.ranks.get(node.output[0])
+    return None if rank is None else rank - 2
+
+
+def _unfolded(network: Network, node: NodeProto) -> tuple[str, str]:
+    """Why an Add of a constant is no bias, and what to do."""
+    makers = {output: one for one in network.nodes for output in one.output}
+    layer = next((makers[name] for name in node.input if name in makers), None)
+    axes = network.ranks.get(node.output[0])
+    if layer is not None and layer.op_type == "MatMul" and axes != 2:
+        where = f"{axes} axes" if axes else "an unknown number of axes"
+        return (
+            f"adds a constant to the result of MatMul '{layer.name}', which has {where}, not 2",
+            f"give MatMul '{layer.name}' an operand with two axes, by a Reshape in front of it",
+        )
+    return (
+        "adds a constant that is not one number a channel behind a layer",
+        "make it the bias of a layer",
+    )
 
 
 def _finite(array: Array | None) -> bool:

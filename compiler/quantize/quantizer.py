@@ -111,6 +111,8 @@ def quantize(
     check_scales(layers_of(network), encodings, codes)
     model = emit(network, encodings, codes)
     rows = _rows(network, model, observations, own, codes)
+    if options.int8_depthwise and not any(layer.depthwise for layer in layers_of(network)):
+        notes.append("--int8-depthwise changed nothing: no layer is depthwise")
     notes += [*scheme.notes(), *(form.notes() if form else [])]
     return Quantized(model=model, tensors=rows, notes=tuple(notes))
 

@@ -30,6 +30,7 @@ SCHEMES: dict[str, type[Scheme]] = {
 WEIGHT_FORMS: dict[str, Callable[[str, Options], WeightForm]] = {"codebook": CodebookWeights.of}
 """KIND to what makes a form of its argument (empty where none was given); int8 is no form."""
 ACTIVATION_FORMS: dict[str, Callable[[str, Options], ActivationForm]] = {"log": LogActivations.of}
+SYNTAX = {"codebook": "codebook:N[,entropy]", "log": "log:L[,entropy|,output]"}
 SPECIAL = ("range", "ranges", "fl")
 """Options that only some schemes read."""
 PLAIN = "int8"
@@ -67,6 +68,13 @@ def check(options: Options, *, calibrated: bool = True) -> None:
     if options.relu6_to_relu and options.equalize is None:
         raise UsageError(
             "--relu6-to-relu has no use without --equalize", help="give --equalize too"
+        )
+    low_bit = issubclass(SCHEMES[options.scheme], Ternary)
+    if options.int8_depthwise and options.weights == PLAIN and not low_bit:
+        names = ", ".join(name for name, one in SCHEMES.items() if issubclass(one, Ternary))
+        raise UsageError(
+            f"--int8-depthwise has no use in scheme {options.scheme} with int8 weights",
+            help=f"give --weights too, or take one of the schemes {names}",
         )
     if options.ranges is not None and options.equalize is not None:
         raise UsageError(
@@ -109,6 +117,8 @@ def _form(
     if text == PLAIN:
         return None
     if kind not in known:
-        names = ", ".join([PLAIN, *known])
+        names = ", ".join([PLAIN, *(SYNTAX[one] for one in known)])
         raise UsageError(f"--{what} {text} is not known", help=f"take one of: {names}")
+    if text.endswith(","):
+        raise UsageError(f"--{what} {text} ends with a comma", help=f"give {SYNTAX[kind]}")
     return known[kind](argument, options)
