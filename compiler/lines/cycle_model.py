@@ -25,6 +25,7 @@ from qcompile.hw.lines.config import LinesConfig
 from qcompile.hw.lines.feeder import LinesFeeder
 from qcompile.hw.lines.flash_program import FlashTiming
 from qcompile.hw.lines.lanes import LineLanes, lanes_latency
+from qcompile.hw.lines.pace import TilePace
 from qcompile.hw.lines.residual import TILES
 from qcompile.hw.lines.tile_drain import slot_cycles
 from qcompile.hw.lines.tile_reader import TileReader
@@ -186,7 +187,7 @@ class LinesCycleModel:
             stream=stream,
             residual=residual,
             slot=slot,
-            gap=max(tile, FIRST_TILE),
+            gap=max(tile, TilePace.OWN_CYCLES if plan.own else FIRST_TILE),
             reads=reads,
             capture=reads - 1 + products + self.capture,
             time=begin + FIRST_PASS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,8 +31,13 @@ class TilePace(wiring.Component):
     completes : 1, in
         One more group of constants is complete.
     tile_ready : 1, out
-        A tile's last pass may start; low for two cycles behind `begin` and `tile_issued`.
+        A tile's last pass may start; low for two cycles behind `begin` and `tile_issued`, with the
+        flag `own` for the `OWN_CYCLES` - 1 behind `tile_issued` where passes may be shorter.
     """
+
+    OWN_CYCLES = 6
+    """From a tile's last pass until `last_group` is the next one's: tiles of a group each need the
+    constants of its lines. Passes of as many products are no shorter."""
 
     registers: Any
     begin: Signal
@@ -66,6 +71,11 @@ class TilePace(wiring.Component):
         first = Signal()  # the next tile is the first of its group
         issued = Signal()
         fresh = Signal()  # a layer or tile has begun: `spare` and `first` are not right yet
+        stale: Value = Const(0)  # neither is `wants`
+        if self.config.columns < self.OWN_CYCLES:
+            later = Signal(self.OWN_CYCLES - 3)
+            m.d.sync += later.eq(Cat(issued & own, later[:-1]))
+            stale = later.any()
         used = Mux(self.last_group, self.registers.lines_last + 1, self.config.lines)
         wants = Signal(range(self.config.lines + 1))
         m.d.comb += wants.eq(Mux(own, used, 1))
@@ -76,7 +86,9 @@ class TilePace(wiring.Component):
             fresh.eq(self.begin | self.tile_issued),
             # `left` will be 0, and what the first tile of a group wants is there.
             self.tile_ready.eq(
-                ~(self.begin | self.tile_issued | fresh) & (left <= 1) & (~first | (spare >= wants))
+                ~(self.begin | self.tile_issued | fresh | stale)
+                & (left <= 1)
+                & (~first | (spare >= wants))
             ),
         ]
         with m.If(self.tile_issued):

@@ -69,6 +69,12 @@ def vectors(g: IntegerGraph) -> tuple[str, ...]:
     return (g.add(a, b),)
 
 
+def short_vectors(g: IntegerGraph) -> tuple[str, ...]:
+    """One pass a tile, and few lines in the last: their constants come while the layer in front
+    runs, so that nothing else holds the tile up."""
+    return (g.conv(g.conv(g.conv(g.input(300), 3), 17), 6),)
+
+
 def strides(g: IntegerGraph) -> tuple[str, ...]:
     """Lines two rows of pixels apart: with four banks their input lies turned."""
     x = g.conv(g.input(9, 20, 12), 9)
@@ -76,7 +82,7 @@ def strides(g: IntegerGraph) -> tuple[str, ...]:
 
 
 GRAPHS: list[Callable[[IntegerGraph], tuple[str, ...]]] = [
-    *(dense, depthwise, pointwise, fractions, vectors, pools, maxima, strides),
+    *(dense, depthwise, pointwise, fractions, vectors, short_vectors, pools, maxima, strides),
     *(moves, phases, operands, constants, products),
 ]
 
