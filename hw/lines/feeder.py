@@ -208,16 +208,17 @@ class LinesFeeder(wiring.Component):
             m.d.comb += self.inside[line].eq(inside_p & (across <= registers.o_bound))
 
     def _lines(self, m: Module, turns: LoopCounter) -> None:
-        """Which lines read in this turn."""
-        turn = Signal(TURN_BITS)
-        with m.If(self.begin):
-            m.d.sync += turn.eq(0)
-        with m.Elif(self.feed):
-            m.d.sync += turn.eq(Mux(turns.last, 0, turn + 1))
+        """Which lines read in this turn: from registers, as they choose every bank's row."""
+        turn, following = Signal(TURN_BITS), Signal(TURN_BITS)
         masks = Array(
             Const(mask, self.config.lines) for row in turn_masks(self.config.lines) for mask in row
         )
-        m.d.comb += self.feed_lines.eq(masks[Cat(turn, self.registers.turns)])
+        m.d.comb += following.eq(Mux(self.begin | turns.last, 0, turn + 1))
+        with m.If(self.begin | self.feed):
+            m.d.sync += [
+                turn.eq(following),
+                self.feed_lines.eq(masks[Cat(following, self.registers.turns)]),
+            ]
 
     def _products(self, m: Module, last: list[Value], read_done: Signal, pass_last: Value) -> None:
         """Loads, and the products behind them."""
