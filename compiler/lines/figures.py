@@ -10,8 +10,8 @@ from typing import Any
 from qcompile.compiler import ir, report
 from qcompile.compiler.backend import outputs_of
 from qcompile.compiler.lines.backend import LinesCompiled
+from qcompile.compiler.lines.candidate import Candidate
 from qcompile.compiler.lines.resources import LinesResources
-from qcompile.compiler.lines.sizing import Candidate
 from qcompile.compiler.lines.synthesis import Synthesis
 from qcompile.compiler.lines.throughput import throughput
 from qcompile.compiler.lines.vendor import BITSTREAM

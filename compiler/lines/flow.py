@@ -64,7 +64,7 @@ class LinesFlow:
         if options.columns not in (None, *COLUMNS):
             raise UsageError(
                 f"--columns {options.columns}: an array has 16 or 8 columns",
-                help="leave it away for 16",
+                help="leave it to the compiler",
             )
         if options.requant == "shift":
             raise UsageError(

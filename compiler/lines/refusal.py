@@ -12,7 +12,7 @@ from qcompile.hw.lines.flash_program import FlashTiming
 
 
 class Searched(Protocol):
-    """What `sizing.Sizes` is asked; candidates are `sizing.Candidate`."""
+    """What `sizing.Sizes` is asked; candidates are `candidate.Candidate`."""
 
     def candidates(self, device: LinesDevice, flash: FlashTiming | None = None) -> Sequence[Any]:
         """All, whether they fit or not."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 
 from qcompile.compiler import ir, search
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.lines.backend import LinesCompiled, compile_graph
-from qcompile.compiler.lines.plan import LinePlan
-from qcompile.compiler.lines.program_stream import packets
+from qcompile.compiler.lines.backend import compile_graph
+from qcompile.compiler.lines.candidate import Candidate
 from qcompile.compiler.lines.refusal import too_large
 from qcompile.compiler.lines.resources import LinesResources, resources, roomy
 from qcompile.compiler.lines.trials import Trial, narrowed, standing, streamed, weight_bytes
@@ -20,77 +19,14 @@ from qcompile.hw.lines.devices import DEVICES, LinesDevice
 from qcompile.hw.lines.flash_program import FlashTiming
 from qcompile.hw.lines.ram import BLOCK_ROWS
 
-MOST_BYTES = max(device.block_rams for device in DEVICES.values()) * 4608
+BLOCK_BYTES = 4608
+"""Of a block RAM."""
+MOST_BYTES = max(device.block_rams for device in DEVICES.values()) * BLOCK_BYTES
 """That the block RAM of any device holds."""
 COLUMNS = (16, 8)
-"""That an array may be asked to have, the default first."""
-STREAM_LINES, STREAM_LANES = (1, 2, 4, 8), (1,)
-"""Sizes that are tried for programs from a flash."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """An array that runs the model, and what it takes."""
-
-    trial: Trial
-    config: LinesConfig
-    resources: LinesResources
-
-    @property
-    def model(self) -> ir.Model:
-        """With its inputs as the host sends them."""
-        return self.trial.model
-
-    @property
-    def compiled(self) -> LinesCompiled:
-        """As `Trial` has it."""
-        return self.trial.compiled
-
-    @property
-    def program_words(self) -> int:
-        """As `Trial` has them."""
-        return self.trial.program_words
-
-    @property
-    def total_cycles(self) -> int:
-        """Of one inference, by the cycle model."""
-        return self.trial.cycles
-
-    @property
-    def running(self) -> LinesCompiled:
-        """The compilation for the array as it is."""
-        return replace(self.compiled, config=self.config)
-
-    @property
-    def cells(self) -> int:
-        """LUTs."""
-        return self.resources.luts
-
-    def limits(self) -> dict[str, str]:
-        """Layer name -> "compute", "activation bandwidth", "drain", "weight bandwidth"; "latency"
-        where none of them takes half of the layer's cycles."""
-        compiled = self.compiled
-        words = [part.words for part in packets(compiled.program.words)]
-        pace = 0 if compiled.flash is None else compiled.flash.word_cycles
-        found = zip(compiled.layers, compiled.plans, compiled.cycles(), words, strict=True)
-        return {
-            layer.name: _limit(plan, self.config, pace * n, taken.cycles)
-            for layer, plan, taken, n in found
-        }
-
-
-def _limit(plan: LinePlan, config: LinesConfig, arrival: int, cycles: int) -> str:
-    """`arrival`: cycles in which the layer's part of the program comes from a flash; `cycles`: what
-    the layer takes."""
-    passes = plan.groups * plan.tiles * plan.passes
-    bounds = {
-        "compute": passes * plan.products,
-        "activation bandwidth": passes * plan.pass_cycles,
-        "drain": plan.cycles_estimate(config),
-        "weight bandwidth": arrival,
-    }
-    # A layer begins when the last one has been written: what it waits for then is no rate.
-    return "latency" if 2 * max(bounds.values()) < cycles else search.limit(bounds)
+"""That are tried, or asked for. 8 suit narrow layers where multipliers are few."""
+STREAM_LINES, STREAM_LANES = {16: (1, 2, 4, 8), 8: (1, 2)}, (1,)
+"""Sizes that are tried for programs from a flash, lines by columns."""
 
 
 class Sizes:
@@ -103,7 +39,7 @@ class Sizes:
     Parameters
     ----------
     lines, columns, lanes : int
-        Of `LinesConfig`; without, the search chooses lines and lanes, and columns are 16.
+        Of `LinesConfig`; without, the search chooses.
     dsp : "instance", "inferred" or "none"
         How pairs are written that could take a DSP.
     streams : bool
@@ -133,7 +69,7 @@ class Sizes:
                 f"an array of lines has 16 or 8 columns, not {columns}",
                 help="leave the columns to the compiler",
             )
-        self._columns = columns or COLUMNS[0]
+        self._columns = COLUMNS if columns is None else (columns,)
         self._lines = range(1, MAX_LINES + 1) if lines is None else (lines,)
         self._lanes = LANE_CHOICES if lanes is None else (lanes,)
 
@@ -141,20 +77,28 @@ class Sizes:
     def _standing(self) -> list[Trial]:
         if weight_bytes(self._model) > MOST_BYTES:
             return []
-        found = (standing(self._model, size) for size in self._sizes(self._lines, self._lanes))
-        return [trial for trials in found for trial in trials]
+        return [trial for size in self._sizes() for trial in self._of_size(size)]
 
-    def _sizes(self, lines: Sequence[int], lanes: Sequence[int]) -> list[LinesConfig]:
-        return [
-            LinesConfig(lines=n, lanes=each, columns=self._columns)
-            for n, each in product(lines, lanes)
-        ]
+    def _of_size(self, size: LinesConfig) -> list[Trial]:
+        try:
+            return list(standing(self._model, size))
+        except CapacityError:
+            if size.columns == self._columns[0]:
+                raise
+            return []  # as many words of 8 channels as an address has hold half as much
+
+    def _sizes(self) -> Iterator[LinesConfig]:
+        for columns, lines, lanes in product(self._columns, self._lines, self._lanes):
+            yield LinesConfig(lines=lines, lanes=lanes, columns=columns)
+
+    def _is_tried(self, size: LinesConfig) -> bool:
+        """Where weights come from a flash: it decides the cycles, so a few sizes will do."""
+        few = size.lines in STREAM_LINES[size.columns] and size.lanes in STREAM_LANES
+        return few or len(self._lines) == 1
 
     def _from_flash(self, flash: FlashTiming) -> list[Trial]:
         if flash not in self._streamed:
-            sizes = self._sizes(self._lines, self._lanes)
-            if len(self._lines) > 1:  # the flash decides the cycles, so a few sizes will do
-                sizes = self._sizes(STREAM_LINES, STREAM_LANES)
+            sizes = filter(self._is_tried, self._sizes())
             found = (streamed(self._model, size, flash) for size in sizes)
             self._streamed[flash] = [trial for trials in found for trial in trials]
         return self._streamed[flash]
@@ -177,8 +121,9 @@ class Sizes:
 
     def fitting(self, device: LinesDevice, flash: FlashTiming | None = None) -> Candidate | None:
         """As `best`; None where no array fits."""
-        ways = [None] if flash is None else [flash] if self._streams else [None, flash]
-        for way in ways:
+        held = weight_bytes(self._model) <= device.block_rams * BLOCK_BYTES
+        ways = [None] if held and not (self._streams and flash) else []
+        for way in ways if flash is None else [*ways, flash]:
             found = [*self.candidates(device, way), *self._banded(device, way)]
             fitting = (
                 with_residents(c, device, self._most_resident)

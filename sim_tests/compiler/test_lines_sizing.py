@@ -47,6 +47,7 @@ def test_best_candidate_within_budget(sizes: tuple[str, sizing.Sizes], device: L
         return
     chosen = found.best(device)
     assert chosen.total_cycles <= MUSTS[network, device.name]
+    assert (chosen.trial.depthwise or 1) >= search.FAIR_SHARE
     assert chosen.resources.luts <= 0.7 * device.luts
     assert chosen.resources.dsps <= 0.9 * device.dsps
     assert chosen.resources.block_rams <= 0.9 * device.block_rams

@@ -43,9 +43,7 @@ class Streaming(SizesOf):
     def __call__(
         self, model: ir.Model, lines: int | None, columns: int | None, dsp: DspStyle = "inferred"
     ) -> Sizes:
-        return Sizes(
-            model, lines=1, columns=columns, lanes=1, dsp=dsp, streams=True, resident_rows=400
-        )
+        return Sizes(model, lines=1, columns=16, lanes=1, dsp=dsp, streams=True, resident_rows=400)
 
 
 FLOW = LinesFlow(ARTY_A7_35T, Streaming())
