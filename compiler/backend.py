@@ -15,6 +15,7 @@ from qcompile.compiler import ir, search
 from qcompile.compiler.cycle_model import LayerCycles, predict
 from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.log_format import LogFormat
 from qcompile.compiler.machine import Machine
 from qcompile.compiler.memory_sizes import Fit, block_rams, codebooks_fit, fits
 from qcompile.compiler.passes.allocate import Placement
@@ -23,7 +24,7 @@ from qcompile.compiler.passes.emit_program import Program, emit_program
 from qcompile.compiler.passes.fold_constants import fold_constants
 from qcompile.compiler.passes.input_forms import send_inputs
 from qcompile.compiler.passes.join_tables import join_tables
-from qcompile.compiler.passes.log_layers import is_logarithmic
+from qcompile.compiler.passes.log_layers import log_form
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.convolution import convolution
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
@@ -36,7 +37,6 @@ from qcompile.compiler.plan import Plan
 from qcompile.hw.boards import Board
 from qcompile.hw.config import (
     ACC_WIDTHS,
-    LOG_ACC_WIDTH,
     MAX_SHIFTS,
     SHIFT_RANGE,
     AcceleratorConfig,
@@ -47,8 +47,8 @@ from qcompile.hw.layouts import (
     IMAGE_MAGIC,
     IMAGE_OFFSET,
     IMAGE_VERSION,
-    WORD_CHANNELS,
 )
+from qcompile.hw.log.config import LogArrayConfig
 from qcompile.hw.program import program_bytes
 from qcompile.runtime.protocol import BEAT_BITS
 
@@ -122,13 +122,8 @@ def compile_model(model: ir.Model, *, board: Board, requant: Mode) -> Compiled:
     graph = model.graph
     layers = lower(graph, requant)
     max_shift = _max_shift(layers) if requant == "exact" else MAX_SHIFTS[0]
-    logarithmic = is_logarithmic(graph)
-    config = replace(
-        board.device.config,
-        acc_width=_acc_width(layers, LOG_ACC_WIDTH if logarithmic else ACC_WIDTHS[-1]),
-        max_shift=max_shift,
-        requant=requant,
-        pe="log" if logarithmic else "int8",
+    config = _configured(
+        replace(board.device.config, max_shift=max_shift, requant=requant), layers, log_form(graph)
     )
     try:
         plain = _best(model, layers, board, config)
@@ -174,7 +169,8 @@ def _finish(model: ir.Model, fit: Fit, flash_lines: int) -> Compiled:
     """Program and predicted cycles of layers whose tensors and loops are placed."""
     layers, config, places, plans = fit.layers, fit.config, fit.places, fit.plans
     program = emit_program(layers, plans, places, config)
-    program = prefetch(program, layers, plans, places, config, flash_lines)
+    if config.stores_weights:
+        program = prefetch(program, layers, plans, places, config, flash_lines)
     return Compiled(
         model=model,
         config=config,
@@ -198,23 +194,34 @@ def outputs_of(graph: ir.Graph) -> tuple[str, ...]:
     return tuple(source(name) for name in graph.outputs)
 
 
-def _acc_width(layers: Sequence[Layer], widest: int) -> int:
-    """The narrowest accumulator, at most `widest`, that every sum of products fits, signed."""
+def _configured(
+    config: AcceleratorConfig, layers: Sequence[Layer], log: LogFormat | None
+) -> AcceleratorConfig:
+    """With the model's array: `log` has levels and step of logarithmic codes."""
+    if log is None:
+        return replace(config, acc_width=_acc_width(layers))
+    sizes = LogArrayConfig(levels=log.levels, step=log.step, acc_width=ACC_WIDTHS[-1])
+    width = _acc_width(layers, least=sizes.product_bits + 1)
+    return replace(config, acc_width=width, pe="log", levels=log.levels, step=log.step)
+
+
+def _acc_width(layers: Sequence[Layer], least: int = 0) -> int:
+    """The narrowest accumulator, `least` or more, that every sum of products fits, signed."""
     worst = max(layers, key=lambda layer: layer.acc_bound)
-    needed = worst.acc_bound.bit_length() + 1
+    needed = max(least, worst.acc_bound.bit_length() + 1)
     for width in ACC_WIDTHS:
-        if needed <= width <= widest:
+        if needed <= width:
             return width
     raise CapacityError(
         f"'{worst.name}': its sums may need {needed} bits",
-        context=[f"the widest accumulator has {widest}"],
+        context=[f"the widest accumulator has {ACC_WIDTHS[-1]}"],
         help="split the layer into layers with fewer inputs",
     )
 
 
 def _max_shift(layers: Sequence[Layer]) -> int:
     """The smallest requantization unit that does every channel's shift."""
-    layers = [layer for layer in layers if not layer.log]
+    layers = [layer for layer in layers if layer.limits is None]
     if not layers:
         return MAX_SHIFTS[0]
     widest = max(layers, key=lambda layer: int(layer.shift.max()))
@@ -289,20 +296,24 @@ def tensor_map(
 
 def accelerator_map(compiled: Compiled) -> dict[str, object]:
     """`tensor_map` of a compilation for the small machine."""
+    halves = {layer.output for layer in compiled.layers if layer.halves}
 
     def place(name: str) -> dict[str, object]:
         where = compiled.places[name]
-        return {"address": where.address, "shape": list(where.shape), "words": where.words}
+        shape: list[int] = list(where.shape)
+        more: dict[str, object] = {"halves": True} if name in halves else {}
+        return {"address": where.address, "shape": shape, "words": where.words, **more}
 
     return tensor_map(compiled.model.graph, compiled.layers, place)
 
 
 def memory_usage(compiled: Compiled) -> dict[str, int]:
     """The report's `memory`, in bytes."""
-    bank_bytes = compiled.config.bank_words * WORD_CHANNELS
+    word_bytes = compiled.config.word_bits // 8
+    bank_bytes = compiled.config.bank_words * word_bytes
     ends = [0, 0]
     for place in compiled.places.values():
-        ends[place.bank] = max(ends[place.bank], (place.offset + place.words) * WORD_CHANNELS)
+        ends[place.bank] = max(ends[place.bank], (place.offset + place.words) * word_bytes)
     return {
         "bank_0_bytes": ends[0],
         "bank_1_bytes": ends[1],

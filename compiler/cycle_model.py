@@ -26,11 +26,9 @@ from qcompile.compiler.residual_model import (
     run_residual_layer,
 )
 from qcompile.compiler.stream_model import Gap, Stream
-from qcompile.hw.activation import ActivationTable
 from qcompile.hw.config import AcceleratorConfig
-from qcompile.hw.eltwise import EltwiseAdd
+from qcompile.hw.engine import drain_latency
 from qcompile.hw.flash_reader import word_cycles
-from qcompile.hw.requant import requant_latency
 
 LOAD_CYCLES = 13
 """From "a descriptor waits and nothing runs" to the layer's first read."""
@@ -76,7 +74,7 @@ def timeline(
 ) -> Timeline:
     """Cycles of every layer, and when the stream had to wait."""
     stream = Stream(program, config.weight_depth, word_cycles=word_cycles(flash_lines))
-    latency = requant_latency(config) + EltwiseAdd.LATENCY + ActivationTable.LATENCY
+    latency = drain_latency(config)
     time = 0
     taken = 0
     result = []

@@ -33,6 +33,8 @@ class Options:
     clock_hz : int or None
     dsp : "instance", "inferred", "none" or None
         How multipliers are written.
+    pe : "int8", "log" or None
+        The array's elements: multipliers, or shifts by logarithmic activations.
     synth : bool
         Count what the design takes with Yosys, rather than estimate it.
     """
@@ -44,6 +46,7 @@ class Options:
     columns: int | None = None
     clock_hz: int | None = None
     dsp: DspStyle | None = None
+    pe: Literal["int8", "log"] | None = None
     synth: bool = False
 
 

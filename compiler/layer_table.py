@@ -69,7 +69,7 @@ def _accelerator_rows(layers: Sequence[Layer], machine: Machine, costs: Costs | 
         row = _row(layer.name, layer.operator, ACCELERATOR, layer.input_shape, layer.output_shape)
         tensors = {layer.input, layer.output, layer.residual} - {None}
         words = sum(machine.words(shapes[name]) for name in tensors if name is not None)
-        row |= {"macs": layer.macs, "memory_bytes": words * machine.word_channels}
+        row |= {"macs": layer.macs, "memory_bytes": words * machine.word_bytes}
         if costs is not None:
             row["cycles"] = costs.cycles[index]
             row["weight_bytes"] = costs.weight_bytes[index]

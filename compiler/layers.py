@@ -10,6 +10,7 @@ import numpy as np
 
 from qcompile.compiler.add_tables import AddTables
 from qcompile.compiler.ir import Int8Array, Int64Array, Origin
+from qcompile.compiler.log_format import LogFormat
 
 Shape3 = tuple[int, int, int]
 """Channels, height, width of a tensor in the accelerator's memory."""
@@ -91,9 +92,16 @@ class Layer:
         What reads beyond the tensor give: the input's zero point.
     fraction : bool
         The bias counts parts of a sum: see `ir.Requant.fraction`.
-    log : bool
-        Outputs are logarithmic codes, 0 and powers of two; `mantissa` is what a sum must reach for
-        the last one, 64. So are the inputs: see `passes.log_layers`.
+    reads : LogFormat or None
+        Of the input's codes, where they are logarithmic.
+    limits : int64 [classes, out] or None
+        Outputs are logarithmic codes: what sums must reach for the last ones, see `ir.Requant`.
+    pairs : int8 [16, 256] or None
+        The finished code by residual code and by the layer's own, -128 at 128; on an array of
+        shifts, where it is the larger one without.
+    halves : bool
+        The memory's codes have four bits, and the output is linear: two channels for each code,
+        first its low four bits, then the others.
     """
 
     kind: Literal["dense", "depthwise"]
@@ -129,7 +137,10 @@ class Layer:
     inner: bool = False
     fraction: bool = False
     band: int = 0
-    log: bool = False
+    reads: LogFormat | None = None
+    limits: Int64Array | None = None
+    pairs: Int8Array | None = None
+    halves: bool = False
 
     @property
     def tensor_shape(self) -> Shape3:
@@ -150,13 +161,14 @@ class Layer:
     def acc_bound(self) -> int:
         """Largest |sum of products of raw codes| that the accumulator can see.
 
-        With `log` the bias is counted too: the encoder has no more bits than the accumulator.
+        In front of the encoder the bias is counted too, for which it has no more bits.
         """
         axes = tuple(range(1, self.weight.ndim - 1))
         flat = np.abs(self.weight.astype(np.int64)).sum(axis=0)
         sums = flat.reshape(flat.shape[0], -1).sum(axis=1)
-        if self.log:
-            return int((sums * 64 + np.abs(self.bias)).max())
+        if self.reads is not None:
+            bias = np.abs(self.bias) if self.limits is not None else 0
+            return int(((sums << self.reads.octaves) + bias).max())
         return int(sums.max() * 128) if axes else 0
 
 

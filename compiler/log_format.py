@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.hw.log.config import FORMS, FRACTION_OCTAVES
+
+ARRAY_FORMS = FORMS
+"""Levels and step of the codes that some array takes."""
 OCTAVE = 16
 """fsr and step count sixteenths of an octave."""
 MAX_LEVELS = 32
@@ -50,10 +55,19 @@ class LogFormat:
         return np.append(0.0, np.exp2(exponents)).astype(np.float32)
 
     @property
-    def whole(self) -> npt.NDArray[np.int64]:
-        """The values over that of code 1, where steps are whole octaves; int64 [levels]."""
-        exponents = np.arange(self.levels - 1) * self.step // OCTAVE
-        return np.append(0, np.left_shift(1, exponents))
+    def classes(self) -> int:
+        """Residues that exponents have modulo an octave, with enough levels."""
+        return OCTAVE // math.gcd(self.step, OCTAVE)
+
+    @property
+    def octaves(self) -> int:
+        """Whole octaves from code 1 to the last one."""
+        return (self.levels - 2) * self.step // OCTAVE
+
+    @property
+    def keeps_fraction(self) -> bool:
+        """Whether sums that end in linear codes keep a fraction, as on the array of shifts."""
+        return self.classes > 1 and self.octaves <= FRACTION_OCTAVES
 
     @property
     def thresholds(self) -> npt.NDArray[np.float32]:

@@ -14,7 +14,9 @@ class Machine(Protocol):
     Attributes
     ----------
     word_channels : int
-        Channels (bytes) of a memory word, V; output channels that are computed at once.
+        Channels of a memory word, V; output channels that are computed at once.
+    word_bytes : int
+        Bytes of a memory word.
     makes_weights : bool
         Whether a layer can write the weights of a later one.
     adds_in_place : bool
@@ -25,6 +27,9 @@ class Machine(Protocol):
 
     @property
     def word_channels(self) -> int: ...
+
+    @property
+    def word_bytes(self) -> int: ...
 
     @property
     def makes_weights(self) -> bool: ...

@@ -13,6 +13,7 @@ from qcompile.compiler.errors import CapacityError
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.passes.allocate import Placement, allocate
 from qcompile.compiler.passes.bands import cut_bands
+from qcompile.compiler.passes.lowering.cost import small_machine
 from qcompile.compiler.passes.tile import tile
 from qcompile.compiler.plan import Plan
 from qcompile.hw.config import (
@@ -24,13 +25,12 @@ from qcompile.hw.config import (
 )
 from qcompile.hw.devices import DEVICES, Device
 from qcompile.hw.drain import FIFO_ROWS, GROUP_SLOTS
-from qcompile.hw.layouts import WORD_CHANNELS
 from qcompile.hw.program import (
     ADD_ENTRY_BITS,
     CODEBOOK_LEVELS,
     CODEBOOKS,
-    CONSTANT_WORDS,
     LAYER_ENTRIES,
+    PAIR_WORDS,
 )
 from qcompile.hw.residual import SLOTS
 from qcompile.hw.sequencer import LAYER_SLOTS
@@ -63,18 +63,21 @@ def block_rams(config: AcceleratorConfig) -> int:
     """EBRs that a configuration takes on iCE40."""
     memories = [
         *[(config.weight_depth, 16)] * 2,
-        (FIFO_ROWS, config.acc_width * config.columns),
-        *[(4 * GROUP_SLOTS, 16)] * CONSTANT_WORDS,
+        (FIFO_ROWS, config.sum_bits * config.columns),
+        *[(4 * GROUP_SLOTS, 16)] * config.constant_words,
         *[(LAYER_SLOTS * LAYER_ENTRIES, 16)] * 3,
         (128, 16),  # the activation table
     ]
     if config.adder:
-        memories += [(256, 16), (256, ADD_ENTRY_BITS - 16)] * 2
+        if config.pe == "int8":
+            memories += [(256, 16), (256, ADD_ENTRY_BITS - 16)] * 2
         memories.append((2 * SLOTS, 16))  # residual words on their way
+    if config.pairs:
+        memories.append((PAIR_WORDS, 16))
     if config.codebook:
         memories += [(CODEBOOKS * CODEBOOK_LEVELS, 8)] * config.columns
     if config.vendor == "ice40hx":
-        memories += [(config.bank_words, 8 * config.columns)] * 2
+        memories += [(config.bank_words, config.word_bits)] * 2
     return sum(_block_rams(words, width) for words, width in memories)
 
 
@@ -82,10 +85,13 @@ def codebooks_fit(config: AcceleratorConfig, device: Device) -> bool:
     """Whether a device has the logic cells of a configuration with codebooks.
 
     iCE40UP5K is tight: cells are estimated by a line through placed designs (docs/budget.md),
-    within half a percent of each. HX8K has room beside its largest configuration.
+    within half a percent of each. HX8K has room beside its largest configuration, and an array of
+    shifts takes all of UP5K.
     """
     if not device.single_port_rams:
         return True
+    if config.pe == "log":
+        return False
     cells = CELLS + CELLS_PER_SUM_BIT * (config.acc_width - ACC_WIDTHS[0])
     if config.requant == "exact":
         cells += CELLS_PER_SHIFT * (config.max_shift - MAX_SHIFTS[0])
@@ -106,11 +112,11 @@ def sizes(device: Device, wanted: AcceleratorConfig) -> tuple[AcceleratorConfig,
     With SPRAM the banks have one size, and without codebooks the machine is the same for all
     models. With codebooks the weight FIFO gives way, which holds twice as many packed words.
     """
-    if device.single_port_rams and not wanted.codebook:
-        return (replace(wanted, adder=True),)
     if device.single_port_rams:
-        config = wanted
+        config = wanted if wanted.codebook else replace(wanted, adder=True)
         while block_rams(config) > device.block_rams:
+            if config.weight_depth == MIN_WORDS:
+                return ()
             config = replace(config, weight_depth=config.weight_depth // 2)
         return (config,)
     found: list[AcceleratorConfig] = []
@@ -142,7 +148,8 @@ def fits(
     device that would do.
     """
     needs_adder = any(layer.residual is not None for layer in layers)
-    wanted = replace(wanted, adder=needs_adder)
+    pairs = any(layer.pairs is not None for layer in layers)
+    wanted = replace(wanted, adder=needs_adder, pairs=pairs)
     found = _fits(layers, inputs, outputs, device, wanted)
     if not isinstance(found, CapacityError):
         return found
@@ -165,7 +172,7 @@ def _fits(
     too_large: CapacityError | None = None
     for config in sizes(device, wanted):
         try:
-            ways = cut_bands(layers, inputs, outputs, config.bank_words)
+            ways = cut_bands(layers, inputs, outputs, config.bank_words, small_machine(config))
         except CapacityError as error:
             too_large = too_large or error
             continue
@@ -179,7 +186,12 @@ def _fits(
             found.append(Fit(layers=way, config=config, places=places, plans=plans))
     if found:
         return tuple(found)
-    assert too_large is not None, f"{device.name} has a size"
+    if too_large is None:
+        return CapacityError(
+            f"the machine needs more block RAMs than the {device.name} has",
+            context=[f"{device.name} has {device.block_rams}"],
+            help="use fewer levels or whole octaves: --activations log:16, --log-step 16",
+        )
     return too_large
 
 
@@ -188,10 +200,10 @@ def _shared(device: Device, wanted: AcceleratorConfig) -> list[str]:
     if device.single_port_rams:
         return []
     texts = [
-        f"{config.bank_words * WORD_CHANNELS:,} bytes a bank with {config.weight_depth:,}"
+        f"{config.bank_words * config.word_bits // 8:,} bytes a bank with {config.weight_depth:,}"
         for config in sizes(device, wanted)
     ]
-    return [f"{device.name} has {' or '.join(texts)} words of weight FIFO"]
+    return [f"{device.name} has {' or '.join(texts)} words of weight FIFO"] if texts else []
 
 
 def _who_would(

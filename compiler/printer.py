@@ -36,13 +36,16 @@ def _quantization(quantization: Quantization | None) -> str:
 
 def _details(op: Op) -> str:
     own = [field.name for field in fields(op) if field.name not in ("inputs", "outputs", "origins")]
-    parts = [f"{name}={_detail(getattr(op, name))}" for name in own]
+    stated = {name: getattr(op, name) for name in own}
+    parts = [f"{name}={_detail(value)}" for name, value in stated.items() if value is not None]
     return f" {{{', '.join(parts)}}}" if parts else ""
 
 
 def _detail(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return _array(value)
+    if isinstance(value, Requant) and value.log is not None and value.limits is not None:
+        return f"log limits {_array(value.limits)} of {value.log.levels} levels"
     if isinstance(value, Requant):
         kind = "inside" if value.zero_point_inside else "outside"
         return (

@@ -12,8 +12,9 @@ from qcompile.compiler.flow import Built, Checked, Options, Progress
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.layer_table import Costs, Row, layer_rows
 from qcompile.compiler.link_bytes import Transfer, inference_bytes
+from qcompile.compiler.passes.log_layers import log_form
 from qcompile.compiler.passes.lower import lower
-from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
+from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE, small_machine
 from qcompile.compiler.plan import VALUES_PER_ROW
 from qcompile.compiler.simulate import Engine
 from qcompile.hw.boards import BOARDS, Board
@@ -53,6 +54,7 @@ class SmallFlow:
     def build(self, model: ir.Model, options: Options, progress: Progress) -> Built:
         """See `Flow`."""
         board = self.board
+        _require_elements(model, options)
         progress("plan layers and program")
         compiled = backend.compile_model(model, board=board, requant=options.requant)
         backend.check_flash(compiled, board)
@@ -76,9 +78,11 @@ class SmallFlow:
 
     def check(self, model: ir.Model, options: Options) -> Checked:
         """See `Flow`."""
+        _require_elements(model, options)
         compiled = backend.compile_model(model, board=self.board, requant=options.requant)
         backend.check_flash(compiled, self.board)
-        rows = layer_rows(compiled.model, compiled.layers, SMALL_MACHINE, _costs(compiled))
+        machine = small_machine(compiled.config)
+        rows = layer_rows(compiled.model, compiled.layers, machine, _costs(compiled))
         flash = {
             "weight_bytes": sum(row["weight_bytes"] or 0 for row in rows),
             "image_bytes": len(backend.flash_image(compiled)),
@@ -132,6 +136,21 @@ class SmallFlow:
         return {name: compiled.total_cycles for name, compiled in found.items()}
 
 
+def _require_elements(model: ir.Model, options: Options) -> None:
+    """What `--pe` asks for must be what the model's activations need."""
+    needed = "int8" if log_form(model.graph) is None else "log"
+    if options.pe == "log" and needed == "int8":
+        raise UsageError(
+            f"--pe log: {model.name}'s activations are linear",
+            help="`qcompile quantize FLOAT.onnx --activations log:8 --log-step 16` makes others",
+        )
+    if options.pe == "int8" and needed == "log":
+        raise UsageError(
+            f"--pe int8: {model.name}'s activations are logarithmic",
+            help="leave --pe away, or quantize without --activations log",
+        )
+
+
 def _limits(compiled: backend.Compiled, flash_lines: int) -> list[str]:
     """What each layer waits for: "compute", "activation bandwidth", "weight bandwidth" or "drain".
 
@@ -162,6 +181,9 @@ def _machine(compiled: backend.Compiled) -> dict[str, object]:
         "activations": f"2 banks of {config.bank_words:,} words of {config.columns} channels",
         "weight FIFO": f"{config.weight_depth:,} words",
     }
+    if config.pe == "log":
+        codes = f"codes of {config.levels} levels, {config.step}/16 of an octave apart"
+        chosen["elements"] = f"shifts of the weight by {codes}, {config.code_bits} bits in memory"
     if config.codebook:
         packed = sum(plan.codebook is not None for plan in compiled.plans)
         chosen["weights"] = f"4-bit indices in {packed} of {len(compiled.plans)} layers"

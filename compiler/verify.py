@@ -175,13 +175,11 @@ def _requant(requant: ir.Requant, channels: int) -> Iterator[str]:
 
 
 def _log_requant(requant: ir.Requant) -> Iterator[str]:
-    if np.any(requant.mantissa < 1):
-        yield "has a threshold below 1"
-    if np.any(requant.shift != 0) or (requant.zero_point, requant.low, requant.fraction) != (
-        0,
-        0,
-        0,
-    ):
+    if requant.log is None or requant.limits is None:
+        yield "has no format or no limits in mode log"
+    elif np.any(requant.limits < 1) or len(requant.limits) != requant.log.classes:
+        yield f"has limits {requant.limits.min()}.. of {len(requant.limits)} classes"
+    elif not 0 <= requant.low <= requant.high < requant.log.levels:
+        yield f"clamps to {requant.low}..{requant.high} in mode log"
+    if np.any(requant.shift != 0) or (requant.zero_point, requant.fraction) != (0, 0):
         yield "has a shift, zero point or fraction in mode log"
-    if requant.high != 64:
-        yield f"ends at {requant.high}, which is not the last of 8 codes"

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from qcompile.hw.log.config import FOUR_BIT_LEVELS, LogArrayConfig
+from qcompile.hw.program import CONSTANT_WORDS
+
 ACC_WIDTHS = (20, 24, 28, 32)
-LOG_ACC_WIDTH = 24
-"""Widest sums of logarithmic codes: their limits fill a channel's constants."""
 MAX_SHIFTS = (39, 47, 55)
 """Largest right shifts that exact requantization is built for; scales from 2**-16, -24, -32."""
 MAX_BANK_WORDS = 1 << 14
 """Words that a bank's addresses reach."""
+MAX_CONSTANT_WORDS = 16
+"""Of a channel with logarithmic codes."""
 MIN_WORDS = 256
 """Of a bank, or of the weight FIFO."""
 SHIFT_RANGE = 32
@@ -34,14 +37,14 @@ class AcceleratorConfig:
     Attributes
     ----------
     rows : int
-        Output positions computed at once (R). Equal to `columns` for now: a word has one byte a
+        Output positions computed at once (R). Equal to `columns` for now: a word has one code a
         column and a pass of the rotate mode has one read a row.
     columns : int
         Output channels computed at once (C), and channels in a memory word (V).
     acc_width : int
         Bits of an accumulator, one of 20, 24, 28, 32: holds every sum of products of raw codes.
     bank_words : int
-        Words of `columns` bytes in each of the two memory banks, 16,384 at most.
+        Words of `columns` codes in each of the two memory banks, 16,384 at most.
     weight_depth : int
         Weight words in the weight FIFO; a channel group used by several tiles must fit.
     requant : "exact" or "shift"
@@ -55,6 +58,12 @@ class AcceleratorConfig:
         Weights may come as 4-bit indices of a layer's codebook: 4 block RAMs.
     pe : "int8" or "log"
         The array: multipliers, or shifts of the weight by logarithmic codes (`hw.log`).
+    levels, step : int
+        Of the logarithmic codes: 8 or 16 in four bits of memory each, or 32 in a byte; sixteenths
+        of an octave from one to the next, 16 or 8. Not looked at with `pe` int8.
+    pairs : bool
+        Any function of a code and a residual code of four bits, instead of the larger one: 4 block
+        RAMs. Only with `pe` log.
     vendor : "ice40", "ice40hx" or "plain"
         Which multipliers and banks are built: the DSPs and SPRAM of iCE40 UltraPlus, logic cells
         and block RAM, or what a simulator likes best.
@@ -70,6 +79,9 @@ class AcceleratorConfig:
     adder: bool = True
     codebook: bool = False
     pe: Literal["int8", "log"] = "int8"
+    levels: int = 8
+    step: int = 16
+    pairs: bool = False
     vendor: Literal["ice40", "ice40hx", "plain"] = "ice40"
 
     def __post_init__(self) -> None:
@@ -77,10 +89,13 @@ class AcceleratorConfig:
             raise ValueError(f"rows and columns must be 4, not {self.rows} and {self.columns}")
         if self.acc_width not in ACC_WIDTHS:
             raise ValueError(f"acc_width must be one of {ACC_WIDTHS}, not {self.acc_width}")
-        if self.pe == "log" and self.acc_width > LOG_ACC_WIDTH:
+        if self.pe == "log" and self.log.constant_words > MAX_CONSTANT_WORDS:
             raise ValueError(
-                f"acc_width must be {LOG_ACC_WIDTH} or less with pe log, not {self.acc_width}"
+                f"the limits of {self.levels} levels and sums of {self.acc_width} bits do not fit"
+                f" {MAX_CONSTANT_WORDS} words"
             )
+        if self.pairs and self.code_bits != 4:
+            raise ValueError("pairs need codes of four bits")
         if self.max_shift not in MAX_SHIFTS:
             raise ValueError(f"max_shift must be one of {MAX_SHIFTS}, not {self.max_shift}")
         if self.bank_words > MAX_BANK_WORDS:
@@ -93,6 +108,42 @@ class AcceleratorConfig:
                 )
 
     @property
+    def log(self) -> LogArrayConfig:
+        """The sizes of a log-domain array in this machine."""
+        return LogArrayConfig(
+            rows=self.rows,
+            columns=self.columns,
+            levels=self.levels,
+            step=self.step,
+            acc_width=self.acc_width,
+        )
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of an activation code in memory."""
+        return 4 if self.pe == "log" and self.levels <= FOUR_BIT_LEVELS else 8
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a memory word."""
+        return self.code_bits * self.columns
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of all sums of an output."""
+        return self.log.sum_bits if self.pe == "log" else self.acc_width
+
+    @property
+    def stores_weights(self) -> bool:
+        """Whether the memory takes weight words, of 32 bits, for later."""
+        return self.word_bits == 32
+
+    @property
+    def constant_words(self) -> int:
+        """16-bit words of one channel's constants."""
+        return self.log.constant_words if self.pe == "log" else CONSTANT_WORDS
+
+    @property
     def macs_per_cycle(self) -> int:
         """Multiply-accumulates in one cycle at full utilisation."""
         return self.rows * self.columns
@@ -103,6 +154,10 @@ class AcceleratorConfig:
 
         What came later and is not there is left out, so that older bitstreams keep their ids.
         """
-        later = {"codebook": self.codebook, "pe": self.pe == "log"}
+        logarithmic = self.pe == "log"
+        later = {
+            **{"codebook": self.codebook, "pe": logarithmic},
+            **{"levels": logarithmic, "step": logarithmic, "pairs": self.pairs},
+        }
         without = {name for name, there in later.items() if not there}
         return configuration_id(asdict(self), {"vendor", *without})

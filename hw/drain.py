@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.hw.layouts import BANK_ADDRESS_BITS
 from qcompile.hw.loop_counter import LoopCounter
-from qcompile.hw.program import CONSTANT_WORDS, COUNT_BITS
+from qcompile.hw.program import COUNT_BITS
 from qcompile.hw.registers import LayerRegisters
 
 GROUP_SLOTS = 64
@@ -21,7 +21,11 @@ FIFO_TILES = FIFO_ROWS // 4
 TILE_MARGIN = 4
 """Tiles that may be on their way when the FIFO says that it has no more room."""
 
-ChannelConstants = data.StructLayout({"bias": 32, "mantissa": 24, "shift": 6, "zero": 2})
+
+def channel_constants(words: int) -> data.StructLayout:
+    """Of one channel; on an array of logarithmic codes all between bias and flags are limits."""
+    more = {"more": 16 * words - 64} if words > 4 else {}
+    return data.StructLayout({"bias": 32, "mantissa": 24, "shift": 6, **more, "flags": 2})
 
 
 DrainTag = data.StructLayout({"step": 2})
@@ -35,7 +39,7 @@ class AccumulatorFifo(wiring.Component):
 
     Attributes
     ----------
-    i : acc_width x columns, in; i_valid : 1, in
+    i : sum_bits x columns, in; i_valid : 1, in
         A row; always taken, `tile_ready` keeps the room.
     tile_issued, tile_done : 1, in
         A tile has started in the array; its last row has been popped.
@@ -59,7 +63,7 @@ class AccumulatorFifo(wiring.Component):
     o: Signal
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        width = config.acc_width * config.columns
+        width = config.sum_bits * config.columns
         super().__init__(
             {
                 "i": In(width),
@@ -105,12 +109,17 @@ class AccumulatorFifo(wiring.Component):
 
 
 class ConstantsFifo(wiring.Component):
-    """Per-channel constants of up to 64 channel groups, 64 bits a channel, in block RAM.
+    """Per-channel constants of up to 64 channel groups in block RAM.
+
+    Parameters
+    ----------
+    words : int
+        16-bit words of a channel's constants.
 
     Attributes
     ----------
     i : stream of 16 bits, in
-        Four channels of four words, lowest first. Not ready while every slot is taken.
+        Four channels of `words` words, lowest first. Not ready while every slot is taken.
     column : 2, in; enable : 1, in
         Which channel of the oldest group to read; its constants appear in the next cycle.
     group_done : 1, in
@@ -118,7 +127,7 @@ class ConstantsFifo(wiring.Component):
     available : 1, out
         The oldest group is complete. Groups that share their weights can be faster than their
         constants arrive.
-    o : ChannelConstants, out
+    o : channel_constants(words), out
     """
 
     i: Any
@@ -127,40 +136,48 @@ class ConstantsFifo(wiring.Component):
     available: Signal
     o: Any
 
-    def __init__(self) -> None:
+    def __init__(self, words: int) -> None:
+        self.words = words
         super().__init__(
             {
                 "i": In(stream.Signature(16)),
                 "column": In(2),
                 "group_done": In(1),
                 "available": Out(1),
-                "o": Out(ChannelConstants),
+                "o": Out(channel_constants(words)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         slot_bits = (GROUP_SLOTS - 1).bit_length()
-        write = Signal(slot_bits + 1 + 4)  # slot, channel, word of the channel
+        part_bits = (self.words - 1).bit_length()
+        # Slot, channel, word of the channel. A channel's last word is followed by the next one's
+        # first: the rest of a power of two is left out.
+        write = Signal(slot_bits + 1 + 2 + part_bits)
+        left_out = (1 << part_bits) - self.words
         oldest = Signal(slot_bits + 1)
-        newest = write[4:]
+        newest = write[2 + part_bits :]
         full = (newest[:slot_bits] == oldest[:slot_bits]) & (newest[slot_bits] != oldest[slot_bits])
         transfer = self.i.valid & self.i.ready
         m.d.comb += self.available.eq(newest != oldest)
         # A register, so low in the cycle after a word: the stream has one in four cycles.
         m.d.sync += self.i.ready.eq(~full & ~transfer)
+        step: Any = 1
+        if left_out:
+            step = Mux(write[:part_bits] == self.words - 1, 1 + left_out, 1)
         with m.If(transfer):
-            m.d.sync += write.eq(write + 1)
+            m.d.sync += write.eq(write + step)
         with m.If(self.group_done):
             m.d.sync += oldest.eq(oldest + 1)
-        for part in range(CONSTANT_WORDS):
+        for part in range(self.words):
             ram: memory.Memory = memory.Memory(shape=16, depth=4 * GROUP_SLOTS, init=[])
             m.submodules[f"ram{part}"] = ram
             writer, reader = ram.write_port(), ram.read_port()
             m.d.comb += [
-                writer.addr.eq(write[2 : 2 + 2 + slot_bits]),
+                writer.addr.eq(write[part_bits : part_bits + 2 + slot_bits]),
                 writer.data.eq(self.i.payload),
-                writer.en.eq(transfer & (write[:2] == part)),
+                writer.en.eq(transfer & (write[:part_bits] == part)),
                 reader.addr.eq(Cat(self.column, oldest[:slot_bits])),
                 reader.en.eq(1),
                 self.o.as_value()[16 * part : 16 * part + 16].eq(reader.data),
@@ -288,16 +305,21 @@ class DrainFront(wiring.Component):
 
 
 class DrainBack(wiring.Component):
-    """Requantized codes in, memory words out: residual addition, table, packing, write address.
+    """Finished codes in, memory words out: packing and write address.
+
+    Parameters
+    ----------
+    code_bits : int
+        Bits of a code, 4 or 8.
 
     Backpressure: none. A finished word is written in the one cycle in which `write` is up; the
     written bank is never the feeder's.
 
     Attributes
     ----------
-    code : 8, in; valid : 1, in; step : 2, in
+    code : code_bits, in; valid : 1, in; step : 2, in
         A finished code, and the step of its row (looked at with a row's last code).
-    write : 1, out; word : 32, out; address : 14, out
+    write : 1, out; word : 4 x code_bits, out; address : 14, out
     load_start : 1, in
         The layer's first write address is at `step_word`.
     step_entry : 2, out; step_reading : 1, out; step_word : 16, in
@@ -318,14 +340,14 @@ class DrainBack(wiring.Component):
     step_word: Signal
     layer_end: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, code_bits: int) -> None:
         super().__init__(
             {
-                "code": In(8),
+                "code": In(code_bits),
                 "valid": In(1),
                 "step": In(2),
                 "write": Out(1),
-                "word": Out(32),
+                "word": Out(4 * code_bits),
                 "address": Out(BANK_ADDRESS_BITS),
                 "load_start": In(1),
                 "step_entry": Out(2),
@@ -349,7 +371,10 @@ class DrainBack(wiring.Component):
             ends.eq(self.step == STEP_LAYER),
         ]
         with m.If(self.valid):
-            m.d.sync += [lane.eq(lane + 1), self.word.eq(Cat(self.word[8:], self.code))]
+            m.d.sync += [
+                lane.eq(lane + 1),
+                self.word.eq(Cat(self.word[len(self.code) :], self.code)),
+            ]
         with m.If(self.write | self.load_start):
             step = self.step_word[: len(self.address)]
             m.d.sync += self.address.eq(Mux(self.load_start, step, self.address + step))

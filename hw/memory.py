@@ -19,9 +19,9 @@ class ActivationMemory(wiring.Component):
 
     Attributes
     ----------
-    feed : 1, in; feed_bank : 1, in; feed_address : 14, in; feed_data : 32, out
+    feed : 1, in; feed_bank : 1, in; feed_address : 14, in; feed_data : word_bits, out
     other : 1, in; other_ready : 1, out; other_write : 1, in; other_address : 15, in
-    other_data : 32, in; other_read : 32, out
+    other_data : word_bits, in; other_read : word_bits, out
         `other_read` holds the word for one cycle.
     """
 
@@ -43,13 +43,13 @@ class ActivationMemory(wiring.Component):
                 "feed": In(1),
                 "feed_bank": In(1),
                 "feed_address": In(BANK_ADDRESS_BITS),
-                "feed_data": Out(32),
+                "feed_data": Out(config.word_bits),
                 "other": In(1),
                 "other_ready": Out(1),
                 "other_write": In(1),
                 "other_address": In(ADDRESS_BITS),
-                "other_data": In(32),
-                "other_read": Out(32),
+                "other_data": In(config.word_bits),
+                "other_read": Out(config.word_bits),
             }
         )
 
@@ -70,7 +70,7 @@ class ActivationMemory(wiring.Component):
                 ),
                 bank.enable.eq(feed | other),
                 bank.write_data.eq(self.other_data),
-                bank.write.eq((other & ~feed & self.other_write).replicate(4)),
+                bank.write.eq((other & ~feed & self.other_write).replicate(len(bank.write))),
             ]
             banks.append(bank)
         m.d.comb += [

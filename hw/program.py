@@ -32,18 +32,17 @@ RECALL_BITS = 14
 """Of a recall's words, minus one."""
 CONSTANT_WORDS = 4
 """16-bit words of one channel's constants: bias 32, mantissa 24, shift 6."""
+LOG_FLAG, HIGH_FLAG = range(2)
+"""The last two bits of a channel's constants: it makes logarithmic codes; of a linear code the high
+half of four bits is kept, not the low one, in a memory of four-bit codes."""
 INDEX_BITS = 4
 """Of a packed weight: its place in the layer's codebook."""
 CODEBOOK_LEVELS = 1 << INDEX_BITS
 CODEBOOK_BITS = 5
 """Of the number of one of the codebooks that the hardware holds."""
 CODEBOOKS = 1 << CODEBOOK_BITS
-LIMIT_BITS = 30
-"""Of a channel of logarithmic codes: the negative threshold of its last code."""
-LOG_OCTAVES = 6
-"""From the first code to the last one."""
-LOG_BIT = 62
-"""Of a channel's constants: it makes logarithmic codes."""
+PAIR_WORDS = 1024
+"""Of the table of a code and a residual code of four bits, with four entries each."""
 ADD_ENTRY_BITS = 24
 ADD_FRACTION = 14
 """Bits of an entry of the residual adder's tables, signed, and how many are its fraction."""
@@ -255,27 +254,53 @@ def recall_packet(address: int, count: int) -> list[int]:
 
 
 def constants_packet(
-    bias: Sequence[int], mantissa: Sequence[int], shift: Sequence[int]
+    bias: Sequence[int],
+    mantissa: Sequence[int],
+    shift: Sequence[int],
+    *,
+    words: int = CONSTANT_WORDS,
+    halves: Sequence[int] = (0, 0, 0, 0),
 ) -> list[int]:
-    """Constants of one channel group: bias int32, mantissa 24 bits, shift 6 bits, each [4]."""
+    """Constants of one channel group: bias int32, mantissa 24 bits, shift 6 bits, each [4].
+
+    `words` of 16 bits a channel. `halves`: which half of its code a channel has, 0 the low one, in
+    a memory of four-bit codes.
+    """
     payload: list[int] = []
-    for b, m, s in zip(bias, mantissa, shift, strict=True):
+    for b, m, s, half in zip(bias, mantissa, shift, halves, strict=True):
         entry = _field(int(b), 32, 0, signed=True) | _field(int(m), 24, 32) | _field(int(s), 6, 56)
-        payload += [entry >> 16 * part & 0xFFFF for part in range(CONSTANT_WORDS)]
+        payload += _constant_words(entry | _flags(words, 0, half), words)
     return packet(PacketKind.CONSTANTS, payload)
 
 
-def log_constants_packet(bias: Sequence[int], last: Sequence[int], acc_width: int) -> list[int]:
-    """Constants of one channel group of logarithmic codes, each [4]: bias, and what the sum must
-    reach for the last code. That is stored negative, in place of mantissa and shift, and as large
-    as the encoder's bits allow where no sum of `acc_width` bits reaches the first code."""
-    most = 1 << (acc_width - 1 + LOG_OCTAVES)
+def log_constants_packet(
+    bias: Sequence[int],
+    limits: Sequence[Sequence[int]],
+    *,
+    limit_bits: int,
+    words: int,
+    halves: Sequence[int],
+) -> list[int]:
+    """Constants of one channel group of logarithmic codes: bias [4] and, instead of mantissa and
+    shift, limits [4, classes], the negative thresholds of the last codes. Those beyond `limit_bits`
+    are as large as they can be: no sum reaches such a code."""
+    least = -(1 << (limit_bits - 1))
     payload: list[int] = []
-    for b, reached in zip(bias, last, strict=True):
-        limit = _field(-min(int(reached), most), LIMIT_BITS, 32, signed=True)
-        entry = _field(int(b), 32, 0, signed=True) | limit | 1 << LOG_BIT
-        payload += [entry >> 16 * part & 0xFFFF for part in range(CONSTANT_WORDS)]
+    for b, reached, half in zip(bias, limits, halves, strict=True):
+        entry = _field(int(b), 32, 0, signed=True) | _flags(words, 1 << LOG_FLAG, half)
+        for index, limit in enumerate(reached):
+            entry |= _field(max(limit, least), limit_bits, 32 + limit_bits * index, signed=True)
+        payload += _constant_words(entry, words)
     return packet(PacketKind.CONSTANTS, payload)
+
+
+def _flags(words: int, flags: int, half: int) -> int:
+    """The last two bits of a channel's constants."""
+    return (flags | half << HIGH_FLAG) << (16 * words - 2)
+
+
+def _constant_words(entry: int, words: int) -> list[int]:
+    return [entry >> 16 * part & 0xFFFF for part in range(words)]
 
 
 def table_packet(table: npt.NDArray[np.int8]) -> list[int]:
@@ -287,6 +312,13 @@ def add_table_packet(kind: PacketKind, table: Iterable[int]) -> list[int]:
     """256 signed 24-bit entries, that of code -128 first, two words each."""
     entries = [_field(int(entry), ADD_ENTRY_BITS, 0, signed=True) for entry in table]
     return packet(kind, [half for entry in entries for half in (entry & 0xFFFF, entry >> 16)])
+
+
+def pair_table_packet(table: npt.NDArray[np.int8]) -> list[int]:
+    """[16, 256] codes of four bits, by residual code and by code, that of code 0 first."""
+    entries = table.reshape(PAIR_WORDS, 4).astype(np.int64)
+    words: list[int] = (entries << 4 * np.arange(4)).sum(axis=1).tolist()
+    return packet(PacketKind.ADD_TABLE_A, words)
 
 
 def crc16(words: Iterable[int], crc: int = 0xFFFF) -> int:

@@ -14,12 +14,17 @@ SLOTS = 8
 
 
 class ResidualReader(wiring.Component):
-    """Holds a row back until its residual word is granted, and hands out the words' bytes in order.
+    """Holds a row back until its residual word is granted, and hands out the words' codes in order.
 
     Words lie as those that the layer writes do, `offset` words on. The address moves on with the
     rows that start, by the step that the sequencer answers in the cycle after `step_entry`; so a
     row goes every six cycles at most. Words wait in block RAM for their row's codes.
     Backpressure: `request` waits for `grant`; the word follows one cycle later.
+
+    Parameters
+    ----------
+    code_bits : int
+        Bits of a code, 4 or 8.
 
     Attributes
     ----------
@@ -34,11 +39,11 @@ class ResidualReader(wiring.Component):
     step_reading : 1, out; step_entry : 2, out; step_free : 1, in
         Asks the sequencer for a step; it has to be free.
     row_start : 1, in
-    request : 1, out; address : 14, out; grant : 1, in; word : 32, in
+    request : 1, out; address : 14, out; grant : 1, in; word : 4 x code_bits, in
     row_ready : 1, out
         The row may start: its word was granted.
-    code : 8, out; take : 1, in
-        The next byte, and that it is used in this cycle.
+    code : code_bits, out; take : 1, in
+        The next code, and that it is used in this cycle.
     """
 
     enable: Signal
@@ -61,7 +66,7 @@ class ResidualReader(wiring.Component):
     code: Signal
     take: Signal
 
-    def __init__(self) -> None:
+    def __init__(self, code_bits: int) -> None:
         super().__init__(
             {
                 "enable": In(1),
@@ -79,9 +84,9 @@ class ResidualReader(wiring.Component):
                 "request": Out(1),
                 "address": Out(BANK_ADDRESS_BITS),
                 "grant": In(1),
-                "word": In(32),
+                "word": In(4 * code_bits),
                 "row_ready": Out(1),
-                "code": Out(8),
+                "code": Out(code_bits),
                 "take": In(1),
             }
         )
@@ -103,7 +108,10 @@ class ResidualReader(wiring.Component):
             m.d.sync += fetched.eq(0)
         with m.Elif(granted):
             m.d.sync += fetched.eq(1)
-        self._words(m, granted)
+        if len(self.word) == 16:
+            self._short_words(m, granted)
+        else:
+            self._words(m, granted)
         return m
 
     def _steps(self, m: Module) -> Signal:
@@ -148,3 +156,25 @@ class ResidualReader(wiring.Component):
             self.code.eq(Mux(byte[0], read.data[8:], read.data[:8])),
         ]
         m.d.sync += byte.eq(following)
+
+    def _short_words(self, m: Module, granted: Signal) -> None:
+        """Words of 16 bits go to block RAM whole; the next code always stands at `code`."""
+        ram: memory.Memory = memory.Memory(shape=16, depth=SLOTS, init=[])
+        m.submodules.ram = ram
+        write, read = ram.write_port(), ram.read_port()
+        arriving = Signal()
+        slot = Signal(range(SLOTS))
+        number = Signal(range(4 * SLOTS))
+        following = Signal.like(number)
+        m.d.sync += [arriving.eq(granted), number.eq(following)]
+        with m.If(arriving):
+            m.d.sync += slot.eq(slot + 1)
+        m.d.comb += [
+            write.addr.eq(slot),
+            write.data.eq(self.word),
+            write.en.eq(arriving),
+            following.eq(number + (self.take & self.enable)),
+            read.addr.eq(following[2:]),
+            read.en.eq(1),
+            self.code.eq(read.data.word_select(number[:2], 4)),
+        ]

@@ -20,9 +20,8 @@ TARGETS = {
     "table": PacketKind.TABLE,
     "add_a": PacketKind.ADD_TABLE_A,
     "add_b": PacketKind.ADD_TABLE_B,
-    "store": PacketKind.STORE,
-    "recall": PacketKind.RECALL,
 }
+STORE_TARGETS = {"store": PacketKind.STORE, "recall": PacketKind.RECALL}
 SINGLE_BUFFERED = ("table", "add_a", "add_b")
 """Filled only while no layer runs or waits."""
 
@@ -37,9 +36,9 @@ class Unpacker(wiring.Component):
         No layer runs or waits: tables may be overwritten.
     index : 12, out
         Index of the payload word within its packet.
-    layers, constants, weights, table, add_a, add_b, store, recall : streams of 16 bits, out
-    codebook : stream of 16 bits, out
-        Where it is built; otherwise its packet is unknown.
+    layers, constants, weights, table, add_a, add_b : streams of 16 bits, out
+    store, recall, codebook : streams of 16 bits, out
+        Where they are built; otherwise their packets are unknown.
     ended : 1, out
         The end packet has come, with the right CRC.
     error : 2, out
@@ -62,8 +61,12 @@ class Unpacker(wiring.Component):
     ended: Signal
     error: Signal
 
-    def __init__(self, *, codebook: bool = False) -> None:
-        self._targets = TARGETS | ({"codebook": PacketKind.CODEBOOK} if codebook else {})
+    def __init__(self, *, codebook: bool = False, store: bool = True) -> None:
+        self._targets = (
+            TARGETS
+            | (STORE_TARGETS if store else {})
+            | ({"codebook": PacketKind.CODEBOOK} if codebook else {})
+        )
         super().__init__(
             {
                 "i": In(stream.Signature(16)),

@@ -41,7 +41,8 @@ class Place:
 
     A layer's stands there when `done` layers of the program have ended. Memory words have
     `word_bytes` channels of a pixel; rows of pixels are `pitch` words apart. With `turned_bit`
-    words lie as `layouts.word_order` says.
+    words lie as `layouts.word_order` says. With `halves` each code takes two channels, its low
+    four bits and then the others.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Place:
     pitch: int
     done: int = 0
     turned_bit: int | None = None
+    halves: bool = False
 
     def pack(self, codes: npt.NDArray[np.int8]) -> npt.NDArray[np.uint32]:
         """The tensor's codes, in any shape of the right size, as memory words."""
@@ -62,9 +64,12 @@ class Place:
         if self.turned_bit is not None:
             order = layouts.word_order(self.address, self.words, self.turned_bit)
             words = words.reshape(self.words, -1)[order].reshape(-1)
-        return layouts.unpack_tensor(
+        codes = layouts.unpack_tensor(
             words, *self.shape, word_bytes=self.word_bytes, pitch=self.pitch
         )
+        if not self.halves:
+            return codes
+        return codes[::2] & 15 | codes[1::2] << 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +293,7 @@ def read_place(entry: Mapping[str, Any], key: str) -> Place:
         pitch=int(entry.get("pitch", width)),
         done=int(entry["done"]) if key == "name" else 0,
         turned_bit=entry.get("turned_bit"),
+        halves=bool(entry.get("halves", False)),
     )
 
 

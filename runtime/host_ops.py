@@ -15,7 +15,8 @@ x86-64, Softmax in the last bit included.
 | DequantizeLinear | scale, zero_point | float32(code - zero_point) * scale |
 | FloatProduct | weight (int16, base64), outputs, zero_point, scale, bias | see `float_product` |
 | Function | name, its constants | one of `float_functions.FUNCTIONS` |
-| LogQuantize | thresholds, codes | int8: codes[how many of the ascending thresholds it reaches] |
+| LogDequantize | values | values[code] |
+| LogQuantize | thresholds | int8: how many of the ascending thresholds it reaches |
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's type] |
 | Offset | offset, dtype | value + offset: uint8 codes to int8 with -128, and back with 128 |
 | PixelBlocks | block, start, size, fill | see `_pixel_blocks` |
@@ -76,6 +77,7 @@ def _functions() -> dict[str, Callable[..., Array]]:
         "DequantizeLinear": lambda x, a: dequantize_linear(x, a["scale"], a["zero_point"]),
         "FloatProduct": float_product,
         "Function": _function,
+        "LogDequantize": lambda x, a: np.asarray(a["values"], dtype=np.float32)[x],
         "LogQuantize": _log_quantize,
         "Lookup": lambda x, a: _table(a)[x.astype(np.int64) - np.iinfo(x.dtype).min],
         "Offset": lambda x, a: (x.astype(np.int64) + a["offset"]).astype(np.dtype(a["dtype"])),
@@ -95,8 +97,7 @@ def _functions() -> dict[str, Callable[..., Array]]:
 
 def _log_quantize(x: Array, attributes: Attributes) -> Array:
     thresholds = np.asarray(attributes["thresholds"], dtype=np.float32)
-    reached = np.searchsorted(thresholds, x, side="right")
-    return np.asarray(attributes["codes"], dtype=np.int8)[reached]
+    return np.searchsorted(thresholds, x, side="right").astype(np.int8)
 
 
 def _arithmetic(x: Array, attributes: Attributes) -> Array:

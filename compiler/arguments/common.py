@@ -31,6 +31,12 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
         choices=("inferred", "instance", "none"),
         help="multipliers that tools find (default), written as DSP48E1, or all in logic; xc7 only",
     )
+    parser.add_argument(
+        "--pe",
+        choices=("int8", "log"),
+        help="the array's elements, multipliers or shifts; ice40 only, and what the model's"
+        " activations need (default)",
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

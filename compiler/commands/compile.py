@@ -82,6 +82,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         columns=arguments.columns,
         clock_hz=None if clock is None else round(clock * 1e6),
         dsp=arguments.dsp,
+        pe=arguments.pe,
         synth=getattr(arguments, "synth", False),
     )
 

@@ -19,7 +19,7 @@ from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal
 from qcompile.compiler.frontend.operators import Operator
 from qcompile.compiler.frontend.qonnx import CODES
 from qcompile.compiler.ir import Value
-from qcompile.compiler.log_format import OCTAVE, LogFormat
+from qcompile.compiler.log_format import LogFormat
 
 DOMAIN = "qcompile"
 NAME = "LogQuantize"
@@ -104,19 +104,10 @@ def call_attributes(found: LogFormat) -> Mapping[str, int]:
     return {name: getattr(found, name) for name in ATTRIBUTES}
 
 
-LEVELS = 8
-"""Of the hardware; their values over that of code 1 are int8 codes."""
-
-
 def log_quantize(node: NodeReader) -> Imported:
-    """Codes that are whole numbers, the first value being 1, and what they stand for."""
+    """Codes, and what they stand for, with the value of code 1 as their scale."""
     x = node.float_input(0)
     found = read_log_quantize(node)
-    if (found.levels, found.step) != (LEVELS, OCTAVE):
-        raise Refusal(
-            f"has {found.levels} levels, {found.step} sixteenths of an octave apart",
-            help=f"use `--activations log:{LEVELS} --log-step {OCTAVE}`",
-        )
     scale = np.asarray(found.values[1])
     zero_point = np.asarray(0, dtype=np.int64)
     codes = Value(name=node.output + CODES, shape=x.shape, dtype="int8", log=found)
@@ -148,10 +139,10 @@ OPERATORS = {
         agreement="equal",
         attributes={
             "fsr": "",
-            "levels": f"{LEVELS}",
-            "step": f"{OCTAVE}",
+            "levels": "any; on the accelerator 8, 16 or 32",
+            "step": "any; on the accelerator 8 or 16",
         },
-        remark="the model-local function that `qcompile quantize --activations log:8` writes; "
+        remark="the model-local function that `qcompile quantize --activations log:16` writes; "
         "[log_domain.md](log_domain.md)",
     )
 }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.golden.log_domain import fraction_bits, multiples
 from qcompile.compiler.golden.log_functions import softmax
 from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.ir import (
@@ -93,10 +94,18 @@ def accumulate(op: Conv | AveragePool, x: Int8Array) -> Int64Array:
     """Accumulators [N, channels, height, width], bias included, before requantization."""
     if isinstance(op, AveragePool):
         weight = np.full((x.shape[1], 1, *op.kernel), op.weight, dtype=np.int64)
-        return _depthwise(op, x, weight)
-    products = _depthwise(op, x, op.weight) if _is_depthwise(op) else _convolve(op, x)
-    acc: Int64Array = (products << op.requant.fraction) + op.bias[:, np.newaxis, np.newaxis]
-    return acc
+        bias = np.zeros((), np.int64)
+        products = _depthwise(op, x, weight)
+    else:
+        bias = op.bias[:, np.newaxis, np.newaxis]
+        products = _depthwise(op, x, op.weight) if _is_depthwise(op) else _convolve(op, x)
+    fraction = 0 if op.log is None else fraction_bits(op.log.step)
+    if fraction and op.requant.mode == "log":
+        return np.asarray(products + (bias << fraction))
+    dropped = fraction - op.requant.fraction
+    if dropped > 0:
+        return np.asarray((products + (1 << (dropped - 1)) >> dropped) + bias)
+    return np.asarray((products << -dropped) + bias)
 
 
 def _in_chunks(op: Conv | AveragePool, x: Int8Array, unfolded: int) -> Int8Array:
@@ -110,10 +119,17 @@ def _in_chunks(op: Conv | AveragePool, x: Int8Array, unfolded: int) -> Int8Array
     return np.concatenate(parts)
 
 
-def _taps(op: Conv | AveragePool, x: Int8Array) -> npt.NDArray[np.int16]:
-    """Windows of x minus zero point: a view [N, C, H', W', kh, kw]; padding contributes 0."""
+def _taps(op: Conv | AveragePool, x: Int8Array) -> npt.NDArray[np.signedinteger[Any]]:
+    """Windows of x minus zero point: a view [N, C, H', W', kh, kw]; padding contributes 0.
+
+    Of logarithmic codes it is what they stand for.
+    """
     top, left, bottom, right = op.pads
-    centred = x.astype(np.int16) - np.int16(op.input_zero_point)
+    centred: npt.NDArray[np.signedinteger[Any]] = x.astype(np.int16)
+    if op.log is None:
+        centred -= np.int16(op.input_zero_point)
+    else:
+        centred = multiples(op.log)[x]
     padded = np.pad(centred, ((0, 0), (0, 0), (top, bottom), (left, right)))
     dilations = op.dilations if isinstance(op, Conv) else (1, 1)
     kernel = op.weight.shape[2:] if isinstance(op, Conv) else op.kernel
@@ -128,6 +144,11 @@ def _exact_float(bound: int) -> type[np.floating[Any]]:
     return np.float32 if bound < 2**24 else np.float64
 
 
+def _farthest(op: Conv | AveragePool) -> int:
+    """The largest |x - zero point|."""
+    return 255 if op.log is None else int(multiples(op.log)[-1])
+
+
 def _is_depthwise(op: Conv) -> bool:
     outputs, depth = op.weight.shape[:2]
     return bool(1 < op.group == outputs and depth == 1)
@@ -137,7 +158,7 @@ def _convolve(op: Conv, x: Int8Array) -> Int64Array:
     """Any groups: channels of group g make the outputs of group g alone."""
     taps = _taps(op, x)
     weight = op.weight.reshape(op.group, op.weight.shape[0] // op.group, -1)
-    bound = int(np.abs(weight.astype(np.int64)).sum(axis=2).max()) * 255
+    bound = int(np.abs(weight.astype(np.int64)).sum(axis=2).max()) * _farthest(op)
     real = _exact_float(bound)
     batch, _, height, width = taps.shape[:4]
     columns = taps.transpose(0, 1, 4, 5, 2, 3).astype(real)
@@ -150,7 +171,8 @@ def _depthwise(
     op: Conv | AveragePool, x: Int8Array, weight: npt.NDArray[np.signedinteger[Any]]
 ) -> Int64Array:
     taps = _taps(op, x)
-    real = _exact_float(int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()) * 255)
+    bound = int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()) * _farthest(op)
+    real = _exact_float(bound)
     acc = np.zeros(taps.shape[:4], dtype=real)
     for row in range(taps.shape[4]):
         for column in range(taps.shape[5]):

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from qcompile.compiler.ir import Int64Array
 from qcompile.compiler.log_format import OCTAVE, LogFormat
 
-CONSTANT_BITS = 12
-"""Fraction bits of the class constants."""
+CONSTANT_BITS = 15
+"""Fraction bits of the class constants: 46341 is within 1e-6 of its root, as 18 bits would be."""
 
 
 def residue_classes(step: int) -> tuple[int, ...]:
@@ -99,16 +99,49 @@ def thresholds(inputs: LogFormat, outputs: LogFormat, weight_scale: float) -> tu
     )
 
 
-THRESHOLD_LIMIT = 1 << 40
-"""No sum of an int32 accumulator reaches any code of a channel with a last threshold beyond."""
+def multiples(form: LogFormat) -> Int64Array:
+    """What codes stand for, in 2**-fraction_bits of the value of code 1; int64 [levels].
+
+    They are the constants of the residue classes, shifted: sums of their products are the joined
+    class sums.
+    """
+    classes = residue_classes(form.step)
+    exponents = np.arange(form.levels - 1) * form.step
+    constants = {f: class_constant(f) if len(classes) > 1 else 1 for f in classes}
+    found = [constants[int(e) % OCTAVE] << int(e) // OCTAVE for e in exponents]
+    return np.array([0, *found], np.int64)
 
 
-def last_threshold(outputs: LogFormat, unit: float) -> int:
-    """What a sum that counts `unit` must reach for the last code, at most `THRESHOLD_LIMIT`."""
-    if unit * THRESHOLD_LIMIT < outputs.thresholds[-1]:
-        return THRESHOLD_LIMIT
-    last = outputs.fsr - outputs.step // 2 + (outputs.levels - 2) * outputs.step
-    return exact_ceil(1 / Fraction(unit), last)
+THRESHOLD_LIMIT = 1 << 60
+"""No joined sum reaches any code of a channel with a last threshold beyond."""
+
+
+def limits(outputs: LogFormat, unit: Fraction) -> tuple[int, ...]:
+    """What a sum that counts `unit` must reach for the last codes, one of each residue class.
+
+    Those of all other codes are whole octaves below one of them: `code_thresholds`. At most
+    `THRESHOLD_LIMIT`.
+    """
+    first = outputs.fsr - outputs.step // 2
+    found = []
+    for number in range(min(outputs.classes, outputs.levels - 1)):
+        sixteenths = first + (outputs.levels - 2 - number) * outputs.step
+        if unit * THRESHOLD_LIMIT < Fraction(2) ** (sixteenths // OCTAVE):
+            found.append(THRESHOLD_LIMIT)
+        else:
+            found.append(exact_ceil(1 / unit, sixteenths))
+    return tuple(found)
+
+
+def code_thresholds(outputs: LogFormat, last: Int64Array) -> Int64Array:
+    """What sums must reach for the codes 1, 2, ..., levels - 1, of their `limits`.
+
+    last : [classes, ...], ascending codes along the first axis of the result
+    """
+    octaves = outputs.step * outputs.classes // OCTAVE
+    below = [divmod(number, outputs.classes) for number in range(outputs.levels - 1)]
+    found = [-(-last[nearer] >> turns * octaves) for turns, nearer in below]
+    return np.stack(found[::-1])
 
 
 def encode(total: Int64Array, reached: Sequence[int]) -> npt.NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from qcompile.compiler.golden.log_domain import code_thresholds
 from qcompile.compiler.ir import Int8Array, Int64Array, Requant
 
 FloatArray = npt.NDArray[np.float32]
@@ -63,7 +64,7 @@ def requantize(acc: Int64Array, requant: Requant, *, axis: int = -1) -> Int8Arra
     shape = [1] * acc.ndim
     shape[axis] = -1
     if requant.mode == "log":
-        return _powers_of_two(acc, requant.mantissa.reshape(shape), requant.high)
+        return _logarithmic(acc, requant, shape)
     shift = requant.shift.reshape(shape)
     scaled = acc
     if requant.mode == "exact":
@@ -76,16 +77,13 @@ def requantize(acc: Int64Array, requant: Requant, *, axis: int = -1) -> Int8Arra
     return np.clip(codes, requant.low, requant.high).astype(np.int8)
 
 
-def _powers_of_two(acc: Int64Array, last: Int64Array, high: int) -> Int8Array:
-    """The largest power of two whose threshold each sum has reached, or 0.
-
-    The threshold of `high` is `last`; an octave below lies its half, rounded up to a whole number.
-    """
-    codes = np.zeros(np.broadcast_shapes(acc.shape, last.shape), np.int8)
-    for exponent in range(high.bit_length()):
-        below = high.bit_length() - 1 - exponent
-        codes[acc >= -(-last >> below)] = 1 << exponent
-    return codes
+def _logarithmic(acc: Int64Array, requant: Requant, shape: list[int]) -> Int8Array:
+    """The number of thresholds that each sum has reached, clamped."""
+    assert requant.log is not None and requant.limits is not None, "a log Requant has both"
+    codes = np.zeros(acc.shape, np.int8)
+    for threshold in code_thresholds(requant.log, requant.limits):
+        codes += acc >= threshold.reshape(shape)
+    return np.clip(codes, requant.low, requant.high).astype(np.int8)
 
 
 def scale_to_mantissa(scale: FloatArray) -> tuple[Int64Array, Int64Array]:

@@ -66,6 +66,11 @@ class LinesFlow:
                 f"--columns {options.columns}: an array has 16 or 8 columns",
                 help="leave it to the compiler",
             )
+        if options.pe == "log":
+            raise UsageError(
+                "--pe log: an array of xc7 has multipliers",
+                help="use --target ice40, or leave it away",
+            )
         if options.requant == "shift":
             raise UsageError(
                 f"--requant shift: an array on {self.board.name} requantizes exactly only",

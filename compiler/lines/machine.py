@@ -51,6 +51,11 @@ class LinesMachine:
     config: LinesConfig
 
     @property
+    def word_bytes(self) -> int:
+        """Bytes of a memory word."""
+        return self.word_channels
+
+    @property
     def word_channels(self) -> int:
         """Channels of a memory word."""
         return self.config.columns

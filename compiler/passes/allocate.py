@@ -193,7 +193,7 @@ def does_not_fit(
     life: Life, free: int, room: int, machine: Machine = SMALL_MACHINE
 ) -> CapacityError:
     """The refusal of a tensor for which a bank of `room` words has only so many free ones."""
-    word = machine.word_channels
+    word = machine.word_bytes
     bytes_ = f"{free * word:,} of {room * word:,} bytes"
     return CapacityError(
         f"'{life.name}' {list(life.shape)} does not fit the activation memory",

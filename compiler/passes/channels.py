@@ -39,19 +39,27 @@ class Channels:
     bias: ir.Int64Array
     mantissa: ir.Int64Array
     shift: ir.Int64Array
+    limits: ir.Int64Array | None = None
 
 
 def hardware_channels(
-    op: ir.Op, weight: ir.Int16Array, bias: ir.Int64Array, zero_point: int, requant: ir.Requant
+    op: ir.Op,
+    weight: ir.Int16Array,
+    bias: ir.Int64Array,
+    inputs: tuple[int, int],
+    requant: ir.Requant,
 ) -> Channels:
-    """Constants with which the hardware makes golden's codes; `zero_point` is the input's.
+    """Constants with which the hardware makes golden's codes; `inputs` are the smallest and the
+    largest difference of an input code from the zero point.
 
     Raises UnsupportedError, naming the channel, where there are none.
     """
     if requant.mode == "log":
-        last = np.broadcast_to(requant.mantissa, bias.shape)
-        return Channels(weight=weight, bias=bias, mantissa=last, shift=np.zeros_like(bias))
-    low, high = _reach(weight, bias, zero_point, requant.fraction)
+        assert requant.limits is not None, "a log Requant has them"
+        limits = np.broadcast_to(requant.limits, (len(requant.limits), *bias.shape))
+        zeros = np.zeros_like(bias)
+        return Channels(weight=weight, bias=bias, mantissa=zeros, shift=zeros, limits=limits)
+    low, high = _reach(weight, bias, inputs, requant.fraction)
     weight, bias = weight.copy(), bias.copy()
     mantissa = np.broadcast_to(requant.mantissa, bias.shape).copy()
     shift = np.broadcast_to(requant.shift, bias.shape).copy()
@@ -77,11 +85,11 @@ def hardware_channels(
 
 
 def _reach(
-    weight: ir.Int16Array, bias: ir.Int64Array, zero_point: int, fraction: int
+    weight: ir.Int16Array, bias: ir.Int64Array, inputs: tuple[int, int], fraction: int
 ) -> tuple[ir.Int64Array, ir.Int64Array]:
     """Smallest and largest accumulator of each channel over all input codes."""
     flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
-    ends = np.stack([flat * (-128 - zero_point), flat * (127 - zero_point)])
+    ends = np.stack([flat * inputs[0], flat * inputs[1]])
     least, most = ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
     return bias + (least << fraction), bias + (most << fraction)
 

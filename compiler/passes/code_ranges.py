@@ -12,14 +12,18 @@ Range = tuple[int, int]
 
 def code_ranges(graph: ir.Graph) -> dict[str, Range]:
     """Lowest and highest code of every value, in codes of its own type (quantized level)."""
-    ranges = {name: code_range(graph.values[name].dtype) for name in graph.inputs}
+    ranges = {name: _codes(graph.values[name]) for name in graph.inputs}
     for op in graph.ops:
-        ranges[op.name] = _range(op, graph.values[op.name].dtype, ranges)
+        ranges[op.name] = _range(op, graph.values[op.name], ranges)
     return ranges
 
 
-def _range(op: ir.Op, dtype: str, ranges: Mapping[str, Range]) -> Range:
-    moved = 128 if dtype == "uint8" else 0
+def _codes(value: ir.Value) -> Range:
+    return code_range(value.dtype) if value.log is None else (0, value.log.levels - 1)
+
+
+def _range(op: ir.Op, value: ir.Value, ranges: Mapping[str, Range]) -> Range:
+    moved = 128 if value.dtype == "uint8" else 0
     inputs = [ranges[name] for name in op.inputs]
     match op:
         case ir_quantized.QuantizedConv() | ir_quantized.QuantizedAveragePool():
@@ -33,4 +37,4 @@ def _range(op: ir.Op, dtype: str, ranges: Mapping[str, Range]) -> Range:
             ends = [*(end for pair in inputs for end in pair), *fill]
             return min(ends), max(ends)
         case _:
-            return code_range(dtype)
+            return _codes(value)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from qcompile.compiler import ir
 from qcompile.compiler.ir import Int8Array
 from qcompile.compiler.layers import Layer, stored_tensors
 from qcompile.compiler.passes.allocate import Placement
@@ -81,7 +82,7 @@ def emit_program(
             if codebook:
                 stream.add(codebook)
         for group in range(early):
-            _group(stream, layer, plan, group, config.acc_width)
+            _group(stream, layer, plan, group, config)
         for table in tables:
             stream.add(table)
         if layer.weight_source is not None:
@@ -91,7 +92,7 @@ def emit_program(
         layer_packet = descriptor(layer, plan, places, number).words()
         stream.add(program.packet(PacketKind.LAYER, layer_packet))
         for group in range(early, plan.groups):
-            _group(stream, layer, plan, group, config.acc_width)
+            _group(stream, layer, plan, group, config)
     stream.add(program.end_packet(stream.words))
     return stream.program()
 
@@ -114,29 +115,23 @@ def _tables(layer: Layer) -> list[list[int]]:
     if layer.add_tables is not None:
         tables.append(program.add_table_packet(PacketKind.ADD_TABLE_A, layer.add_tables.a))
         tables.append(program.add_table_packet(PacketKind.ADD_TABLE_B, layer.add_tables.b))
+    if layer.pairs is not None:
+        tables.append(program.pair_table_packet(layer.pairs))
     if layer.table is not None:
         tables.append(program.table_packet(layer.table))
     return tables
 
 
-def _group(stream: ProgramStream, layer: Layer, plan: Plan, group: int, acc_width: int) -> None:
+def _group(
+    stream: ProgramStream, layer: Layer, plan: Plan, group: int, config: AcceleratorConfig
+) -> None:
     channels = slice(group * COLUMNS, (group + 1) * COLUMNS)
 
-    def padded(values: np.ndarray, fill: int) -> list[int]:
+    def padded(values: ir.Int64Array, fill: int) -> list[int]:
         part: list[int] = values[channels].tolist()
         return part + [fill] * (COLUMNS - len(part))
 
-    if layer.log:
-        last = padded(layer.mantissa, 1 << 40)  # beyond all sums
-        stream.add(program.log_constants_packet(padded(layer.bias, 0), last, acc_width))
-    else:
-        stream.add(
-            program.constants_packet(
-                padded(layer.bias, 0),
-                padded(layer.mantissa, 0),
-                padded(layer.shift, int(layer.shift.min())),
-            )
-        )
+    stream.add(_constants(layer, config, padded))
     if layer.weight_source is not None or (plan.shared_weights and group > 0):
         return
     words = plan.weights[group]
@@ -147,6 +142,22 @@ def _group(stream: ProgramStream, layer: Layer, plan: Plan, group: int, acc_widt
             stream.add(program.weight_packets(part))
         else:
             stream.add(program.packed_weight_packets(part, plan.codebook))
+
+
+def _constants(
+    layer: Layer, config: AcceleratorConfig, padded: Callable[[ir.Int64Array, int], list[int]]
+) -> list[int]:
+    """The packet of a channel group's constants; `padded` takes the group's and fills it up."""
+    halves = (0, 1) * (COLUMNS // 2) if layer.halves else (0,) * COLUMNS
+    bias, words = padded(layer.bias, 0), config.constant_words
+    if layer.limits is None:
+        mantissa, shift = padded(layer.mantissa, 0), padded(layer.shift, int(layer.shift.min()))
+        return program.constants_packet(bias, mantissa, shift, words=words, halves=halves)
+    limits = [padded(-of_class, -(1 << 62)) for of_class in layer.limits]
+    each = list(zip(*limits, strict=True))
+    return program.log_constants_packet(
+        bias, each, limit_bits=config.log.limit_bits, words=words, halves=halves
+    )
 
 
 def descriptor(

@@ -13,6 +13,7 @@ ONNX Runtime adds such windows in float32, whose rounding decides its ties: at m
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -24,13 +25,15 @@ from qcompile.compiler.golden.float_rules import (
     code_range,
     global_average_pool_scale,
 )
-from qcompile.compiler.golden.log_domain import last_threshold
+from qcompile.compiler.golden.log_domain import fraction_bits, limits, multiples
 from qcompile.compiler.golden.log_functions import log_tables
 from qcompile.compiler.golden.numerics import (
+    MAX_SHIFT,
     combined_scale,
     scale_to_mantissa,
     scale_to_shift,
 )
+from qcompile.compiler.ir import FRACTION_BITS
 from qcompile.compiler.log_format import LogFormat
 from qcompile.compiler.passes.chip_softmax import steps_of
 from qcompile.compiler.passes.code_ranges import code_ranges
@@ -67,6 +70,63 @@ def _int8(value: ir.Value) -> ir.Value:
 def _quantization(value: ir.Value) -> ir.Quantization:
     assert value.quantization is not None, f"fold_qdq gives '{value.name}' its scale"
     return value.quantization
+
+
+def _reach(x: ir.Value, codes: tuple[int, int]) -> tuple[int, int]:
+    """The ends of code minus zero point, in steps of the tensor's scale."""
+    if x.log is None:
+        zero_point = _quantization(x).zero_point
+        return codes[0] - zero_point, codes[1] - zero_point
+    one = 1 << fraction_bits(x.log.step)
+    low, high = (int(multiples(x.log)[code]) for code in _codes_within(x.log, codes))
+    return low // one, -(-high // one)
+
+
+def _codes_within(log: LogFormat, codes: tuple[int, int]) -> tuple[int, int]:
+    """The ends of a range, of codes that the format has."""
+    low, high = (min(max(code, 0), log.levels - 1) for code in codes)
+    return low, high
+
+
+def _log_requant(
+    op: ir_quantized.QuantizedConv | ir_quantized.QuantizedAveragePool,
+    x: ir.Value,
+    unit: npt.NDArray[np.float32],
+    outputs: LogFormat,
+) -> ir.Requant:
+    """Thresholds of sums that count `unit` [channels], less where the input has half octaves."""
+    parts = 1 if x.log is None else 1 << fraction_bits(x.log.step)
+    found = [limits(outputs, Fraction(float(scale)) / parts) for scale in unit]
+    nothing = np.zeros(len(found), np.int64)
+    return ir.Requant(
+        mode="log",
+        mantissa=nothing,
+        shift=nothing,
+        zero_point=0,
+        low=op.low,
+        high=op.high,
+        log=outputs,
+        limits=np.array(found, np.int64).T,
+    )
+
+
+def _lacks_fraction(x: ir.Value, requant: ir.Requant) -> bool:
+    """Whether sums of half octaves, no whole numbers, end in an exact requantization of whole
+    ones."""
+    keeps = x.log is not None and x.log.keeps_fraction
+    return keeps and requant.mode == "exact" and not requant.fraction
+
+
+def _with_fraction(requant: ir.Requant) -> ir.Requant:
+    """The same of sums that count 2**-FRACTION_BITS."""
+    shift = requant.shift + FRACTION_BITS
+    live = (requant.mantissa > 0) & (shift <= MAX_SHIFT)  # the others are 0 of every sum
+    return replace(
+        requant,
+        mantissa=np.where(live, requant.mantissa, 0),
+        shift=np.where(live, shift, 0),
+        fraction=FRACTION_BITS,
+    )
 
 
 class _Fuser:
@@ -116,25 +176,14 @@ class _Fuser:
             return None
         op, requant = fitted
         x, y = self.values[op.inputs[0]], self.values[op.name]
-        zero_point = _quantization(x).zero_point
-        low, high = code_range(x.dtype)
-        farthest = max(high - zero_point, zero_point - low)
-        weights = np.abs(op.weight.astype(np.int64)).reshape(op.weight.shape[0], -1).sum(axis=1)
-        fraction = requant.fraction if requant else 0
-        bound = int(np.max((weights * farthest << fraction) + np.abs(op.bias)))
-        if bound >= ACCUMULATOR_LIMIT:
-            self._refuse(
-                op,
-                f"its sums reach {bound:,}, beyond 32 bits",
-                "check the bias: a dead channel should have the bias 0",
-            )
-            return None
         if y.log is not None:
-            requant = self._log_requant(op, op.acc_scale, y.log)
+            requant = _log_requant(op, x, op.acc_scale, y.log)
         elif requant is None:
             scale = combined_scale(1.0, op.acc_scale, _quantization(y).scale)
             requant = self._requant(op, scale, op.low, op.high, inside=False)
-        if requant is None:
+        if requant is not None and _lacks_fraction(x, requant):
+            op, requant = replace(op, bias=op.bias << FRACTION_BITS), _with_fraction(requant)
+        if requant is None or not self._fits(op, x, requant):
             return None
         return ir.Conv(
             inputs=op.inputs,
@@ -142,22 +191,35 @@ class _Fuser:
             origins=op.origins,
             weight=op.weight,
             bias=op.bias,
-            input_zero_point=zero_point - _moved(x.dtype),
+            input_zero_point=_quantization(x).zero_point - _moved(x.dtype),
             strides=op.strides,
             dilations=op.dilations,
             pads=op.pads,
             group=op.group,
             requant=requant,
+            log=x.log,
         )
+
+    def _fits(self, op: ir_quantized.QuantizedConv, x: ir.Value, requant: ir.Requant) -> bool:
+        """Whether all sums have 32 bits; a problem where not."""
+        farthest = max(abs(end) for end in _reach(x, code_range(x.dtype)))
+        weights = np.abs(op.weight.astype(np.int64)).reshape(op.weight.shape[0], -1).sum(axis=1)
+        bound = int(np.max((weights * farthest << requant.fraction) + np.abs(op.bias)))
+        if bound >= ACCUMULATOR_LIMIT:
+            self._refuse(
+                op,
+                f"its sums reach {bound:,}, beyond 32 bits",
+                "check the bias: a dead channel should have the bias 0",
+            )
+        return bound < ACCUMULATOR_LIMIT
 
     def _fitted(
         self, op: ir_quantized.QuantizedConv
     ) -> tuple[ir_quantized.QuantizedConv, ir.Requant | None] | None:
         """A layer without float operators behind its sums; None after a problem."""
         x, y = self.values[op.inputs[0]], self.values[op.name]
-        zero_point = _quantization(x).zero_point
-        low, high = self.ranges[x.name]
-        inputs = (min(low - zero_point, 0), max(high - zero_point, 0))  # padding adds nothing
+        low, high = _reach(x, self.ranges[x.name])
+        inputs = (min(low, 0), max(high, 0))  # padding adds nothing
         steps = FloatSteps(
             acc_scale=op.acc_scale,
             steps=op.steps,
@@ -202,11 +264,13 @@ class _Fuser:
         if y.log is not None:
             weight = 1
             unit = np.full(channels, np.float32(xq.scale) / np.float32(op.divisor), np.float32)
-            requant: ir.Requant | None = self._log_requant(op, unit, y.log)
+            requant: ir.Requant | None = _log_requant(op, x, unit, y.log)
         else:
             requant = self._requant(
                 op, np.repeat(scale, channels), op.low, op.high, inside=not op.whole_image
             )
+            if requant is not None and _lacks_fraction(x, requant):
+                requant = _with_fraction(requant)
         if requant is None:
             return None
         return ir.AveragePool(
@@ -219,6 +283,7 @@ class _Fuser:
             input_zero_point=xq.zero_point - _moved(x.dtype),
             requant=requant,
             weight=weight,
+            log=x.log,
         )
 
     def _softmax(self, op: ir_quantized.ChipSoftmax) -> ir.Op:
@@ -263,20 +328,6 @@ class _Fuser:
             low=low - moved,
             high=high - moved,
             zero_point_inside=inside,
-        )
-
-    def _log_requant(
-        self, op: ir.Op, unit: npt.NDArray[np.float32], outputs: LogFormat
-    ) -> ir.Requant:
-        """Thresholds of sums that count `unit` [channels]; code 1 begins at one or more."""
-        last = [last_threshold(outputs, float(scale)) for scale in unit]
-        return ir.Requant(
-            mode="log",
-            mantissa=np.array(last, np.int64),
-            shift=np.zeros(len(last), np.int64),
-            zero_point=0,
-            low=0,
-            high=int(outputs.whole[-1]),
         )
 
     def _refuse(self, op: ir.Op, message: str, help: str) -> None:

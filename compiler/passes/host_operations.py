@@ -28,6 +28,8 @@ def host_operations(graph: Graph, op: Op) -> list[HostOp]:
     """
     operator, attributes = OPERATIONS[type(op)]
     x, y = graph.values[op.inputs[0]], graph.values[op.name]
+    if isinstance(op, ir_quantized.Dequantize) and x.log is not None:
+        operator, attributes = "LogDequantize", _log_dequantize
     sources = tuple(_host_name(graph, name) for name in op.inputs)
     stated = attributes(op, x, y)
     if "axis" in stated or "permutation" in stated:
@@ -62,13 +64,17 @@ def _quantize(op: ir_quantized.Quantize, x: Value, y: Value) -> Attributes:
 
 def _log_quantize(op: ir_quantized.LogQuantize, x: Value, y: Value) -> Attributes:
     assert y.log is not None, "the frontend gives it its format"
-    codes = [int(code) for code in y.log.whole]
-    return {"thresholds": [float(t) for t in y.log.thresholds], "codes": codes}
+    return {"thresholds": [float(t) for t in y.log.thresholds]}
 
 
 def _dequantize(op: ir_quantized.Dequantize, x: Value, y: Value) -> Attributes:
     q = _quantization(x)
     return {"scale": q.scale, "zero_point": q.zero_point}
+
+
+def _log_dequantize(op: Op, x: Value, y: Value) -> Attributes:
+    assert x.log is not None, "its codes are logarithmic"
+    return {"values": [float(value) for value in x.log.values]}
 
 
 def _lookup(op: Lookup, x: Value, y: Value) -> Attributes:

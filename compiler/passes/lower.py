@@ -13,16 +13,19 @@ from qcompile.compiler.errors import (
 )
 from qcompile.compiler.layers import Layer
 from qcompile.compiler.machine import Machine
-from qcompile.compiler.passes.log_layers import check_log_layers, is_logarithmic
+from qcompile.compiler.passes.log_layers import check_log_layers, log_form
 from qcompile.compiler.passes.lowering.binary import binary
 from qcompile.compiler.passes.lowering.convolution import average_pool, convolution
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE
 from qcompile.compiler.passes.lowering.fuse import fuse_lookup
+from qcompile.compiler.passes.lowering.halves import in_halves
 from qcompile.compiler.passes.lowering.layer import Mode, operator_of, shape3
 from qcompile.compiler.passes.lowering.max_pool import max_pool
+from qcompile.compiler.passes.lowering.pairs import fuse_pairs, with_pairs
 from qcompile.compiler.passes.lowering.select import select
 from qcompile.compiler.passes.lowering.state import Lowering
 from qcompile.compiler.passes.lowering.wide import split_wide
+from qcompile.hw.log.config import FOUR_BIT_LEVELS
 
 
 def lower(
@@ -33,7 +36,8 @@ def lower(
     Raises UnsupportedError with every operation that has no layer form.
     """
     check_log_layers(graph, machine)
-    state = Lowering(graph, "log" if is_logarithmic(graph) else mode, machine, _uses(graph))
+    log = log_form(graph)
+    state = Lowering(graph, mode, machine, _uses(graph), log=log)
     problems: list[QcompileError] = []
     constants = {op.name for op in graph.ops if isinstance(op, ir.Constant)}
     for op in graph.ops:
@@ -45,9 +49,17 @@ def lower(
     if problems:
         text = "\n".join(problem.render() for problem in problems)
         raise UnsupportedError(text, problems=problems)
+    if log is not None and log.levels <= FOUR_BIT_LEVELS:
+        state.layers = with_pairs([_in_four_bits(graph, layer) for layer in state.layers])
     layers = tuple(split_wide(machine, state.layers))
     _check_names(layers)
     return layers
+
+
+def _in_four_bits(graph: ir.Graph, layer: Layer) -> Layer:
+    """Linear codes have eight; tensors that are not the graph's are logarithmic."""
+    value = graph.values.get(layer.output)
+    return layer if value is None or value.log is not None else in_halves(layer)
 
 
 def _check_names(layers: tuple[Layer, ...]) -> None:
@@ -86,7 +98,7 @@ def _lower_op(state: Lowering, op: ir.Op) -> None:
         case ir.Select():
             select(state, op)
         case ir.Binary():
-            binary(state, op)
+            (binary if state.log is None else fuse_pairs)(state, op)
         case ir.Lookup():
             fuse_lookup(state, op)
         case ir.Reshape():

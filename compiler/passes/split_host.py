@@ -25,7 +25,8 @@ Scales are float32 values (a JSON number that float32 holds exactly), dtypes are
 | Clip | low, high (null: no bound) | float32 clamp; a Relu is low 0 |
 | QuantizeLinear | scale, zero_point, dtype | rint(clip(x / scale, low - zp, high - zp)) + zp |
 | DequantizeLinear | scale, zero_point | float32(code - zero_point) * scale |
-| LogQuantize | thresholds, codes | int8: codes[how many of the ascending thresholds it reaches] |
+| LogDequantize | values | values[code] |
+| LogQuantize | thresholds | int8: how many of the ascending thresholds it reaches |
 | Lookup | table (256 codes), dtype | table[code - lowest code of the input's own dtype] as dtype |
 | ArgMax | axis, keepdims, select_last_index | int64 index of the first or last largest |
 | Select | index (flat), shape, fill | entries of the inputs behind one another; -1: fill |

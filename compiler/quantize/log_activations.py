@@ -16,7 +16,7 @@ from qcompile.compiler.frontend.log_quantize import (
     call_attributes,
     log_quantize_function,
 )
-from qcompile.compiler.log_format import MAX_LEVELS, OCTAVE, LogFormat
+from qcompile.compiler.log_format import ARRAY_FORMS, MAX_LEVELS, OCTAVE, LogFormat
 from qcompile.compiler.quantize.encoding import Encoding
 from qcompile.compiler.quantize.log_quant import STEPS, find_format, near_formats
 from qcompile.compiler.quantize.observe import Observations
@@ -133,7 +133,7 @@ class LogActivations:
         )
 
     def notes(self) -> list[str]:
-        """A line for each tensor with logarithmic codes."""
+        """A line for each tensor with logarithmic codes, and one where no array takes them."""
         width = max([len("tensor"), *map(len, self.found)])
         return [
             f"{'tensor':{width}}  levels  {'fsr':>5}  step   (sixteenths of an octave)",
@@ -141,4 +141,16 @@ class LogActivations:
                 f"{name:{width}}  {one.levels:>6}  {one.fsr:>5}  {one.step:>4}"
                 for name, one in self.found.items()
             ),
+            *self._without_array(),
         ]
+
+    def _without_array(self) -> list[str]:
+        forms = {(one.levels, one.step) for one in self.found.values()}
+        if len(forms) == 1 and forms <= set(ARRAY_FORMS):
+            return []
+        wanted = sorted(step for levels, step in ARRAY_FORMS if levels == self.levels)
+        if wanted:
+            steps = " or ".join(f"--log-step {step}" for step in wanted)
+            return [f"no array is built for these steps: for a board add {steps}"]
+        counts = ", ".join(map(str, sorted({levels for levels, _ in ARRAY_FORMS})))
+        return [f"no array is built for {self.levels} levels, but for {counts}"]

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LEVELS = (8, 16, 32)
+FOUR_BIT_LEVELS = 16
+"""Most that a code of four bits has in memory; more take eight."""
 STEPS = (8, 16)
+FORMS = ((8, 16), (16, 16), (8, 8), (16, 8), (32, 8))
+"""Levels and step of the arrays that are built into machines."""
+BIAS_BITS = 32
+FRACTION_OCTAVES = 8
+"""Up to which sums have room for a fraction; with more, a whole number is a small part of them."""
+CLASS_BITS = 15
+"""Fraction bits of the class constants, `golden.log_domain.CONSTANT_BITS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +73,31 @@ class LogArrayConfig:
         return self.classes * self.acc_width
 
     @property
+    def octaves(self) -> int:
+        """Whole octaves from code 1 to the last one."""
+        return (self.levels - 2) * self.step // 16
+
+    @property
+    def keeps_fraction(self) -> bool:
+        """Whether sums that end in linear codes keep a fraction: those of few half octaves."""
+        return self.classes > 1 and self.octaves <= FRACTION_OCTAVES
+
+    @property
+    def total_bits(self) -> int:
+        """Bits that joined sum and bias must fit."""
+        return self.acc_width if self.classes == 1 else self.acc_width + CLASS_BITS + 1
+
+    @property
+    def limit_bits(self) -> int:
+        """Bits of a limit: -T of the last code, for every first threshold a total can reach."""
+        return self.total_bits + self.octaves
+
+    @property
+    def constant_words(self) -> int:
+        """16-bit words of one channel's constants: bias, limits and two flags, 4 or more."""
+        return max(4, -(-(BIAS_BITS + self.classes * self.limit_bits + 2) // 16))
+
+    @property
     def product_bits(self) -> int:
         """Bits of a weight shifted by the largest exponent."""
-        return 8 + (self.levels - 2) * self.step // 16
+        return 8 + self.octaves

@@ -14,11 +14,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.delay import delay
-from qcompile.hw.log.config import LogArrayConfig
-
-BIAS_BITS = 32
-CONSTANT_BITS = 12
-"""Fraction bits of the class constants, `golden.log_domain.CONSTANT_BITS`."""
+from qcompile.hw.log.config import BIAS_BITS, CLASS_BITS, LogArrayConfig
 
 
 class LogEncoder(wiring.Component):
@@ -47,6 +43,8 @@ class LogEncoder(wiring.Component):
         too large for its bits is replaced by the most negative value: such a channel reaches none.
     code : code_bits, out
     code_valid : 1, out
+    joined : signed(total_bits), out
+        The sum without the bias, `join_latency` cycles after `sums`.
     """
 
     LATENCY: int
@@ -56,6 +54,7 @@ class LogEncoder(wiring.Component):
     limits: Signal
     code: Signal
     code_valid: Signal
+    joined: Signal
 
     def __init__(self, config: LogArrayConfig, bits_per_stage: int = 1) -> None:
         if not 1 <= bits_per_stage <= config.code_bits:
@@ -64,10 +63,10 @@ class LogEncoder(wiring.Component):
             )
         self.config = config
         self.bits_per_stage = bits_per_stage
-        self.total_bits = total_bits(config)
-        self.limit_bits = limit_bits(config)
-        joining = JOIN_LATENCY if config.classes > 1 else 0
-        self.LATENCY = joining + 1 - (-config.code_bits // bits_per_stage)
+        self.total_bits = config.total_bits
+        self.limit_bits = config.limit_bits
+        self.join_latency = JOIN_LATENCY if config.classes > 1 else 0
+        self.LATENCY = encoder_latency(config, bits_per_stage)
         super().__init__(
             {
                 "valid": In(1),
@@ -76,6 +75,7 @@ class LogEncoder(wiring.Component):
                 "limits": In(self.limit_bits * config.classes),
                 "code": Out(config.code_bits),
                 "code_valid": Out(1),
+                "joined": Out(signed(self.total_bits)),
             }
         )
 
@@ -87,12 +87,13 @@ class LogEncoder(wiring.Component):
         m.d.sync += travelling.eq(Cat(self.valid, travelling[:-1]))
         m.d.comb += self.code_valid.eq(travelling[-1])
         # First cycles: the classes' sums become one.
-        waited = JOIN_LATENCY if classes > 1 else 0
+        waited = self.join_latency
         joined = sums[0] if classes == 1 else self._join(m, *sums)
+        m.d.comb += self.joined.eq(joined)
         # Next cycle: bias.
         total: Value = Signal(signed(self.total_bits), name="total", reset_less=True)
         bias = delay(m, self.bias, waited, "bias").as_signed()
-        m.d.sync += total.eq(joined + (bias if classes == 1 else bias << CONSTANT_BITS))
+        m.d.sync += total.eq(joined + (bias if classes == 1 else bias << CLASS_BITS))
         held = delay(m, self.limits, waited + 1, "limits")
         limits: list[Value] = [
             held.word_select(index, self.limit_bits).as_signed() for index in range(classes)
@@ -135,37 +136,32 @@ class LogEncoder(wiring.Component):
         return [Mux(reached, limit, limit >> octaves).as_signed() for limit in limits]
 
     def _join(self, m: Module, whole: Value, half: Value) -> Value:
-        """4096 * whole + 5793 * half, `JOIN_LATENCY` cycles later: 5793 = (5 * 9 << 7) + 33."""
+        """32768 * whole + 46341 * half, `JOIN_LATENCY` cycles later.
+
+        46341 = (5 * 9 << 10) + 256 + 5.
+        """
         width = self.config.acc_width
-        # Cycle 0: five times and 33 times.
+        # Cycle 0: five times, and what has no other factor.
         five = Signal(signed(width + 3), reset_less=True)
-        more = Signal(signed(width + 6), reset_less=True)
-        m.d.sync += [five.eq(half + (half << 2)), more.eq(half + (half << 5))]
-        whole = delay(m, whole, 1, "whole").as_signed()
+        plain = Signal(signed(self.total_bits), reset_less=True)
+        m.d.sync += [five.eq(half + (half << 2)), plain.eq((half << 8) + (whole << CLASS_BITS))]
         # Cycle 1: 45 times, and the rest.
         forty_five = Signal(signed(width + 6), reset_less=True)
         rest = Signal(signed(self.total_bits), reset_less=True)
-        m.d.sync += [
-            forty_five.eq(five + (five << 3)),
-            rest.eq(more + (whole << CONSTANT_BITS)),
-        ]
+        m.d.sync += [forty_five.eq(five + (five << 3)), rest.eq(five + plain)]
         # Cycle 2: all.
         joined = Signal(signed(self.total_bits), reset_less=True)
-        m.d.sync += joined.eq(rest + (forty_five << 7))
+        m.d.sync += joined.eq(rest + (forty_five << 10))
         return joined
 
 
 JOIN_LATENCY = 3
 
 
-def total_bits(config: LogArrayConfig) -> int:
-    """Bits that joined sum and bias must fit."""
-    return config.acc_width if config.classes == 1 else config.acc_width + CONSTANT_BITS + 1
-
-
-def limit_bits(config: LogArrayConfig) -> int:
-    """Bits of a limit: -T of the last code, for every first threshold that a total can reach."""
-    return total_bits(config) + (config.levels - 2) * config.step // 16
+def encoder_latency(config: LogArrayConfig, bits_per_stage: int = 1) -> int:
+    """`LATENCY` of an encoder: joining, bias, and the code's bits."""
+    joining = JOIN_LATENCY if config.classes > 1 else 0
+    return joining + 1 - (-config.code_bits // bits_per_stage)
 
 
 def _cut(value: Value, widths: list[int]) -> list[Value]:

@@ -30,7 +30,6 @@ def dual_mac(style: DspStyle, acc_width: int) -> DualMac:
 
 
 def bank_memory(config: AcceleratorConfig) -> SinglePortMemory:
-    """One 32-bit memory bank."""
-    if config.vendor == "ice40":
-        return Ice40SinglePortMemory(config.bank_words)
-    return SinglePortMemory(config.bank_words)
+    """One memory bank, of words of 16 or 32 bits."""
+    kind = Ice40SinglePortMemory if config.vendor == "ice40" else SinglePortMemory
+    return kind(config.bank_words, config.word_bits)

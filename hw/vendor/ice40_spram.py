@@ -1,4 +1,4 @@
-"""A single-ported 32-bit memory in two SB_SPRAM256KA of iCE40 UltraPlus, and a plain twin."""
+"""A single-ported memory in SB_SPRAM256KA of iCE40 UltraPlus, and a plain twin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPRAM_WORDS = 1 << ADDRESS_BITS
 
 
 class SinglePortMemory(wiring.Component):
-    """Words of 32 bits with byte enables, one access a cycle, for any device.
+    """Words of 16 or 32 bits with byte enables, one access a cycle, for any device.
 
     A cycle with `enable` reads (`write` all zero) or writes the bytes whose `write` bits are set.
     The word read stands at `read_data` one cycle later and stays there until the next cycle with
@@ -23,17 +23,19 @@ class SinglePortMemory(wiring.Component):
     ----------
     words : int
         A power of two, 16,384 at most; address bits above are not looked at.
+    bits : int
+        Of a word, 16 or 32.
 
     Attributes
     ----------
     LATENCY : int
         Cycles from address to `read_data`: 1.
     enable : 1, in
-    write : 4, in
+    write : bits / 8, in
         Byte enables; bit i writes bits 8i..8i+7.
     address : 14, in
-    write_data : 32, in
-    read_data : 32, out
+    write_data : bits, in
+    read_data : bits, out
     """
 
     LATENCY = 1
@@ -44,28 +46,29 @@ class SinglePortMemory(wiring.Component):
     write_data: Signal
     read_data: Signal
 
-    def __init__(self, words: int = SPRAM_WORDS) -> None:
+    def __init__(self, words: int = SPRAM_WORDS, bits: int = 32) -> None:
         self.words = words
+        self.bits = bits
         super().__init__(
             {
                 "enable": In(1),
-                "write": In(4),
+                "write": In(bits // 8),
                 "address": In(ADDRESS_BITS),
-                "write_data": In(32),
-                "read_data": Out(32),
+                "write_data": In(bits),
+                "read_data": Out(bits),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        ram: memory.Memory = memory.Memory(shape=32, depth=self.words, init=[])
+        ram: memory.Memory = memory.Memory(shape=self.bits, depth=self.words, init=[])
         m.submodules.ram = ram
         write_port = ram.write_port(granularity=8)
         read_port = ram.read_port()
         m.d.comb += [
             write_port.addr.eq(self.address[: len(write_port.addr)]),
             write_port.data.eq(self.write_data),
-            write_port.en.eq(self.write & self.enable.replicate(4)),
+            write_port.en.eq(self.write & self.enable.replicate(len(self.write))),
             read_port.addr.eq(self.address[: len(read_port.addr)]),
             read_port.en.eq(self.enable & ~self.write.any()),
             self.read_data.eq(read_port.data),
@@ -74,14 +77,14 @@ class SinglePortMemory(wiring.Component):
 
 
 class Ice40SinglePortMemory(SinglePortMemory):
-    """`SinglePortMemory` in two SB_SPRAM256KA: the low halves of the words in the first.
+    """`SinglePortMemory` in one or two SB_SPRAM256KA: the low halves of words in the first.
 
     It has all of their words, whatever is asked for.
     """
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for half in range(2):
+        for half in range(self.bits // 16):
             low, high = (self.write[2 * half + byte].replicate(2) for byte in range(2))
             m.submodules[f"spram{half}"] = Instance(
                 "SB_SPRAM256KA",

@@ -18,8 +18,9 @@ from qcompile.compiler.quantize.quantizer import quantize
 SIZE = 6
 
 
-def float_network(rng: np.random.Generator) -> onnx.ModelProto:
-    """Dense, depthwise, pointwise and strided convolutions; channels fill no words."""
+def float_network(rng: np.random.Generator, *, residual: bool = False) -> onnx.ModelProto:
+    """Dense, depthwise, pointwise and strided convolutions, a pool of maxima, a Clip; channels fill
+    no words. With `residual` a sum of two tensors too."""
     constants: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
 
@@ -30,15 +31,26 @@ def float_network(rng: np.random.Generator) -> onnx.ModelProto:
         constants.append(numpy_helper.from_array(bias, f"{name}/bias"))
         return [f"{name}/weight", f"{name}/bias"]
 
-    def layer(name: str, source: str, shape: tuple[int, ...], **attributes: Any) -> str:
+    def layer(name: str, source: str, shape: tuple[int, ...], *clip: str, **attributes: Any) -> str:
         operands = [source, *weights(name, *shape)]
         nodes.append(helper.make_node("Conv", operands, [f"{name}/sum"], name, **attributes))
-        nodes.append(helper.make_node("Relu", [f"{name}/sum"], [name], f"{name}/relu"))
+        behind = "Clip" if clip else "Relu"
+        nodes.append(helper.make_node(behind, [f"{name}/sum", *clip], [name], f"{name}/relu"))
         return name
 
     x = layer("dense", "image", (6, 1, 3, 3), pads=[1] * 4)
     x = layer("depthwise", x, (6, 1, 3, 3), pads=[1] * 4, group=6)
-    x = layer("pointwise", x, (9, 6, 1, 1))
+    window: dict[str, Any] = {"kernel_shape": [2, 3], "pads": [0, 1, 0, 1]}
+    nodes.append(helper.make_node("MaxPool", [x], ["pool"], "pool", **window))
+    constants.append(numpy_helper.from_array(np.zeros((), np.float32), "low"))
+    constants.append(numpy_helper.from_array(np.array(0.7, np.float32), "high"))
+    x = layer("pointwise", "pool", (9, 6, 1, 1), "low", "high")
+    if residual:
+        operands = [x, *weights("inner", 9, 9, 3, 3)]
+        nodes.append(helper.make_node("Conv", operands, ["inner"], "inner", pads=[1] * 4))
+        nodes.append(helper.make_node("Add", ["inner", x], ["added"], "added"))
+        nodes.append(helper.make_node("Relu", ["added"], ["sum"], "sum"))
+        x = "sum"
     x = layer("strided", x, (8, 9, 3, 3), pads=[1] * 4, strides=[2, 2])
     nodes.append(helper.make_node("GlobalAveragePool", [x], ["mean"], "mean"))
     nodes.append(helper.make_node("Flatten", ["mean"], ["features"], "features"))
@@ -59,9 +71,17 @@ def images(rng: np.random.Generator, count: int) -> npt.NDArray[np.float32]:
     return np.abs(rng.normal(0, 1, (count, 1, SIZE, SIZE))).astype(np.float32)
 
 
-def log_network(folder: Path, rng: np.random.Generator, levels: int = 8, step: int = 16) -> Path:
+def log_network(
+    folder: Path,
+    rng: np.random.Generator,
+    levels: int = 8,
+    step: int = 16,
+    *,
+    residual: bool = False,
+) -> Path:
     """The network quantized, as a file of the folder."""
-    (folder / "float.onnx").write_bytes(float_network(rng).SerializeToString())
+    network = float_network(rng, residual=residual)
+    (folder / "float.onnx").write_bytes(network.SerializeToString())
     options = Options(activations=f"log:{levels}", log_step=step)
     made = quantize(load_float(folder / "float.onnx"), {"image": images(rng, 50)}, options)
     path = folder / f"log{levels}x{step}.onnx"

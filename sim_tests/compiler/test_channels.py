@@ -26,7 +26,7 @@ def channel(weights: list[int], bias: int, requant: ir.Requant) -> tuple[ir.Requ
     """The hardware's requant, and rows of (golden's, the hardware's) accumulator for all sums."""
     op = ir.Op(inputs=("x",), outputs=("y",))
     weight = np.array(weights, np.int16).reshape(1, -1, 1, 1)
-    found = hardware_channels(op, weight, np.array([bias]), 0, requant)
+    found = hardware_channels(op, weight, np.array([bias]), (-128, 127), requant)
     reach = 128 * int(np.abs(weight.astype(np.int64)).sum())
     sums = np.arange(-reach, reach + 1) if found.weight.any() else np.zeros(1, np.int64)
     hardware = ir.Requant(

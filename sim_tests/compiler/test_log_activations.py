@@ -163,7 +163,11 @@ def test_options_of_logarithms_need_them() -> None:
 
 def test_formats_are_reported() -> None:
     made = float_networks.digits().quantized(Options(activations="log:16", scheme="ternary"))
-    head, *rows = (line.split() for line in made.notes)
+    *table, array = made.notes
+    head, *rows = (line.split() for line in table)
+    assert array == (
+        "no array is built for these steps: for a board add --log-step 8 or --log-step 16"
+    )
     assert head[:4] == ["tensor", "levels", "fsr", "step"]
     found = formats(made.model)
     assert {(name, fsr, step) for name, _, fsr, step in rows} <= {
@@ -171,6 +175,20 @@ def test_formats_are_reported() -> None:
         for name, one in found.items()
     }
     assert len(rows) == 7
+
+
+@pytest.mark.parametrize(
+    ("activations", "step", "told"),
+    [
+        ("log:16", 8, None),
+        ("log:32", 16, "no array is built for these steps: for a board add --log-step 8"),
+        ("log:12", 16, "no array is built for 12 levels, but for 8, 16, 32"),
+    ],
+)
+def test_codes_without_an_array_are_told_of(activations: str, step: int, told: str | None) -> None:
+    made = float_networks.digits().quantized(Options(activations=activations, log_step=step))
+    rows = [line for line in made.notes if line.startswith("no array")]
+    assert rows == ([told] if told else [])
 
 
 @pytest.mark.parametrize("argument", ["", "1", "33", "16,kl", "x"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +11,30 @@ import onnx
 import pytest
 
 from qcompile.compiler import backend
-from qcompile.compiler.errors import CapacityError, QcompileError, UnsupportedError
+from qcompile.compiler.errors import CapacityError, UnsupportedError
 from qcompile.compiler.frontend.log_quantize import NAME
 from qcompile.compiler.golden.interpreter import run_graph, run_model
-from qcompile.compiler.golden.log_domain import encode, last_threshold, thresholds
+from qcompile.compiler.golden.log_domain import encode, fraction_bits, limits, thresholds
 from qcompile.compiler.golden.numerics import requantize
 from qcompile.compiler.ir import Requant
 from qcompile.compiler.log_format import LogFormat
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.pipeline import load_model
-from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.sessions import observe
 from qcompile.hw.boards.ice40_hx8k_b_evn import ICE40_HX8K_B_EVN
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.runtime.host_ops import run_host_ops
-from sim_tests.compiler import float_networks
 from sim_tests.compiler.log_networks import images, log_network
 
+FORMS = [(8, 16), (16, 16), (8, 8), (16, 8), (32, 8), (12, 4)]
+"""Levels and step: the machines', and one that only golden has."""
 
+
+@pytest.mark.parametrize(("levels", "step"), FORMS)
 def test_golden_gives_the_codes_and_outputs_of_onnxruntime(
-    tmp_path: Path, rng: np.random.Generator
+    levels: int, step: int, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    path = log_network(tmp_path, rng)
+    path = log_network(tmp_path, rng, levels, step)
     inputs = {"image": images(rng, 60)}
     proto = onnx.load(path)
     logs = [node.output[0] for node in proto.graph.node if node.op_type == NAME]
@@ -39,95 +42,139 @@ def test_golden_gives_the_codes_and_outputs_of_onnxruntime(
     model = load_model(path)
     sent = run_host_ops(model.prologue, dict(inputs))
     found = run_graph(model.graph, {name: sent[name] for name in model.graph.inputs})
-    compared = 0
+    steps_off = []
     for name in logs:
         value = model.graph.values.get(f"{name}:codes")
-        if value is None or value.quantization is None:
+        if value is None or value.log is None:
             continue  # the same codes, reshaped
-        real = found[value.name].astype(np.float32) * np.float32(value.quantization.scale)
-        np.testing.assert_array_equal(real.reshape(expected[name].shape), expected[name])
-        assert set(np.unique(found[value.name])) <= {0, 1, 2, 4, 8, 16, 32, 64}
-        compared += 1
-    assert compared == 6
-    np.testing.assert_array_equal(run_model(model, inputs)["y"], expected["y"])
+        assert (value.log.levels, value.log.step) == (levels, step)
+        codes = found[value.name]
+        assert codes.min() >= 0 and codes.max() < levels
+        wanted = value.log.codes(expected[name]).reshape(codes.shape)
+        steps_off.append(np.abs(codes.astype(int) - wanted))
+    assert len(steps_off) == 7
+    off = np.concatenate([steps.reshape(-1) for steps in steps_off])
+    # With half octaves ONNX Runtime's sums are rounded, so that codes at a threshold may differ.
+    assert off.max() <= (step != 16) and off.mean() <= 2e-4
+    differing = run_model(model, inputs)["y"] != expected["y"]
+    assert differing.mean() <= (0 if step == 16 else 0.01)
 
 
-def test_sums_become_powers_of_two_by_all_thresholds(rng: np.random.Generator) -> None:
-    inputs = LogFormat(fsr=-20, step=16, levels=8)
-    outputs = LogFormat(fsr=-7, step=16, levels=8)
+@pytest.mark.parametrize(("levels", "step"), FORMS)
+def test_sums_become_codes_by_all_thresholds(
+    levels: int, step: int, rng: np.random.Generator
+) -> None:
+    inputs = LogFormat(fsr=-32, step=step, levels=levels)
+    outputs = LogFormat(fsr=-7, step=step, levels=levels)
+    parts = 1 << fraction_bits(step)
     for scale in rng.uniform(1e-4, 1e-1, 20).astype(np.float32).tolist():
         reached = thresholds(inputs, outputs, scale)
-        requant = Requant(
-            mode="log",
-            mantissa=np.array([reached[-1]]),
-            shift=np.array([0]),
-            zero_point=0,
-            low=0,
-            high=64,
-        )
-        sums = np.array([t + d for t in reached for d in (-1, 0, 1)] + [0, -1, -(2**30), 2**30])
-        codes = encode(sums, reached).astype(np.int64)
-        np.testing.assert_array_equal(
-            requantize(sums[:, np.newaxis], requant)[:, 0], np.where(codes, 1 << codes >> 1, 0)
-        )
+        value = 2.0 ** (inputs.fsr / 16)
+        last = limits(outputs, Fraction(scale * value) / parts)
+        requant = log_requant(outputs, last)
+        sums = np.array([t + d for t in reached for d in (-1, 0, 1)] + [0, -1, -(2**60)])
+        codes = requantize(sums[:, np.newaxis], requant)[:, 0]
+        np.testing.assert_array_equal(codes, encode(sums, reached))
     whole = LogFormat(fsr=0, step=16, levels=8)
-    assert last_threshold(whole, 1.0) == thresholds(whole, whole, 1.0)[-1] == 46
-    assert last_threshold(whole, 1e-30) == 1 << 40
+    assert limits(whole, Fraction(1)) == thresholds(whole, whole, 1.0)[-1:] == (46,)
+    assert limits(whole, Fraction(1, 10**30)) == (1 << 60,)
+
+
+def log_requant(outputs: LogFormat, last: tuple[int, ...]) -> Requant:
+    """Of one channel."""
+    nothing = np.array([0])
+    return Requant(
+        mode="log",
+        mantissa=nothing,
+        shift=nothing,
+        zero_point=0,
+        low=0,
+        high=outputs.levels - 1,
+        log=outputs,
+        limits=np.array(last)[:, np.newaxis],
+    )
 
 
 def test_host_encodes_inputs_as_the_format_does(tmp_path: Path, rng: np.random.Generator) -> None:
     model = load_model(log_network(tmp_path, rng))
     operation = next(op for op in model.prologue if op["op"] == "LogQuantize")
     chosen = next(value.log for value in model.graph.values.values() if value.log)
-    fields = {"thresholds": chosen.thresholds.tolist(), "codes": chosen.whole.tolist()}
+    fields = {"thresholds": chosen.thresholds.tolist()}
     x = np.concatenate([chosen.thresholds, np.nextafter(chosen.thresholds, 0), [-1, 0, 1e30]])
     x = x.astype(np.float32)
     ran = run_host_ops([{**operation, "attributes": fields}], {"image": x})
     codes = ran[operation["outputs"][0]]  # type: ignore[index]  # a list in a dict of objects
-    np.testing.assert_array_equal(codes, chosen.whole[chosen.codes(x)])
+    np.testing.assert_array_equal(codes, chosen.codes(x))
     assert codes.dtype == np.int8
 
 
+@pytest.mark.parametrize(("levels", "step", "bits"), [(8, 16, 4), (16, 8, 4)])
 def test_machine_of_a_logarithmic_network_has_shifts(
-    tmp_path: Path, rng: np.random.Generator
+    levels: int, step: int, bits: int, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    model = load_model(log_network(tmp_path, rng))
+    model = load_model(log_network(tmp_path, rng, levels, step))
     compiled = backend.compile_model(model, board=ICE40_HX8K_B_EVN, requant="exact")
-    assert compiled.config.pe == "log"
-    logs = [layer.log for layer in compiled.layers]
-    assert logs == [True] * 5 + [False]
+    config = compiled.config
+    assert (config.pe, config.levels, config.step, config.code_bits) == ("log", levels, step, bits)
+    last = compiled.layers[-1]
+    assert last.limits is None and last.halves and last.output_shape[0] == 10
+    assert all(layer.limits is not None and not layer.halves for layer in compiled.layers[:-1])
 
 
 def test_configuration_ids_of_int8_machines_do_not_know_of_shifts() -> None:
     config = AcceleratorConfig()
-    assert config.id != replace(config, pe="log").id
-    with pytest.raises(ValueError, match=r"^acc_width must be 24 or less with pe log, not 28$"):
-        AcceleratorConfig(pe="log", acc_width=28)
+    assert config.id == replace(config, levels=16, step=8).id
+    shifts = replace(config, pe="log")
+    assert len({config.id, shifts.id, replace(shifts, levels=16).id}) == 3
+    with pytest.raises(ValueError, match=r"^levels must be one of \(8, 16, 32\), not 7$"):
+        replace(shifts, levels=7)
 
 
-def test_sums_beyond_24_bits_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_sums_beyond_32_bits_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     layers = lower(load_model(log_network(tmp_path, rng)).graph)
-    bias = np.full_like(layers[0].bias, 1 << 24)
+    bias = np.full_like(layers[0].bias, (1 << 31) - 1)
     model = load_model(log_network(tmp_path, rng))
     first = next(op for op in model.graph.ops if op.name == layers[0].output)
     ops = tuple(replace(op, bias=bias) if op is first else op for op in model.graph.ops)  # type: ignore[call-arg]  # a Conv
     wide = replace(model, graph=replace(model.graph, ops=ops))
-    with pytest.raises(CapacityError, match="its sums may need 26 bits"):
+    with pytest.raises(CapacityError, match="its sums may need 33 bits"):
         backend.compile_model(wide, board=ICE40_HX8K_B_EVN, requant="exact")
 
 
-def test_other_formats_and_sums_of_tensors_are_refused(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    with pytest.raises(QcompileError, match="has 16 levels, 8 sixteenths of an octave apart"):
-        load_model(log_network(tmp_path, rng, 16, 8))
-    made = float_networks.digits().quantized(Options(activations="log:8", log_step=16))
-    path = tmp_path / "digits.onnx"
-    path.write_bytes(made.model.SerializeToString())
-    with pytest.raises(
-        QcompileError, match=r"residual/relu/real.*ends in logarithmic codes what is no layer"
-    ):
-        load_model(path)
+def test_sums_of_tensors_are_tables_of_pairs(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = log_network(tmp_path, rng, residual=True)
+    inputs = {"image": images(rng, 60)}
+    expected = observe(onnx.load(path), inputs, ["sum/real", "y"])
+    model = load_model(path)
+    np.testing.assert_array_equal(run_model(model, inputs)["y"], expected["y"])
+    compiled = backend.compile_model(model, board=ICE40_HX8K_B_EVN, requant="exact")
+    assert compiled.config.pairs
+    by_operator = {layer.operator: layer for layer in compiled.layers if not layer.inner}
+    adding = next(layer for layer in compiled.layers if layer.name == "sum/real:codes")
+    assert adding.limits is None and not adding.halves and adding.pairs is not None
+    wanted = next(op.table for op in model.graph.ops if op.name == adding.name)  # type: ignore[attr-defined]  # a Binary
+    linear_first = model.graph.ops[[op.name for op in model.graph.ops].index(adding.name)]
+    assert model.graph.values[linear_first.inputs[0]].log is None
+    for a, b in ((-128, 0), (-1, 3), (0, 0), (5, 7), (127, 1)):
+        assert adding.pairs[b, a % 256] == wanted[a + 128, b + 128]
+    pooled = by_operator["MaxPool"]
+    assert pooled.pairs is not None and pooled.pairs[3, 5] == 5 and pooled.pairs[6, 2] == 6
+    wide = load_model(log_network(tmp_path, rng, 32, 8, residual=True))
+    with pytest.raises(UnsupportedError, match="Add has no layer form on an array of shifts"):
+        lower(wide.graph)
+
+
+def test_other_and_mixed_formats_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    graph = load_model(log_network(tmp_path, rng, 12, 4)).graph
+    with pytest.raises(UnsupportedError, match="no array is built for such logarithmic codes"):
+        lower(graph)
+    renamed = {
+        name: replace(value, log=replace(value.log, step=8)) if value.log else value
+        for name, value in graph.values.items()
+        if name != graph.ops[0].name
+    }
+    with pytest.raises(UnsupportedError, match="codes of one network must have one step"):
+        lower(replace(graph, values={**graph.values, **renamed}))
 
 
 def test_arrays_of_multipliers_refuse_logarithmic_networks(

@@ -8,8 +8,8 @@ from typing import Any
 
 import cocotb
 
-from qcompile.hw.drain import GROUP_SLOTS, ChannelConstants
-from qcompile.hw.program import CONSTANT_WORDS, constants_packet
+from qcompile.hw.drain import GROUP_SLOTS, channel_constants
+from qcompile.hw.program import HIGH_FLAG, constants_packet
 from sim_tests.hw.clocked import bits_of, dice, edge, read, reset, settle, start_clock
 
 CHANNELS = 4
@@ -17,21 +17,26 @@ GROUPS = 3 * GROUP_SLOTS
 WORD = 0xFFFF
 
 
-def make_group(rng: Random) -> tuple[list[int], list[int]]:
+def make_group(rng: Random, words: int) -> tuple[list[int], list[int]]:
     """A packet's payload, and each channel's constants as the FIFO must show them."""
     bias = [rng.randint(-(1 << 31), (1 << 31) - 1) for _ in range(CHANNELS)]
     mantissa = [rng.getrandbits(24) for _ in range(CHANNELS)]
     shift = [rng.getrandbits(6) for _ in range(CHANNELS)]
+    halves = [rng.getrandbits(1) for _ in range(CHANNELS)]
     shown = [
-        bits_of(ChannelConstants, {"bias": b & 0xFFFF_FFFF, "mantissa": m, "shift": s})
-        for b, m, s in zip(bias, mantissa, shift, strict=True)
+        bits_of(
+            channel_constants(words),
+            {"bias": b & 0xFFFF_FFFF, "mantissa": m, "shift": s, "flags": half << HIGH_FLAG},
+        )
+        for b, m, s, half in zip(bias, mantissa, shift, halves, strict=True)
     ]
-    return constants_packet(bias, mantissa, shift)[1:], shown
+    return constants_packet(bias, mantissa, shift, words=words, halves=halves)[1:], shown
 
 
 async def run(dut: Any, rng: Random, source: float, use: float) -> None:
     """All groups, in and out."""
-    groups = [make_group(rng) for _ in range(GROUPS)]
+    per_channel = len(dut.o) // 16
+    groups = [make_group(rng, per_channel) for _ in range(GROUPS)]
     words = [word for payload, _ in groups for word in payload]
     sent = oldest = 0
     while oldest < GROUPS:
@@ -41,7 +46,7 @@ async def run(dut: Any, rng: Random, source: float, use: float) -> None:
         column = rng.randrange(CHANNELS)
         dut.column.value = column
         await settle()
-        complete = sent // (CHANNELS * CONSTANT_WORDS)
+        complete = sent // (CHANNELS * per_channel)
         available = bool(read(dut, "available"))
         assert available <= (complete > oldest), "a group that is not complete"
         done = available and rng.random() < use

@@ -53,6 +53,7 @@ class Bench:
 async def words_hold_four_codes_at_the_stepped_address(dut: Any) -> None:
     """One code a cycle, and with pauses."""
     start_clock(dut)
+    bits = len(dut.code)
     for chance in (1.0, 0.5):
         rng = dice(chance)
         inputs = ("code", "valid", "step", "load_start", "step_word")
@@ -64,12 +65,12 @@ async def words_hold_four_codes_at_the_stepped_address(dut: Any) -> None:
         dut.load_start.value = 0
         expected = []
         for _ in range(WORDS):
-            codes = [rng.getrandbits(8) for _ in range(CHANNELS)]
+            codes = [rng.getrandbits(bits) for _ in range(CHANNELS)]
             step = rng.choice([STEP_ROW, STEP_ROW, STEP_POSITION, STEP_GROUP, STEP_LAYER])
             for number, code in enumerate(codes):
                 last = number == CHANNELS - 1
                 await bench.code(code, step if last else rng.randrange(4), chance)
-            word = int.from_bytes(bytes(codes), "little")
+            word = sum(code << bits * lane for lane, code in enumerate(codes))
             expected.append((address, word, int(step == STEP_LAYER)))
             address = (address + bench.steps[step]) % ADDRESSES
         for _ in range(3):

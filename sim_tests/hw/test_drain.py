@@ -18,13 +18,17 @@ def test_accumulator_fifo_keeps_order_and_room(tmp_path: Path, seed: int) -> Non
     cosim.run_bench(fifo, "accumulator_fifo_bench", tmp_path, seed=seed)
 
 
-def test_constants_fifo_shows_the_oldest_group(tmp_path: Path, seed: int) -> None:
-    cosim.run_bench(ConstantsFifo(), "constants_fifo_bench", tmp_path, seed=seed)
+@pytest.mark.parametrize("words", [4, 9])
+def test_constants_fifo_shows_the_oldest_group(words: int, tmp_path: Path, seed: int) -> None:
+    cosim.run_bench(ConstantsFifo(words), "constants_fifo_bench", tmp_path, seed=seed)
 
 
 def test_drain_front_hands_out_rows_in_loop_order(tmp_path: Path, seed: int) -> None:
     cosim.run_bench(DrainFront(), "drain_front_bench", tmp_path, seed=seed)
 
 
-def test_drain_back_packs_words_and_steps_addresses(tmp_path: Path, seed: int) -> None:
-    cosim.run_bench(DrainBack(), "drain_back_bench", tmp_path, seed=seed)
+@pytest.mark.parametrize("code_bits", [4, 8])
+def test_drain_back_packs_words_and_steps_addresses(
+    code_bits: int, tmp_path: Path, seed: int
+) -> None:
+    cosim.run_bench(DrainBack(code_bits), "drain_back_bench", tmp_path, seed=seed)

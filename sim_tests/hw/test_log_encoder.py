@@ -20,7 +20,7 @@ from qcompile.compiler.golden.log_domain import (
 from qcompile.compiler.ir import Int64Array
 from qcompile.compiler.log_format import LogFormat
 from qcompile.hw.log.config import LogArrayConfig
-from qcompile.hw.log.encoder import LogEncoder, limit_bits, total_bits
+from qcompile.hw.log.encoder import LogEncoder
 from sim_tests.hw import cosim
 
 full = pytest.mark.full
@@ -79,9 +79,9 @@ def grids(config: LogArrayConfig, rng: np.random.Generator) -> tuple[LogFormat, 
         for _ in range(2)
     )
     # The first threshold becomes 2**octaves: one too large for any total is among them.
-    octaves = rng.uniform(-2, total_bits(config) + 0.2)
+    octaves = rng.uniform(-2, config.total_bits + 0.2)
     unit = 2.0 ** ((second.fsr - second.step / 2 - first.fsr) / 16 - octaves)
-    return first, second, float(np.float32(unit * (4096 if config.classes > 1 else 1)))
+    return first, second, float(np.float32(unit * (32768 if config.classes > 1 else 1)))
 
 
 def totals(reached: tuple[int, ...], bits: int, rng: np.random.Generator) -> list[int]:
@@ -97,9 +97,9 @@ def parts(total: int, config: LogArrayConfig, rng: np.random.Generator) -> list[
     width = config.acc_width
     halves = []
     if config.classes > 1:
-        # 5793 is odd: some multiple of it has any remainder modulo 4096.
-        half = total * pow(5793, -1, 4096) % 4096 + 4096 * int(rng.integers(-99, 99))
-        halves, total = [half], (total - 5793 * half) // 4096
+        # 46341 is odd: some multiple of it has any remainder modulo 32768.
+        half = total * pow(46341, -1, 32768) % 32768 + 32768 * int(rng.integers(-99, 99))
+        halves, total = [half], (total - 46341 * half) // 32768
     share = clipped(total - int(rng.integers(-(1 << width), 1 << width) >> 3), width)
     return [share, *halves, clipped(total - share, 32)]
 
@@ -109,17 +109,17 @@ def parts(total: int, config: LogArrayConfig, rng: np.random.Generator) -> list[
 def test_code_is_the_number_of_thresholds_reached(
     config: LogArrayConfig, bits_per_stage: int, tmp_path: Path, rng: np.random.Generator, seed: int
 ) -> None:
-    lowest = -(1 << (limit_bits(config) - 1))
+    lowest = -(1 << (config.limit_bits - 1))
     rows: list[list[int]] = []
     codes: list[int] = []
     for _ in range(CHANNELS):
         inputs, outputs, scale = grids(config, rng)
         reached = thresholds(inputs, outputs, scale)
         limits = [max(-value, lowest) for value in search_constants(reached, config.step)]
-        drawn = [parts(total, config, rng) for total in totals(reached, total_bits(config), rng)]
+        drawn = [parts(total, config, rng) for total in totals(reached, config.total_bits, rng)]
         sums: Int64Array = np.array(drawn).T
         sum_and_bias = joined(sums[:-1], sums[-1], config.step)
-        fits = np.abs(sum_and_bias) < 1 << (total_bits(config) - 1)
+        fits = np.abs(sum_and_bias) < 1 << (config.total_bits - 1)
         assert fits.mean() > 0.8
         rows += [[*row, *limits] for row in sums.T[fits].tolist()]
         codes += encode(sum_and_bias[fits], reached).tolist()

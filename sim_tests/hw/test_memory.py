@@ -24,6 +24,8 @@ PLACES = 24
         AcceleratorConfig(vendor="plain"),
         AcceleratorConfig(vendor="ice40"),
         AcceleratorConfig(vendor="ice40hx", bank_words=512),
+        AcceleratorConfig(vendor="ice40", pe="log"),
+        AcceleratorConfig(vendor="ice40hx", bank_words=512, pe="log"),
     ],
 )
 def test_words_come_back_and_the_feeder_never_waits(
@@ -38,7 +40,7 @@ def test_words_come_back_and_the_feeder_never_waits(
         "other": rng.integers(0, 4, CYCLES) > 0,
         "other_write": rng.integers(0, 2, CYCLES),
         "other_address": rng.choice(offsets, CYCLES) | rng.integers(0, 2, CYCLES) << 14,
-        "other_data": rng.integers(0, 1 << 32, CYCLES),
+        "other_data": rng.integers(0, 1 << config.word_bits, CYCLES),
     }
     # The feeder's bank is chosen by the layer: the cycle after its last read is still its own.
     last = np.arange(CYCLES) % 50 == 49

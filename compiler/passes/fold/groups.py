@@ -132,7 +132,8 @@ class Pending:
 
         Clamping before or after rounding is the same.
         """
-        low, high = code_range(output.dtype)
+        log = output.log
+        low, high = code_range(output.dtype) if log is None else (0, log.levels - 1)
         for clip in self.after:
             if not isinstance(clip, ir_float.Clip):
                 maker = "" if self.op is None else f" of {self.origins[0].operator}"
@@ -145,7 +146,10 @@ class Pending:
                 if bound is None:
                     continue
                 real = np.asarray(bound, dtype=np.float32)
-                code = int(quantize_codes(real, quantization_of(output), output.dtype))
+                if log is None:
+                    code = int(quantize_codes(real, quantization_of(output), output.dtype))
+                else:
+                    code = int(log.codes(real))
                 change = max if raises else min
                 low, high = change(low, code), change(high, code)
         return low, high

@@ -87,6 +87,8 @@ def _keeps_codes(op: Move, codes: Value) -> bool:
         return True
     quantization = quantization_of(codes)
     fill = np.asarray(op.fill, dtype=np.float32)
+    if codes.log is not None:
+        return bool(codes.log.rounded(fill) == fill)
     return bool(
         dequantize_linear(quantize_linear(fill, quantization, codes.dtype), quantization) == fill
     )
@@ -97,7 +99,10 @@ def code_move(op: Move, codes: Value) -> CodeMove:
     if not isinstance(op, ir_float.Select):
         return op
     fill = np.asarray(op.fill, dtype=np.float32)
-    code = int(quantize_linear(fill, quantization_of(codes), codes.dtype))
+    if codes.log is not None:
+        code = int(codes.log.codes(fill))
+    else:
+        code = int(quantize_linear(fill, quantization_of(codes), codes.dtype))
     return _select(op, code - _offset(codes.dtype) if np.any(op.index < 0) else 0)
 
 
@@ -203,6 +208,7 @@ def is_output(pending: Pending, output: Value) -> bool:
         and not pending.after
         and code.dtype == output.dtype
         and code.quantization == output.quantization
+        and code.log == output.log
     )
 
 

@@ -77,7 +77,7 @@ def fold_multiply(
         finish=finish,
         weight=weight,
         origins=op.origins,
-        as_float=_float_product if finish is _rows_product and not op.whole else None,
+        as_float=_float_product if finish is _rows_product and not op.whole and not x.log else None,
         in_float=isinstance(op, ir_float.FloatConv) and _stays_in_float(folder, data),
     )
     for name in biases:

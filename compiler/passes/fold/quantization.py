@@ -9,11 +9,14 @@ from qcompile.compiler.frontend.constants import quantize_constant
 from qcompile.compiler.ir import Op, Origin, Value
 from qcompile.compiler.passes.fold.folder import Folder
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, per_tensor
-from qcompile.compiler.passes.fold.moves import finish_group, is_output
-from qcompile.compiler.passes.fold.tables import finish_table
+from qcompile.compiler.passes.fold.moves import finish_group
+from qcompile.compiler.passes.fold.tables import ELEMENTWISE, finish_table
 
-LOG_LAYERS = (ir_float.FloatConv, ir_float.FloatMatMul, ir_float.FloatAveragePool)
-"""Operators whose sums are compared with thresholds."""
+ENDED_IN_LOG = (
+    *(ir_float.FloatConv, ir_float.FloatMatMul, ir_float.FloatAveragePool),
+    *ELEMENTWISE,
+)
+"""Operators whose sums are compared with thresholds, and those that are tables."""
 
 
 def fold_dequantize(folder: Folder, op: ir_float.DequantizeLinear) -> None:
@@ -46,7 +49,8 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
     folder.values[op.name] = output
     if source in folder.codes:
         code = folder.values[folder.codes[source]]
-        if code.dtype == output.dtype and code.quantization == output.quantization:
+        same = code.dtype == output.dtype and code.quantization == output.quantization
+        if same and code.log is None:
             _keep_codes(folder, op, code)
             return
         folder.pending[source] = Pending(op=None, inputs=(code,), finish=finish_table)
@@ -66,15 +70,14 @@ def fold_log_quantize(folder: Folder, op: ir_float.LogQuantize) -> None:
     if source in folder.codes and folder.values[folder.codes[source]].log == output.log:
         return _keep_codes(folder, op, folder.values[folder.codes[source]])
     pending = folder.pending.get(source)
-    if pending is not None and is_output(pending, output):
-        ended = pending.inputs[0].log == output.log
-    else:
-        ended = pending is not None and isinstance(pending.op, LOG_LAYERS)
-    if source in folder.codes or source in folder.weights or (pending and not ended):
+    if source in folder.codes:
+        code = folder.values[folder.codes[source]]
+        pending = Pending(op=None, inputs=(code,), finish=finish_table)
+    ended = pending is None or pending.op is None or isinstance(pending.op, ENDED_IN_LOG)
+    if source in folder.weights or not ended:
         raise NotFoldable(
-            "ends in logarithmic codes what is no layer",
-            "Conv, MatMul, Gemm and AveragePool can, with Relu, MaxPool and moves behind; quantize "
-            "what is in front of other operators to int8",
+            "ends in logarithmic codes what is neither a layer nor a table",
+            "quantize its result to int8, with QuantizeLinear",
         )
     if pending is not None:
         folder.values[op.name] = output

@@ -81,10 +81,15 @@ def finish_table(pending: Pending, output: Value, origins: tuple[Origin, ...]) -
 def _grid(value: Value) -> FloatArray:
     """The real numbers of all codes, float32 [256]."""
     first, last = code_range(value.dtype)
+    if value.log is not None:
+        codes = np.arange(first, last + 1).clip(0, value.log.levels - 1)
+        return np.asarray(value.log.values[codes])
     return dequantize_linear(np.arange(first, last + 1), quantization_of(value))
 
 
 def _quantized(values: FloatArray, output: Value) -> Int8Array:
+    if output.log is not None:
+        return output.log.codes(values).astype(np.int8)
     return quantize_to_int8(values, quantization_of(output), output.dtype)
 
 
@@ -194,6 +199,8 @@ def _integer_table(pending: Pending, output: Value) -> Int8Array | None:
     """
     if not isinstance(pending.op, ir_float.FloatAdd | ir_float.FloatMul):
         return None
+    if any(value.log is not None for value in (*pending.inputs, output)):
+        return None  # ONNX Runtime has real numbers
     dtypes = {_code_type(operand) for operand in pending.operands}
     if dtypes != {output.dtype}:
         return None

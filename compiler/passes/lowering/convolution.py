@@ -12,6 +12,7 @@ from qcompile.compiler.layers import Layer, Region, Shape3
 from qcompile.compiler.machine import Machine, cheapest
 from qcompile.compiler.passes.lowering.layer import (
     COPY_WEIGHT,
+    Mode,
     copy_layer,
     copy_requant,
     make_layer,
@@ -60,6 +61,7 @@ def _plain(op: ir.Conv, source: str, shapes: tuple[Shape3, Shape3], *, depthwise
         pads=op.pads,
         input_zero_point=op.input_zero_point,
         requant=op.requant,
+        log=op.log,
         macs=op.weight[0].size * int(np.prod(shapes[1])),
     )
 
@@ -81,6 +83,7 @@ def average_pool(graph: ir.Graph, op: ir.AveragePool, source: str) -> Layer:
         pads=op.pads,
         input_zero_point=op.input_zero_point,
         requant=op.requant,
+        log=op.log,
         macs=0,
     )
 
@@ -155,6 +158,7 @@ def _part(
         bias=compact.bias[channels],
         mantissa=compact.mantissa[channels],
         shift=compact.shift[channels],
+        limits=None if compact.limits is None else compact.limits[:, channels],
         input_channel=first,
         input_channel_step=step[0],
         macs=compact.macs // compact.output_shape[0] * channels.size,
@@ -179,13 +183,18 @@ def _widened(op: ir.Conv, layer: Layer, word: int) -> tuple[Layer, ...]:
     copies = []
     for index in range(layer.copies):
         shapes = (layer.input_shape, layer.input_shape)
-        copy = copy_layer(op, op.requant.mode, layer.input, shapes)
+        copy = copy_layer(op, _copy_mode(op), layer.input, shapes, log=op.log)
         region = Region(shape=wide, channel=index * (channels + padding))
         part = f"{name}{index}"
         copies.append(replace(copy, name=part, output=name, region=region, inner=True))
     weight = np.pad(layer.weight, ((0, 0), (0, 0), (0, padding), (0, 0), (0, 0)))
     weight = np.concatenate(list(weight), axis=1)[np.newaxis]
     return (*copies, replace(layer, input=name, input_shape=wide, weight=weight))
+
+
+def _copy_mode(op: ir.Conv) -> Mode:
+    """The requantization's, where the copied codes are linear."""
+    return "shift" if op.requant.mode == "shift" else "exact"
 
 
 def _repeated(op: ir.Conv, source: str, shapes: tuple[Shape3, Shape3]) -> tuple[Layer, ...]:
@@ -207,7 +216,8 @@ def _repeated(op: ir.Conv, source: str, shapes: tuple[Shape3, Shape3]) -> tuple[
         dilations=(1, 1),
         pads=(0, 0, 0, 0),
         input_zero_point=0,
-        requant=copy_requant(op.requant.mode, outputs),
+        requant=copy_requant(_copy_mode(op), outputs, op.log),
+        log=op.log,
         macs=0,
     )
     name = f"{op.name}:repeat"

@@ -31,6 +31,7 @@ class SmallMachine:
     """The array of 4 x 4 with its program in flash: a `Machine`."""
 
     word_channels: int = WORD_CHANNELS
+    word_bytes: int = WORD_CHANNELS
     makes_weights: bool = True
     adds_in_place: bool = False
     shifts: bool = True
@@ -70,3 +71,8 @@ class SmallMachine:
 
 
 SMALL_MACHINE = SmallMachine()
+
+
+def small_machine(config: AcceleratorConfig) -> SmallMachine:
+    """The machine of a configuration."""
+    return SmallMachine(word_bytes=config.word_bits // 8)

@@ -55,7 +55,7 @@ def fuse_lookup(state: Lowering, op: ir.Lookup) -> None:
 
 def _copy(state: Lowering, op: ir.Op, source: str) -> None:
     shape = shape3(state.graph, op.outputs[0])
-    state.layers.append(copy_layer(op, state.mode, source, (shape, shape)))
+    state.layers.append(copy_layer(op, state.mode, source, (shape, shape), log=state.log))
 
 
 def _join(state: Lowering, index: int, op: ir.Op) -> None:

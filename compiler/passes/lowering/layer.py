@@ -9,10 +9,12 @@ import numpy as np
 
 from qcompile.compiler import ir
 from qcompile.compiler.errors import UnsupportedError
+from qcompile.compiler.golden.log_domain import fraction_bits, multiples
 from qcompile.compiler.layers import Layer, Shape3
+from qcompile.compiler.log_format import LogFormat
 from qcompile.compiler.passes.channels import HALF_SHIFT, hardware_channels
 
-Mode = Literal["exact", "shift", "log"]
+Mode = Literal["exact", "shift"]
 
 COPY_WEIGHT = 2
 """With a requantization by a half a copy is exact in both modes."""
@@ -38,18 +40,20 @@ def operator_of(op: ir.Op) -> str:
     return op.origins[0].operator if op.origins else type(op).__name__
 
 
-def copy_requant(mode: Mode, channels: int) -> ir.Requant:
-    """Half of every sum, in int64 [channels]: undoes `COPY_WEIGHT`."""
+def copy_requant(mode: Mode, channels: int, log: LogFormat | None = None) -> ir.Requant:
+    """Half of every sum, in int64 [channels]: undoes `COPY_WEIGHT`; `log` is the input's format."""
     ones = np.ones(channels, np.int64)
-    if mode == "log":
-        # Half an octave below the sum of the last code, rounded up: 2 * 64 / sqrt(2) is 90.5.
+    if log is not None:
+        last = COPY_WEIGHT * multiples(log)[: -log.classes - 1 : -1]
         return ir.Requant(
-            mode=mode,
-            mantissa=ones * 91,
+            mode="log",
+            mantissa=0 * ones,
             shift=0 * ones,
             zero_point=0,
             low=0,
-            high=64,
+            high=log.levels - 1,
+            log=log,
+            limits=np.repeat(last[:, np.newaxis], channels, axis=1),
         )
     exact = mode == "exact"
     return ir.Requant(
@@ -70,10 +74,12 @@ def copy_layer(
     pads: tuple[int, int] = (0, 0),
     pad_code: int = 0,
     inverted: bool = False,
+    log: LogFormat | None = None,
 ) -> Layer:
     """A depthwise layer of one tap: output pixel (y, x) is input pixel (y, x) * strides - pads.
 
-    Pixels beyond the input have the code `pad_code`. `inverted` codes are -1 - code.
+    Pixels beyond the input have the code `pad_code`. `inverted` codes are -1 - code;
+    `log` is the format of logarithmic ones.
     """
     channels = shapes[1][0]
     weight = -COPY_WEIGHT if inverted else COPY_WEIGHT
@@ -89,8 +95,9 @@ def copy_layer(
         dilations=(1, 1),
         pads=(*pads, 0, 0),
         input_zero_point=0,
-        requant=copy_requant(mode, channels),
+        requant=copy_requant(mode, channels, log),
         macs=0,
+        log=log,
     )
     return replace(layer, pad_code=pad_code)
 
@@ -110,9 +117,14 @@ def make_layer(
     input_zero_point: int,
     requant: ir.Requant,
     macs: int,
+    log: LogFormat | None = None,
 ) -> Layer:
-    """The layer that makes `op`'s output from the tensor `source`; `shapes` are of both."""
-    channels = hardware_channels(op, weight, bias, input_zero_point, requant)
+    """The layer that makes `op`'s output from the tensor `source`; `shapes` are of both, `log` is
+    the format of the source's codes."""
+    ends = (-128 - input_zero_point, 127 - input_zero_point)
+    if log is not None:
+        ends = (0, (int(multiples(log)[-1]) >> fraction_bits(log.step)) + 1)
+    channels = hardware_channels(op, weight, bias, ends, requant)
     weight, bias = channels.weight, channels.bias
     flat = weight.reshape(weight.shape[0], -1).astype(np.int64)
     folded = bias - (input_zero_point * flat.sum(axis=1) << requant.fraction)
@@ -141,11 +153,19 @@ def make_layer(
         high=requant.high,
         zero_point_inside=requant.zero_point_inside,
         fraction=requant.fraction > 0,
-        log=requant.mode == "log",
-        table=None,
+        reads=log,
+        limits=channels.limits,
+        table=_clamp(requant),
         add_tables=None,
         macs=macs,
     )
+
+
+def _clamp(requant: ir.Requant) -> ir.Int8Array | None:
+    """The table that clamps logarithmic codes; the encoder does not."""
+    if requant.log is None or (requant.low, requant.high) == (0, requant.log.levels - 1):
+        return None
+    return np.arange(-128, 128).clip(requant.low, requant.high).astype(np.int8)
 
 
 def _split_weights(weight: ir.Int16Array) -> ir.Int8Array:

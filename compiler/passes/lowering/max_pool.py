@@ -4,7 +4,8 @@ Two layers take in one more tap of a window. The first one makes d = clamp(m - x
 clamp of int8 is the relu, the second one x + d + 128. Both copy the tap x from the pool's input
 and have m or d as residual operand; the first one copies -1 - x, so that it can add. Windows are
 done along one axis and then along the other, and long ones by doubling or halving, where that
-takes fewer cycles.
+takes fewer cycles. Logarithmic codes are ordered as what they stand for, and the array of shifts
+takes the larger of a code and a residual one, so there a tap is one layer.
 """
 
 from __future__ import annotations
@@ -105,11 +106,14 @@ def _layers(
         taps = _Taps(state, op, source, (shape, out), stage)
         best = taps.add(layers, 0)
         for tap in range(1, len(stage.offsets)):
+            if state.log is not None:
+                best = taps.add(layers, tap, best)
+                continue
             excess = taps.add(layers, tap, best, sum_tables(LOWEST + 1), inverted=True)
             best = taps.add(layers, tap, excess, sum_tables(-LOWEST))
         source, shape = best, out
     if not layers:  # a window of one
-        layers.append(copy_layer(op, state.mode, source, (shape, shape)))
+        layers.append(copy_layer(op, state.mode, source, (shape, shape), log=state.log))
     last = replace(layers[-1], name=op.name, output=op.outputs[0], inner=False)
     return (*layers[:-1], last)
 
@@ -142,8 +146,9 @@ class _Taps:
             self.shapes,
             strides=self.stage.strides,
             pads=(-row, -column),
-            pad_code=LOWEST,
+            pad_code=LOWEST if self.state.log is None else 0,
             inverted=inverted,
+            log=self.state.log,
         )
         name = f"{self.op.name}:max{len(layers)}"
         layers.append(

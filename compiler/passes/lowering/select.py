@@ -9,6 +9,7 @@ import numpy as np
 from qcompile.compiler import ir
 from qcompile.compiler.add_tables import sum_tables
 from qcompile.compiler.errors import UnsupportedError
+from qcompile.compiler.golden.log_domain import fraction_bits, multiples
 from qcompile.compiler.layers import Layer, Region, Shape3, Stored
 from qcompile.compiler.passes.lowering.layer import (
     COPY_WEIGHT,
@@ -93,7 +94,7 @@ class _Copier:
         moved = f"{self.op.name}:moved{source}"
         if all(layer.output != moved for layer in self.layers):
             shape = self.shapes[source]
-            layer = copy_layer(self.op, self.state.mode, name, (shape, shape))
+            layer = copy_layer(self.op, self.state.mode, name, (shape, shape), log=self.state.log)
             self._add(layer, moved)
         return moved
 
@@ -115,9 +116,9 @@ class _Copier:
         layer = replace(layer, name=name, output=output, inner=True)
         if residual is not None:
             channel = layer.region.channel if layer.region else 0
-            layer = replace(
-                layer, residual=residual, residual_channel=-channel, add_tables=sum_tables(0)
-            )
+            # Where one has a code the other has 0, the smallest logarithmic one.
+            tables = sum_tables(0) if self.state.log is None else None
+            layer = replace(layer, residual=residual, residual_channel=-channel, add_tables=tables)
         self.layers.append(layer)
 
     def _layer(self, piece: Piece, source: int, tensor: str, fill: int) -> Layer:
@@ -133,6 +134,7 @@ class _Copier:
                 strides=piece.strides,
                 pads=_pads(mine),
                 pad_code=self.op.fill,
+                log=self.state.log,
             )
             return replace(layer, input_channel=piece.channel + piece.shift)
         first, step, depth = _window(mine, self.word)
@@ -144,7 +146,7 @@ class _Copier:
                 channel = tap.channel - first - lane // self.word * step
                 weight[lane, channel, tap.row + top, tap.column + left] = COPY_WEIGHT
             elif any_tap is None:
-                bias[lane] = COPY_WEIGHT * fill
+                bias[lane] = self._sum_of(fill)
         layer = make_layer(
             self.op,
             operator=operator_of(self.op),
@@ -157,10 +159,25 @@ class _Copier:
             dilations=(1, 1),
             pads=(top, left, 0, 0),
             input_zero_point=0,
-            requant=copy_requant(self.state.mode, len(mine)),
+            requant=copy_requant(self.state.mode, len(mine), self.state.log),
+            log=self.state.log,
             macs=0,
         )
         return replace(layer, pad_code=self.op.fill, input_channel=first, input_channel_step=step)
+
+    def _sum_of(self, code: int) -> int:
+        """The sum that a copy makes a code of."""
+        log = self.state.log
+        if log is None:
+            return COPY_WEIGHT * code
+        value = COPY_WEIGHT * int(multiples(log)[code])
+        if value % (1 << fraction_bits(log.step)):
+            raise UnsupportedError(
+                f"'{self.op.name}': {operator_of(self.op)} fills channels of a word with code "
+                f"{code}, which is no whole sum on an array of shifts",
+                help="fill with zeros, or quantize with --log-step 16",
+            )
+        return value >> fraction_bits(log.step)
 
 
 def _pads(taps: list[Tap | None]) -> tuple[int, int]:

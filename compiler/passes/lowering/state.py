@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 
 from qcompile.compiler import ir
 from qcompile.compiler.layers import Layer
+from qcompile.compiler.log_format import LogFormat
 from qcompile.compiler.machine import Machine
 from qcompile.compiler.passes.lowering.layer import Mode
 
 
 @dataclass(slots=True)
 class Lowering:
-    """Layers in execution order; `alias` names the tensor in memory of a reshaped value."""
+    """Layers in execution order; `alias` names the tensor in memory of a reshaped value.
+
+    `log` has levels and step of the codes, where they are logarithmic.
+    """
 
     graph: ir.Graph
     mode: Mode
@@ -21,6 +25,7 @@ class Lowering:
     uses: Counter[str]
     layers: list[Layer] = field(default_factory=list)
     alias: dict[str, str] = field(default_factory=dict)
+    log: LogFormat | None = None
 
     def source(self, name: str) -> str:
         """The tensor in memory of a value."""

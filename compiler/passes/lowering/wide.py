@@ -33,6 +33,7 @@ def _part(layer: Layer, begin: int, end: int) -> Layer:
         bias=layer.bias[begin:end],
         mantissa=layer.mantissa[begin:end],
         shift=layer.shift[begin:end],
+        limits=None if layer.limits is None else layer.limits[:, begin:end],
         output_shape=(end - begin, *layer.output_shape[1:]),
         region=Region(shape=layer.output_shape, channel=begin),
         input_channel=layer.input_channel + (begin if layer.kind == "depthwise" else 0),
