@@ -42,6 +42,11 @@ MOST_FOLDS = 8
 CELLS = 4313
 """Logic cells of the whole design with codebooks on iCE40UP5K: sums of 20 bits, shifts to 39, no
 adder."""
+LOG_CELLS = {(8, 16): 4775, (16, 16): 5288, (8, 8): 6083, (16, 8): 6680, (32, 8): 6680}
+"""Of an array of shifts, by levels and step; with 32 levels at least so many."""
+LOG_CELLS_PER_SUM_BIT = 40
+CELLS_OF_EXACT = 950
+"""Which exact requantization takes more than a shift."""
 CELLS_PER_SUM_BIT = 30.5
 CELLS_PER_SHIFT = 46
 CELLS_OF_ADDER = 174
@@ -98,6 +103,26 @@ def codebooks_fit(config: AcceleratorConfig, device: Device) -> bool:
     if config.adder:
         cells += CELLS_OF_ADDER
     return cells <= MOST_CELLS * device.logic_cells
+
+
+def check_cells(config: AcceleratorConfig, device: Device) -> None:
+    """CapacityError for an array of shifts that iCE40UP5K has no logic cells for; HX8K has.
+
+    Estimated from packed designs, within 2 % (docs/log_domain.md).
+    """
+    if config.pe == "int8" or not device.single_port_rams:
+        return
+    cells = LOG_CELLS[config.levels, config.step]
+    cells += LOG_CELLS_PER_SUM_BIT * (config.acc_width - ACC_WIDTHS[0])
+    cells -= CELLS_OF_EXACT if config.requant == "shift" else 0
+    if cells > MOST_CELLS * device.logic_cells:
+        raise CapacityError(
+            f"an array of shifts for {config.levels} levels, {config.step} sixteenths of an octave "
+            f"apart, needs about {round(cells, -2):,} logic cells",
+            context=[f"{device.name} has {device.logic_cells:,}"],
+            help="quantize with --activations log:8 --log-step 16, take --device hx8k, or simulate "
+            "it with --no-bitstream",
+        )
 
 
 def _block_rams(words: int, width: int) -> int:

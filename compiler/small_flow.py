@@ -12,6 +12,7 @@ from qcompile.compiler.flow import Built, Checked, Options, Progress
 from qcompile.compiler.golden_vectors import golden_vectors
 from qcompile.compiler.layer_table import Costs, Row, layer_rows
 from qcompile.compiler.link_bytes import Transfer, inference_bytes
+from qcompile.compiler.memory_sizes import check_cells
 from qcompile.compiler.passes.log_layers import log_form
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.passes.lowering.cost import SMALL_MACHINE, small_machine
@@ -58,6 +59,8 @@ class SmallFlow:
         progress("plan layers and program")
         compiled = backend.compile_model(model, board=board, requant=options.requant)
         backend.check_flash(compiled, board)
+        if options.bitstream:
+            check_cells(compiled.config, board.device)
         core = hardware.accelerator_verilog(compiled.config, progress)
         files = {"accelerator.v": core}
         files |= hardware.board_verilog(compiled.config, board, progress)
@@ -81,6 +84,7 @@ class SmallFlow:
         _require_elements(model, options)
         compiled = backend.compile_model(model, board=self.board, requant=options.requant)
         backend.check_flash(compiled, self.board)
+        check_cells(compiled.config, self.board.device)
         machine = small_machine(compiled.config)
         rows = layer_rows(compiled.model, compiled.layers, machine, _costs(compiled))
         flash = {

@@ -28,11 +28,20 @@ INPUTS = 3
 
 
 class Form(NamedTuple):
-    """Words of the table, options of `quantize`, and the requantization that it is made for."""
+    """Words of the table, options of `quantize`, the requantization that it is made for, and the
+    networks that it is shown with."""
 
     words: str
     options: dict[str, Any]
     requant: str
+    networks: tuple[str, ...] = tuple(NETWORKS)
+
+
+def log_form(levels: int, step: int, networks: tuple[str, ...]) -> Form:
+    """Logarithmic activations; the input of keyword spotting has signs."""
+    words = f"--activations log:{levels} --log-step {step} --part-signs"
+    options = {"activations": f"log:{levels}", "log_step": step, "part_signs": True}
+    return Form(words, options, "exact", networks)
 
 
 SHIFT = Form("--scheme shift", {"scheme": "shift"}, "shift")
@@ -40,6 +49,8 @@ FORMS = (
     SHIFT,
     Form("--scheme f8net --equalize weights", {"scheme": "f8net", "equalize": "weights"}, "shift"),
     Form("--weights codebook:16", {"weights": "codebook:16"}, "exact"),
+    log_form(8, 16, tuple(NETWORKS)),
+    log_form(16, 8, tuple(NETWORKS)[1:]),
 )
 
 
@@ -62,12 +73,12 @@ def simulate(folder: Path, network: str) -> dict[str, Any]:
     return record
 
 
-def rtl_rows() -> Iterator[str]:
-    """The table of all forms."""
+def rtl_rows(only: str) -> Iterator[str]:
+    """The table of all forms whose words have `only` in them."""
     yield "| options | network | predicted | measured | golden | ONNX Runtime |"
     yield "|---|---|---|---|---|---|"
-    for form in FORMS:
-        for network in NETWORKS:
+    for form in (form for form in FORMS if only in form.words):
+        for network in form.networks:
             with tempfile.TemporaryDirectory() as name:
                 report = build(Path(name), network, form, form.requant, "--no-bitstream")
                 record = simulate(Path(name), network)
@@ -113,7 +124,9 @@ def main() -> None:
     """Print a table in Markdown, a row as it is done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--place", action="store_true", help="place and route both requantizations")
-    rows = placed_rows() if parser.parse_args().place else rtl_rows()
+    parser.add_argument("--only", default="", metavar="WORD", help="forms with this option alone")
+    arguments = parser.parse_args()
+    rows = placed_rows() if arguments.place else rtl_rows(arguments.only)
     for row in rows:
         print(row, flush=True)
 

