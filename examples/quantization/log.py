@@ -1,9 +1,8 @@
 """Logarithmic activations: zero and seven powers of two, so that the array has no multiplier.
 
-A product is a shift of the weight. It is for devices without DSP blocks, hence the iCE40HX8K. The
-hardware has 8 levels in whole octaves (`log_step=16`) and refuses Add, MaxPool and inputs with a
-sign (docs/log_domain.md): the network must be without them, as this one is. With more levels or
-finer steps the quantizer makes models that ONNX Runtime runs, but no hardware yet.
+A product is a shift of the weight. It is for devices without DSP blocks, hence the iCE40HX8K.
+`log_step=8` has half octaves, with less loss in accuracy, two sums for each output and a larger
+encoder. An input with a sign needs `part_signs=True` (docs/log_domain.md).
 """
 
 from pathlib import Path
