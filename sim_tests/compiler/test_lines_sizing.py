@@ -179,8 +179,10 @@ def test_refusal_names_activations() -> None:
     assert line.endswith("[16, 150, 151], 362,400 bytes")
 
 
-RAMS = [(128, 32), (128, 64), (128, 65), (128, 512), (128, 528), (128, 1536), (128, 2470)]
-RAMS += [(128, 1024 + 40), (64, 1100), (64, 2500)]
+RAMS = [(128, 32), (128, 64), (128, 65), (128, 512), (128, 528), (128, 1536), (128, 1024 + 40)]
+RAMS += [(64, 1100)]
+LARGE_RAMS = [(128, 2470), (64, 2500)]
+"""They take Yosys half a minute together."""
 
 
 class OneRam(wiring.Component):  # type: ignore[type-arg]  # generic in its stub only
@@ -213,7 +215,9 @@ class OneRam(wiring.Component):  # type: ignore[type-arg]  # generic in its stub
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize(("bits", "depth"), RAMS)
+@pytest.mark.parametrize(
+    ("bits", "depth"), [*RAMS, *(pytest.param(*one, marks=pytest.mark.full) for one in LARGE_RAMS)]
+)
 def test_memories_are_what_yosys_makes(bits: int, depth: int) -> None:
     measured = xc7.synthesize(OneRam(bits, depth))
     assert resources.memory_blocks(bits, depth) == measured.block_rams
