@@ -155,7 +155,7 @@ class Machine:
         self._flash = bytearray()
 
     def _compiled(self, config: AcceleratorConfig, core: str) -> cosim.Simulation:
-        core = core or cosim.to_verilog(Accelerator(config), name="accelerator")
+        core = core or cosim.verilog_of(Accelerator, config, name="accelerator")
         (self.folder / "accelerator.v").write_text(core)
         target = {"board": self.board.name}
         build = Build(folder=self.folder, manifest={"clock_hz": CLOCK_HZ, "target": target})

@@ -61,7 +61,8 @@ class LinesRuns:
         self.folder = folder
         self.flash = flash
         source = program_words if flash is None else flash
-        text = cosim.with_random_memories(cosim.to_verilog(LinesAccelerator(config, source)))
+        text = cosim.verilog_of(LinesAccelerator, config, source, name="dut")
+        text = cosim.with_random_memories(text)
         if flash is None:
             self.simulation = cosim.build(text, "dut")
             return

@@ -29,7 +29,8 @@ def write_build(
     """The build of the runtime's tests with the Verilog of its accelerator."""
     made.write(folder)
     config = replace(CONFIG, dsp=dsp)
-    text = cosim.to_verilog(LinesAccelerator(config, made.contents.program_words), "accelerator")
+    words = made.contents.program_words
+    text = cosim.verilog_of(LinesAccelerator, config, words, name="accelerator")
     (folder / "accelerator.v").write_text(text)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["configuration"]["dsp"] = dsp

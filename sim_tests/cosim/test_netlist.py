@@ -78,7 +78,7 @@ def test_primitives_change_neither_results_nor_cycles(
 
 def synthesize(config: AcceleratorConfig, folder: Path) -> str:
     """Verilog of the core's logic cells, memories and multipliers."""
-    (folder / "core.v").write_text(cosim.to_verilog(Accelerator(config), name="accelerator"))
+    (folder / "core.v").write_text(cosim.verilog_of(Accelerator, config, name="accelerator"))
     script = (
         f"read_verilog core.v; hierarchy -top accelerator; proc; memory_collect; {NO_COLLISIONS}; "
         "synth_ice40 -top accelerator; write_verilog -noattr netlist.v"

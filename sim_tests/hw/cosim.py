@@ -11,10 +11,11 @@ register without a reset value; `seed` changes them.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -82,14 +83,43 @@ def with_random_memories(text: str) -> str:
 
 def to_verilog(component: wiring.Component[Any], name: str = "dut") -> str:
     """The component as Verilog."""
-    key = digest(rtlil.convert(component, name=name, emit_src=False))
+    return _verilog(rtlil.convert(component, name=name, emit_src=False))
+
+
+def _verilog(text: str) -> str:
+    """RTLIL as Verilog."""
+
+    def convert() -> str:
+        with toolchain.activated_tools():
+            # Public functions elaborate the component again, which takes longer than Yosys.
+            return str(verilog._convert_rtlil_text(text))  # type: ignore[attr-defined]  # no stub
+
+    return _kept(digest(text), convert)
+
+
+def verilog_of(make: Callable[..., wiring.Component[Any]], *arguments: object, name: str) -> str:
+    """`to_verilog(make(*arguments), name)`, without elaborating the same a second time.
+
+    Arguments are such that `repr` tells of all that is in them, as configurations are.
+    """
+    key = digest(_sources(), make.__qualname__, repr(arguments), name)
+    return _kept(key, lambda: to_verilog(make(*arguments), name))
+
+
+@functools.cache
+def _sources() -> str:
+    """A short name for all that Verilog is made of."""
+    paths = (path for part in ("hw", "runtime") for path in (PROJECT / part).rglob("*.py"))
+    return digest(version("amaranth"), *(path.read_text() for path in sorted(paths)))
+
+
+def _kept(key: str, make: Callable[[], str]) -> str:
+    """The text that was made under this key."""
     path = CACHE / f"{key}.v"
     with locked(CACHE / key):
         if not path.exists():
-            with toolchain.activated_tools():
-                text = verilog.convert(component, name=name, emit_src=False)
             partial = path.with_suffix(".partial")
-            partial.write_text(text)
+            partial.write_text(make())
             os.replace(partial, path)
     return path.read_text()
 
