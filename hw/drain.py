@@ -9,6 +9,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from qcompile.hw.config import AcceleratorConfig
+from qcompile.hw.delay import delay
 from qcompile.hw.layouts import BANK_ADDRESS_BITS
 from qcompile.hw.loop_counter import LoopCounter
 from qcompile.hw.program import COUNT_BITS
@@ -16,6 +17,8 @@ from qcompile.hw.registers import LayerRegisters
 
 GROUP_SLOTS = 64
 """Channel groups whose constants fit the constants FIFO."""
+BIAS_WORDS = 2
+"""Of a channel's constants, the first ones."""
 FIFO_ROWS = 256
 FIFO_TILES = FIFO_ROWS // 4
 TILE_MARGIN = 4
@@ -115,13 +118,17 @@ class ConstantsFifo(wiring.Component):
     ----------
     words : int
         16-bit words of a channel's constants.
+    late : int
+        Cycles by which all words but the bias come behind it, 8 at most: nobody has to keep them
+        until they are wanted. A group's slot is written again from its first word on, which takes
+        longer.
 
     Attributes
     ----------
     i : stream of 16 bits, in
         Four channels of `words` words, lowest first. Not ready while every slot is taken.
-    column : 2, in; enable : 1, in
-        Which channel of the oldest group to read; its constants appear in the next cycle.
+    column : 2, in
+        Which channel of the oldest group to read; its bias appears in the next cycle.
     group_done : 1, in
         The oldest group is not needed any more.
     available : 1, out
@@ -136,8 +143,9 @@ class ConstantsFifo(wiring.Component):
     available: Signal
     o: Any
 
-    def __init__(self, words: int) -> None:
+    def __init__(self, words: int, late: int = 0) -> None:
         self.words = words
+        self.late = late
         super().__init__(
             {
                 "i": In(stream.Signature(16)),
@@ -170,6 +178,8 @@ class ConstantsFifo(wiring.Component):
             m.d.sync += write.eq(write + step)
         with m.If(self.group_done):
             m.d.sync += oldest.eq(oldest + 1)
+        address = Cat(self.column, oldest[:slot_bits])
+        later = delay(m, address, self.late, "address")
         for part in range(self.words):
             ram: memory.Memory = memory.Memory(shape=16, depth=4 * GROUP_SLOTS, init=[])
             m.submodules[f"ram{part}"] = ram
@@ -178,7 +188,7 @@ class ConstantsFifo(wiring.Component):
                 writer.addr.eq(write[part_bits : part_bits + 2 + slot_bits]),
                 writer.data.eq(self.i.payload),
                 writer.en.eq(transfer & (write[:part_bits] == part)),
-                reader.addr.eq(Cat(self.column, oldest[:slot_bits])),
+                reader.addr.eq(address if part < BIAS_WORDS else later),
                 reader.en.eq(1),
                 self.o.as_value()[16 * part : 16 * part + 16].eq(reader.data),
             ]

@@ -18,7 +18,13 @@ from qcompile.hw.eltwise import EltwiseAdd
 from qcompile.hw.feeder import Feeder
 from qcompile.hw.layouts import ADDRESS_BITS, BANK_ADDRESS_BITS
 from qcompile.hw.log.array import LogArray
-from qcompile.hw.log.machine import LargerCode, LogRequantizer, PairTable, log_requant_latency
+from qcompile.hw.log.machine import (
+    LargerCode,
+    LogRequantizer,
+    PairTable,
+    constants_wait,
+    log_requant_latency,
+)
 from qcompile.hw.prefetch import Prefetch
 from qcompile.hw.program import HIGH_FLAG, LOG_FLAG
 from qcompile.hw.requant import requant_latency, requantizer
@@ -98,7 +104,9 @@ class Engine(wiring.Component):
         array: RowArray = LogArray(self.config.log) if logarithmic else SystolicArray(self.config)
         m.submodules.array = array
         m.submodules.accumulators = accumulators = AccumulatorFifo(self.config)
-        m.submodules.constants = constants = ConstantsFifo(self.config.constant_words)
+        late = constants_wait(self.config) if logarithmic else 0
+        constants = ConstantsFifo(self.config.constant_words, late)
+        m.submodules.constants = constants
         m.submodules.front = front = DrainFront()
         m.submodules.back = back = DrainBack(self.config.code_bits)
         m.submodules.residual = residual = ResidualReader(self.config.code_bits)
@@ -312,7 +320,8 @@ class Engine(wiring.Component):
         latency = requant.LATENCY + add.LATENCY + table.LATENCY
         code: Value = table.o
         if self.config.code_bits == 4:
-            high = delay(m, constants.o.flags[HIGH_FLAG], latency, "high")
+            flag = constants.o.flags[HIGH_FLAG]
+            high = delay(m, flag, latency - constants.late, "high")
             code = Mux(high, table.o[4:], table.o[:4])
         m.d.comb += [back.code.eq(code), back.valid.eq(table.o_valid)]
         self._tables(m, unpacker, add, table)

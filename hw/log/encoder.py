@@ -29,6 +29,8 @@ class LogEncoder(wiring.Component):
         Levels and step of inputs and outputs.
     bits_per_stage : int
         Bits of the code found between two registers: more are smaller and slower.
+    late : int
+        Cycles by which limits come behind their sums, `join_latency` + 1 at most.
 
     Attributes
     ----------
@@ -56,13 +58,14 @@ class LogEncoder(wiring.Component):
     code_valid: Signal
     joined: Signal
 
-    def __init__(self, config: LogArrayConfig, bits_per_stage: int = 1) -> None:
+    def __init__(self, config: LogArrayConfig, bits_per_stage: int = 1, *, late: int = 0) -> None:
         if not 1 <= bits_per_stage <= config.code_bits:
             raise ValueError(
                 f"bits_per_stage must be 1 to {config.code_bits}, not {bits_per_stage}"
             )
         self.config = config
         self.bits_per_stage = bits_per_stage
+        self.late = late
         self.total_bits = config.total_bits
         self.limit_bits = config.limit_bits
         self.join_latency = JOIN_LATENCY if config.classes > 1 else 0
@@ -94,7 +97,7 @@ class LogEncoder(wiring.Component):
         total: Value = Signal(signed(self.total_bits), name="total", reset_less=True)
         bias = delay(m, self.bias, waited, "bias").as_signed()
         m.d.sync += total.eq(joined + (bias if classes == 1 else bias << CLASS_BITS))
-        held = delay(m, self.limits, waited + 1, "limits")
+        held = delay(m, self.limits, waited + 1 - self.late, "limits")
         limits: list[Value] = [
             held.word_select(index, self.limit_bits).as_signed() for index in range(classes)
         ]

@@ -34,9 +34,9 @@ class LogRequantizer(wiring.Component):
     sums : sum_bits, in
         All classes, class 0 lowest.
     log : 1, in
-        The value's code is logarithmic.
+        `constants_wait(config)` cycles behind `sums`: the value's code is logarithmic.
     constants : 16 * constant_words - 34, in
-        Between the bias and the flags: mantissa and shift, or the encoder's limits.
+        With `log`. Between the bias and the flags: mantissa and shift, or the encoder's limits.
     """
 
     LATENCY: int
@@ -54,10 +54,10 @@ class LogRequantizer(wiring.Component):
     code_valid: Signal
 
     def __init__(self, config: AcceleratorConfig) -> None:
-        self.encoder = LogEncoder(config.log)
+        self.wait = constants_wait(config)
+        self.encoder = LogEncoder(config.log, late=self.wait)
         self.linear = requantizer(_linear_config(config))
         self.fraction_bits = FRACTION_BITS if _keeps_fraction(config) else 0
-        self.linear_wait = _linear_wait(config)
         self.LATENCY = log_requant_latency(config)
         members = dict(self.linear.signature.members)
         for name in ("acc", "mantissa", "shift"):
@@ -79,11 +79,11 @@ class LogRequantizer(wiring.Component):
             m.d.comb += getattr(linear, name).eq(getattr(self, name))
         m.d.comb += linear.fraction.eq(0 if self.fraction_bits else self.fraction)
         scale = len(linear.mantissa) + len(linear.shift)
-        entering = Cat(self.valid, self.bias, self.constants[:scale])
-        held = delay(m, entering, self.linear_wait, "linear")
+        entered = delay(m, Cat(self.valid, self.bias), self.wait, "entered")
         m.d.comb += [
             linear.acc.eq(self._rounded(m, encoder)),
-            Cat(linear.valid, linear.bias, linear.mantissa, linear.shift).eq(held),
+            Cat(linear.valid, linear.bias).eq(entered),
+            Cat(linear.mantissa, linear.shift).eq(self.constants[:scale]),
             encoder.valid.eq(self.valid),
             encoder.sums.eq(self.sums),
             encoder.bias.eq(self.bias),
@@ -91,8 +91,8 @@ class LogRequantizer(wiring.Component):
         ]
         waits = self.LATENCY - encoder.LATENCY
         code = delay(m, encoder.code, waits, "code")
-        log = delay(m, self.log, self.LATENCY, "log")
-        late = self.LATENCY - self.linear_wait - linear.LATENCY
+        log = delay(m, self.log, self.LATENCY - self.wait, "log")
+        late = self.LATENCY - self.wait - linear.LATENCY
         linear_code = delay(m, linear.code, late, "linear_code")
         travelling = Signal(self.LATENCY)
         m.d.sync += travelling.eq(Cat(self.valid, travelling[:-1]))
@@ -114,7 +114,7 @@ class LogRequantizer(wiring.Component):
 
 def log_requant_latency(config: AcceleratorConfig) -> int:
     """`LATENCY` of the `LogRequantizer` of a configuration."""
-    linear = _linear_wait(config) + requant_latency(_linear_config(config))
+    linear = constants_wait(config) + requant_latency(_linear_config(config))
     return max(linear, encoder_latency(config.log))
 
 
@@ -127,8 +127,9 @@ def _linear_config(config: AcceleratorConfig) -> AcceleratorConfig:
     return replace(config, acc_width=ACC_WIDTHS[-1]) if _keeps_fraction(config) else config
 
 
-def _linear_wait(config: AcceleratorConfig) -> int:
-    """Cycles in front of the requantization unit: the classes are joined, the sum rounded."""
+def constants_wait(config: AcceleratorConfig) -> int:
+    """Cycles in front of the requantization unit, and of the encoder's comparisons: the classes are
+    joined, the sum rounded. As many later a value's constants are wanted."""
     return JOIN_LATENCY + 1 if config.log.classes > 1 else 0
 
 

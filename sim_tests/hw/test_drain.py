@@ -18,9 +18,17 @@ def test_accumulator_fifo_keeps_order_and_room(tmp_path: Path, seed: int) -> Non
     cosim.run_bench(fifo, "accumulator_fifo_bench", tmp_path, seed=seed)
 
 
-@pytest.mark.parametrize("words", [4, 9])
-def test_constants_fifo_shows_the_oldest_group(words: int, tmp_path: Path, seed: int) -> None:
-    cosim.run_bench(ConstantsFifo(words), "constants_fifo_bench", tmp_path, seed=seed)
+@pytest.mark.parametrize(("words", "late"), [(4, 0), (9, 4)])
+def test_constants_fifo_shows_the_oldest_group(
+    words: int, late: int, tmp_path: Path, seed: int
+) -> None:
+    cosim.run_bench(
+        ConstantsFifo(words, late),
+        "constants_fifo_bench",
+        tmp_path,
+        seed=seed,
+        environment={"QCOMPILE_LATE": str(late)},
+    )
 
 
 def test_drain_front_hands_out_rows_in_loop_order(tmp_path: Path, seed: int) -> None:
