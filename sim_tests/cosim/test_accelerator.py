@@ -211,11 +211,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return Machine(CONFIG, tmp_path_factory.mktemp("machine"))
 
 
-@pytest.fixture(scope="module", params=[2, 1])
+@pytest.fixture(scope="module", params=[2, pytest.param(1, marks=pytest.mark.full)])
 def slow_machine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Machine]:
-    """The same core behind a flash of two data lines, and of one."""
+    """The same core behind a flash of two data lines, and of one, which no board has."""
     board = replace(UPDUINO_V3, name="slow", flash_lines=request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BOARDS, board.name, board)
