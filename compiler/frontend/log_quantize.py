@@ -15,11 +15,12 @@ import onnx
 from onnx import FunctionProto, TensorProto, helper
 
 from qcompile.compiler import ir_float
+from qcompile.compiler.diagnostics import Problems, printable
 from qcompile.compiler.frontend.node_reader import Imported, NodeReader, Refusal
 from qcompile.compiler.frontend.operators import Operator
 from qcompile.compiler.frontend.qonnx import CODES
 from qcompile.compiler.ir import Value
-from qcompile.compiler.log_format import LogFormat
+from qcompile.compiler.log_format import OCTAVE, LogFormat
 
 DOMAIN = "qcompile"
 NAME = "LogQuantize"
@@ -29,6 +30,9 @@ OPSETS = range(13, 22)
 """Versions of the standard operators that mean the same by the body's nodes."""
 VALUE_ERROR = 2.0**-22
 """Relative error of a float32 value in a file: exponentials differ in their last bits."""
+MOST_OCTAVES = 30
+"""Between codes that are read: the largest shift of a weight, so that sums have 64 bits."""
+AGAIN = "quantize the model again with `qcompile quantize`"
 
 
 def log_quantize_function() -> FunctionProto:
@@ -71,6 +75,33 @@ def _content(function: FunctionProto) -> tuple[object, ...]:
     return (*names, attributes, opsets, nodes)
 
 
+def check_functions(proto: onnx.ModelProto, problems: Problems) -> None:
+    """Add to `problems` local functions that are not read, and calls that nothing can resolve."""
+    own: list[str] = []
+    for function in proto.functions:
+        if (function.domain, function.name) == (DOMAIN, NAME):
+            own.append(function.overload)
+            if not is_log_quantize(function):
+                problems.unsupported(
+                    f"local function '{NAME}' has another body than the one that qcompile writes",
+                    help=AGAIN,
+                )
+        else:
+            problems.unsupported(
+                f"local function '{printable(function.name)}' is not supported",
+                help="inline the functions (onnx.inliner.inline_local_functions)",
+            )
+    if len(set(own)) < len(own):
+        problems.broken(f"holds the local function '{NAME}' twice", help=AGAIN)
+    calls = [node for node in proto.graph.node if (node.domain, node.op_type) == (DOMAIN, NAME)]
+    if any(call.overload not in own for call in calls):
+        problems.broken(f"calls '{NAME}', whose local function it lacks", help=AGAIN)
+    if calls and all(entry.domain != DOMAIN for entry in proto.opset_import):
+        problems.broken(
+            f"calls '{NAME}' and imports no version of its domain '{DOMAIN}'", help=AGAIN
+        )
+
+
 def read_log_quantize(node: NodeReader) -> LogFormat:
     """The format of a call, whose constants must be those of its attributes."""
     fsr, step, levels = (node.attribute(name, kind=int) for name in ATTRIBUTES)
@@ -94,7 +125,7 @@ def _check(
     if not np.allclose(given, expected, rtol=error, atol=0):
         raise Refusal(
             f"{what} are not those of its fsr, step and levels",
-            help="quantize the model again with `qcompile quantize`",
+            help=AGAIN,
             broken=True,
         )
 
@@ -108,6 +139,14 @@ def log_quantize(node: NodeReader) -> Imported:
     """Codes, and what they stand for, with the value of code 1 as their scale."""
     x = node.float_input(0)
     found = read_log_quantize(node)
+    if found.octaves > MOST_OCTAVES:
+        most = 2 + ((MOST_OCTAVES + 1) * OCTAVE - 1) // found.step
+        raise Refusal(
+            f"codes of {found.levels} levels, {found.step} sixteenths of an octave apart, span "
+            f"{found.octaves} octaves, more than {MOST_OCTAVES}",
+            help="quantize again with fewer levels or a smaller step: "
+            f"--activations log:{most}, or less, with --log-step {found.step}",
+        )
     scale = np.asarray(found.values[1])
     zero_point = np.asarray(0, dtype=np.int64)
     codes = Value(name=node.output + CODES, shape=x.shape, dtype="int8", log=found)

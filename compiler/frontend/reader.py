@@ -150,12 +150,7 @@ def _read_opset(proto: onnx.ModelProto, problems: Problems) -> int:
             help=f"convert the model to opset {OPSETS.start} to {OPSETS.stop - 1} "
             "(onnx.version_converter)",
         )
-    for function in proto.functions:
-        if not log_quantize.is_log_quantize(function):
-            problems.unsupported(
-                f"local function '{printable(function.name)}' is not supported",
-                help="inline the functions (onnx.inliner.inline_local_functions)",
-            )
+    log_quantize.check_functions(proto, problems)
     if proto.graph.sparse_initializer:
         problems.unsupported("sparse constants are not supported", help="save them dense")
     return opset

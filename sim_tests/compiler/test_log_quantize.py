@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
-from qcompile.compiler.errors import UnsupportedError
+from qcompile.compiler.errors import ModelError, UnsupportedError
 from qcompile.compiler.frontend.log_quantize import (
     DOMAIN,
     NAME,
@@ -131,5 +132,73 @@ def test_function_with_another_body_is_no_log_quantize(tmp_path: Path) -> None:
     renamed.node[2].name, renamed.doc_string = "compare", "rounds"
     assert is_log_quantize(renamed)
     save(tmp_path / "log.onnx", FORMAT, other)
-    with pytest.raises(UnsupportedError, match=r"local function 'LogQuantize' is not supported"):
+    message = (
+        r"^log\.onnx: local function 'LogQuantize' has another body than the one that qcompile "
+        r"writes\n  help: quantize the model again with `qcompile quantize`$"
+    )
+    with pytest.raises(UnsupportedError, match=message):
         load_model(tmp_path / "log.onnx")
+
+
+def twice(model: onnx.ModelProto) -> None:
+    model.functions.append(model.functions[0])
+
+
+def without_function(model: onnx.ModelProto) -> None:
+    model.ClearField("functions")
+
+
+def other_overload(model: onnx.ModelProto) -> None:
+    model.graph.node[0].overload = "other"
+
+
+def without_import(model: onnx.ModelProto) -> None:
+    model.opset_import.pop()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (twice, "holds the local function 'LogQuantize' twice"),
+        (without_function, "calls 'LogQuantize', whose local function it lacks"),
+        (other_overload, "calls 'LogQuantize', whose local function it lacks"),
+        (without_import, "calls 'LogQuantize' and imports no version of its domain 'qcompile'"),
+    ],
+)
+def test_files_that_onnxruntime_cannot_load_are_broken(
+    tmp_path: Path, damage: Callable[[onnx.ModelProto], None], message: str
+) -> None:
+    path = tmp_path / "log.onnx"
+    save(path, FORMAT, log_quantize_function())
+    model = onnx.load(path)
+    damage(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(Exception, match="LogQuantize"):  # ONNX Runtime's have no common base
+        ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    with pytest.raises(ModelError) as refusal:
+        load_model(path)
+    assert refusal.value.message == f"log.onnx: {message}"
+    assert refusal.value.help == "quantize the model again with `qcompile quantize`"
+
+
+@pytest.mark.parametrize(
+    ("levels", "step", "octaves", "most"), [(32, 28, 52, 19), (32, 18, 33, 29), (18, 32, 32, 17)]
+)
+def test_formats_beyond_the_sums_bits_are_refused(
+    tmp_path: Path, levels: int, step: int, octaves: int, most: int
+) -> None:
+    path = tmp_path / "log.onnx"
+    save(path, LogFormat(fsr=-300, step=step, levels=levels), log_quantize_function())
+    with pytest.raises(UnsupportedError) as refusal:
+        load_model(path)
+    assert refusal.value.message == (
+        f"log.onnx: LogQuantize 'log' (node 0): codes of {levels} levels, {step} sixteenths of an "
+        f"octave apart, span {octaves} octaves, more than 30"
+    )
+    assert refusal.value.help == (
+        f"quantize again with fewer levels or a smaller step: --activations log:{most}, or less, "
+        f"with --log-step {step}"
+    )
+    save(path, LogFormat(fsr=-300, step=step, levels=most), log_quantize_function())
+    with pytest.raises(UnsupportedError, match=r"^log\.onnx: has no operator for the accelerator"):
+        load_model(path)
