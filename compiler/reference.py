@@ -34,6 +34,7 @@ from qcompile.compiler.frontend.reference_models import (
     saturation_probe,
     self_contained,
 )
+from qcompile.compiler.log_format import LogFormat
 
 Array = npt.NDArray[Any]
 Tensors = dict[str, Array]
@@ -67,10 +68,22 @@ MOVES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Island:
-    """A tensor of codes (or a float output) that ONNX Runtime computes in float, and with what."""
+    """A tensor of codes (or a float output) that ONNX Runtime computes in float, and with what.
+
+    `real` is the tensor in ONNX Runtime's graph, where logarithmic codes are real numbers.
+    """
 
     tensor: str
     operators: tuple[str, ...]
+    real: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogCodes:
+    """Codes that ONNX Runtime has as real numbers only: of the tensor `real`, in a format."""
+
+    real: str
+    format: LogFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +115,21 @@ class Reference:
         Tensors that may be one step apart, as islands: pools over windows smaller than the image,
         because QLinearAveragePool adds in float32, whose rounding decides its ties; and Softmax
         in the log domain.
+    logs : mapping of name to LogCodes
+        Which of `layers` are logarithmic codes.
 
     Attributes
     ----------
     islands : tuple of Island
     """
 
-    def __init__(self, path: Path, layers: Sequence[str], near: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        layers: Sequence[str],
+        near: Sequence[str] = (),
+        logs: Mapping[str, LogCodes] | None = None,
+    ) -> None:
         with tempfile.TemporaryDirectory(prefix="qcompile-") as name:
             folder = Path(name)
             (folder / "whole").mkdir()
@@ -118,8 +139,10 @@ class Reference:
             self._graph = read_graph(fused)
             if _uses_saturating_kernels(self._graph) and probe_saturation():
                 raise _unusable_machine(path)
-            self.islands = (*find_islands(self._graph), *_near(self._graph, near))
-            self._names = expose_tensors(fused, layers)
+            self._logs = dict(logs or {})
+            reals = {one.real: name for name, one in self._logs.items()}
+            self.islands = (*find_islands(self._graph, reals), *_near(self._graph, near))
+            self._names = expose_tensors(fused, (*layers, *reals))
             self._inner = _session(fused, "OFF") if self._names else None
             self._session = _session(path, "ALL")
             self._default_session = _default_session(path)
@@ -131,8 +154,17 @@ class Reference:
         return ReferenceRun(
             outputs=self._run(self._session, inputs),
             default_outputs=self._run_default(inputs),
-            layers=self._run(self._inner, inputs, self._names) if wanted and self._inner else {},
+            layers=self._layers(inputs) if wanted else {},
         )
+
+    def _layers(self, inputs: Mapping[str, Array]) -> Tensors:
+        """The inner tensors; logarithmic ones as codes."""
+        assert self._inner is not None
+        found = self._run(self._inner, inputs, self._names)
+        for name, log in self._logs.items():
+            if log.real in found:
+                found[name] = log.format.codes(found.pop(log.real)).astype(np.int8)
+        return found
 
     def _run(
         self, session: ort.InferenceSession, inputs: Mapping[str, Array], names: Sequence[str] = ()
@@ -152,10 +184,11 @@ class Reference:
 
     def downstream(self, islands: Sequence[Island]) -> frozenset[str]:
         """The islands' own tensors and all that ONNX Runtime computes from them."""
-        reached = {island.tensor for island in islands}
+        reached = {island.real or island.tensor for island in islands}
         for node in self._graph.nodes:
             if reached.intersection(node.inputs):
                 reached.update(node.outputs)
+        reached |= {name for name, log in self._logs.items() if log.real in reached}
         return frozenset(reached)
 
 
@@ -185,14 +218,21 @@ def probe_saturation() -> bool:
     return bool((np.asarray(result) != np.full((1, columns), PROBE_RESULT)).any())
 
 
-def find_islands(graph: ReferenceGraph) -> tuple[Island, ...]:
-    """Tensors of codes, and outputs of the model, that follow float operators that compute."""
+def find_islands(graph: ReferenceGraph, reals: Mapping[str, str]) -> tuple[Island, ...]:
+    """Tensors of codes, and outputs of the model, that follow float operators that compute.
+
+    `reals` are the names of codes by the tensors of real numbers that stand for them.
+    """
     producer = {name: node for node in graph.nodes for name in node.outputs}
     ends = {node.outputs[0]: node.inputs[0] for node in graph.nodes if node.operator == QUANTIZE}
-    ends |= {name: name for name in graph.outputs if name not in ends}
-    found = {end: _float_operators(tensor, producer) for end, tensor in ends.items()}
+    ends |= {name: name for name in (*graph.outputs, *reals) if name not in ends}
+    found = {end: _float_operators(tensor, producer, reals) for end, tensor in ends.items()}
     return tuple(
-        Island(tensor=tensor, operators=operators)
+        Island(
+            tensor=reals.get(tensor, tensor),
+            operators=operators,
+            real=tensor if tensor in reals else None,
+        )
         for tensor, operators in found.items()
         if operators
     )
@@ -211,7 +251,9 @@ def _near(graph: ReferenceGraph, near: Sequence[str]) -> tuple[Island, ...]:
     )
 
 
-def _float_operators(tensor: str, producer: Mapping[str, Node]) -> tuple[str, ...]:
+def _float_operators(
+    tensor: str, producer: Mapping[str, Node], reals: Mapping[str, str]
+) -> tuple[str, ...]:
     """Operators that compute in float between the last codes and `tensor`, nearest first."""
     found: list[str] = []
     seen: set[str] = set()
@@ -219,7 +261,7 @@ def _float_operators(tensor: str, producer: Mapping[str, Node]) -> tuple[str, ..
     while waiting:
         name = waiting.pop()
         node = producer.get(name)
-        if node is None or name in seen or _on_codes(node):
+        if node is None or name in seen or _on_codes(node) or (name in reals and name != tensor):
             continue
         seen.add(name)
         if node.operator not in MOVES:

@@ -24,9 +24,10 @@ import numpy.typing as npt
 
 from qcompile.compiler import compare
 from qcompile.compiler.compare import LayerRecord, OutputRecord
+from qcompile.compiler.frontend.qonnx import CODES
 from qcompile.compiler.golden.interpreter import run_graph, run_op
 from qcompile.compiler.ir import AveragePool, Conv, Int8Array, Model, Op, Softmax
-from qcompile.compiler.reference import Island, Reference, ReferenceRun
+from qcompile.compiler.reference import Island, LogCodes, Reference, ReferenceRun
 from qcompile.compiler.tally import Tally, to_record
 from qcompile.runtime.classes import chosen_classes, count_classes, find_classes
 from qcompile.runtime.host_ops import run_host_ops
@@ -73,7 +74,13 @@ class Simulation:
 def reference_of(model: Model) -> Reference:
     """ONNX Runtime for a model, with the tensors of its layers."""
     near = [op.name for op in model.graph.ops if _is_near(op)]
-    return Reference(Path(model.path), [op.name for op in model.graph.ops], near)
+    names = [op.name for op in model.graph.ops]
+    logs = {}
+    for name in (*names, *model.graph.inputs):
+        log = model.graph.values[name].log
+        if log is not None and name.endswith(CODES):
+            logs[name] = LogCodes(real=name.removesuffix(CODES), format=log)
+    return Reference(Path(model.path), names, near, logs)
 
 
 def _is_near(op: Op) -> bool:

@@ -177,7 +177,9 @@ def _requant(requant: ir.Requant, channels: int) -> Iterator[str]:
 def _log_requant(requant: ir.Requant) -> Iterator[str]:
     if requant.log is None or requant.limits is None:
         yield "has no format or no limits in mode log"
-    elif np.any(requant.limits < 1) or len(requant.limits) != requant.log.classes:
+    elif np.any(requant.limits < 1) or len(requant.limits) != min(
+        requant.log.classes, requant.log.levels - 1
+    ):
         yield f"has limits {requant.limits.min()}.. of {len(requant.limits)} classes"
     elif not 0 <= requant.low <= requant.high < requant.log.levels:
         yield f"clamps to {requant.low}..{requant.high} in mode log"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from qcompile.hw.boards import Board, LinesBoard
 
 DEFAULT_LIMIT = 3
+MOST_ISLANDS = 4
+"""Tensors computed in float that get a line each although they are equal."""
 """Inputs that Verilator simulates where --limit says nothing."""
 
 
@@ -172,18 +174,36 @@ def summarize(record: Mapping[str, Any], *, failed: bool) -> str:
         lines.append(f"layers: {compared}, {differing:,} of {elements:,} elements differ")
     for output in reference["outputs"]:
         lines.append(_output_line(output, reference["version"], count))
-    for island in reference["float_islands"]:
+    lines += _island_lines(reference["float_islands"])
+    if "accuracy" in record:
+        ours, theirs = (share(x["accuracy"], count) for x in (record, reference))
+        lines.append(f"accuracy: {ours}, ONNX Runtime {theirs}")
+    lines.append("FAILED" if failed else "passed")
+    return "\n".join(lines)
+
+
+def _island_lines(islands: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each tensor that ONNX Runtime computes in float; of many, one for all that are
+    equal."""
+    equal = [island for island in islands if island["differing"] == 0]
+    rest = [island for island in islands if island["differing"] != 0]
+    if len(islands) <= MOST_ISLANDS:
+        equal, rest = [], list(islands)
+    lines = []
+    for island in rest:
         apart = "not compared by itself"
         if island["elements"] is not None:
             apart = (
                 f"{island['differing']:,} of {island['elements']:,} elements apart given its inputs"
             )
         lines.append(f"computed in float by ONNX Runtime: '{shorten(island['tensor'])}', {apart}")
-    if "accuracy" in record:
-        ours, theirs = (share(x["accuracy"], count) for x in (record, reference))
-        lines.append(f"accuracy: {ours}, ONNX Runtime {theirs}")
-    lines.append("FAILED" if failed else "passed")
-    return "\n".join(lines)
+    if equal:
+        elements = sum(island["elements"] for island in equal)
+        lines.append(
+            f"computed in float by ONNX Runtime: {counted(len(equal), 'tensor')} more, "
+            f"0 of {elements:,} elements apart given their inputs"
+        )
+    return lines
 
 
 def _output_line(output: Mapping[str, Any], version: str, inputs: int) -> str:

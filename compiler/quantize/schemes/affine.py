@@ -12,6 +12,8 @@ from qcompile.compiler.quantize.layer import (
     scales_with_room,
     symmetric_scales,
 )
+from qcompile.compiler.quantize.log_activations import LogEncoding
+from qcompile.compiler.quantize.log_ties import scales_without_ties
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.prepare import Network
 from qcompile.compiler.quantize.ranges import parameters_of
@@ -32,4 +34,6 @@ class Affine(Scheme):
     def layer(self, layer: Layer, operand: Encoding, result: Encoding | None) -> LayerCodes:
         """The largest weight of each channel has code 127 or -127, where its bias lets it."""
         scales = scales_with_room(layer, symmetric_scales(layer), operand.scale)
+        if isinstance(operand, LogEncoding) and isinstance(result, LogEncoding):
+            scales = scales_without_ties(layer, scales, operand.format, result.format)
         return quantize_layer(layer, scales, operand.scale)
