@@ -45,6 +45,8 @@ adder."""
 LOG_CELLS = {(8, 16): 4775, (16, 16): 5288, (8, 8): 5801, (16, 8): 6386, (32, 8): 6386}
 """Of an array of shifts, by levels and step; with 32 levels at least so many."""
 LOG_CELLS_PER_SUM_BIT = 40
+WHOLE_OCTAVES = 16
+"""The step, in sixteenths, with which a sum has one residue class."""
 CELLS_OF_EXACT = 950
 """Which exact requantization takes more than a shift."""
 CELLS_PER_SUM_BIT = 30.5
@@ -112,6 +114,8 @@ def check_cells(config: AcceleratorConfig, device: Device) -> None:
     """
     if config.pe == "int8" or not device.single_port_rams:
         return
+    smallest = (config.levels, config.step) == (8, 16)
+    smaller = "" if smallest else "quantize with --activations log:8 --log-step 16, "
     cells = LOG_CELLS[config.levels, config.step]
     cells += LOG_CELLS_PER_SUM_BIT * (config.acc_width - ACC_WIDTHS[0])
     cells -= CELLS_OF_EXACT if config.requant == "shift" else 0
@@ -120,9 +124,17 @@ def check_cells(config: AcceleratorConfig, device: Device) -> None:
             f"an array of shifts for {config.levels} levels, {config.step} sixteenths of an octave "
             f"apart, needs about {round(cells, -2):,} logic cells",
             context=[f"{device.name} has {device.logic_cells:,}"],
-            help="quantize with --activations log:8 --log-step 16, take --device hx8k, or simulate "
-            "it with --no-bitstream",
+            help=f"{smaller}take --device hx8k, or simulate it with --no-bitstream",
         )
+
+
+def has_cells(config: AcceleratorConfig, device: Device) -> bool:
+    """Whether `check_cells` passes a configuration."""
+    try:
+        check_cells(config, device)
+    except CapacityError:
+        return False
+    return True
 
 
 def _block_rams(words: int, width: int) -> int:
@@ -211,13 +223,24 @@ def _fits(
             found.append(Fit(layers=way, config=config, places=places, plans=plans))
     if found:
         return tuple(found)
-    if too_large is None:
-        return CapacityError(
-            f"the machine needs more block RAMs than the {device.name} has",
-            context=[f"{device.name} has {device.block_rams}"],
-            help="use fewer levels or whole octaves: --activations log:16, --log-step 16",
-        )
-    return too_large
+    return _no_size(device, wanted) if too_large is None else too_large
+
+
+def _no_size(device: Device, wanted: AcceleratorConfig) -> CapacityError:
+    """Of an array of shifts, whose sums take more block RAMs than int8's."""
+    context = [f"{device.name} has {device.block_rams}"]
+    if wanted.pairs:
+        table = _block_rams(PAIR_WORDS, RAM_WIDTH)
+        context.append(f"sums and products of two tensors take {table} of them")
+    few = device.single_port_rams or wanted.step == WHOLE_OCTAVES
+    levels = 8 if few else min(wanted.levels, 16)
+    smaller = [] if levels == wanted.levels else [f"--activations log:{levels}"]
+    smaller += [] if wanted.step == WHOLE_OCTAVES else [f"--log-step {WHOLE_OCTAVES}"]
+    return CapacityError(
+        f"the machine needs more block RAMs than the {device.name} has",
+        context=context,
+        help=f"quantize with {' '.join(smaller) or 'int8 activations'}",
+    )
 
 
 def _shared(device: Device, wanted: AcceleratorConfig) -> list[str]:
@@ -248,6 +271,7 @@ def _who_would(
             weight_depth=own.weight_depth,
             vendor=own.vendor,
         )
-        if not isinstance(_fits(layers, inputs, outputs, device, config), CapacityError):
+        found = _fits(layers, inputs, outputs, device, config)
+        if not isinstance(found, CapacityError) and has_cells(found[0].config, device):
             return f"the smallest device that would do: {device.name} ({device.part})"
     return f"no device that qcompile knows would do ({', '.join(DEVICES)})"

@@ -130,11 +130,13 @@ class SmallFlow:
 
         def fitting(device: Device) -> backend.Compiled | None:
             try:
-                return backend.compile_model(
+                compiled = backend.compile_model(
                     model, board=boards[device.name], requant=options.requant
                 )
+                check_cells(compiled.config, device)
             except (CapacityError, UnsupportedError):
                 return None
+            return compiled
 
         found = search.larger(beyond, fitting)
         return {name: compiled.total_cycles for name, compiled in found.items()}

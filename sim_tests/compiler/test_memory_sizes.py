@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qcompile.compiler.backend import Compiled, compile_model
 from qcompile.compiler.errors import CapacityError
-from qcompile.compiler.memory_sizes import block_rams, sizes
+from qcompile.compiler.flow import Options
+from qcompile.compiler.memory_sizes import block_rams, check_cells, fits, sizes
+from qcompile.compiler.passes.lower import lower
+from qcompile.compiler.pipeline import load_model
+from qcompile.compiler.small_flow import SmallFlow
 from qcompile.hw.boards.ice40_hx8k_b_evn import ICE40_HX8K_B_EVN
 from qcompile.hw.boards.icebreaker import ICEBREAKER
 from qcompile.hw.config import ACC_WIDTHS
-from qcompile.hw.devices import HX8K, UP5K
+from qcompile.hw.devices import HX8K, UP5K, Device
 from sim_tests.compiler.integer_graphs import IntegerGraph, model_of
+from sim_tests.compiler.log_networks import log_network
 
 
 def compiled_for_hx8k(g: IntegerGraph, *outputs: str) -> Compiled:
@@ -112,3 +118,62 @@ def test_nobody_holds_what_is_larger_than_every_bank(rng: np.random.Generator) -
     with pytest.raises(CapacityError) as raised:
         compile_model(model_of(graph), board=ICEBREAKER, requant="exact")
     assert "no device that qcompile knows would do (up5k, hx8k)" in raised.value.context
+
+
+@pytest.mark.parametrize(("levels", "step", "named"), [(8, 16, {"up5k"}), (16, 8, set())])
+def test_only_devices_with_the_cells_are_named_as_larger(
+    levels: int,
+    step: int,
+    named: set[str],
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = load_model(log_network(tmp_path, rng, levels, step))
+    checked = SmallFlow(ICE40_HX8K_B_EVN).check(model, Options())
+    assert set(checked.figures.larger) == named
+    monkeypatch.setattr("qcompile.compiler.memory_sizes.DEVICES", {"up5k": UP5K})
+    smaller = replace(ICE40_HX8K_B_EVN, device=replace(HX8K, block_rams=12))
+    with pytest.raises(CapacityError) as raised:
+        compile_model(model, board=smaller, requant="exact")
+    would = "the smallest device that would do: up5k (iCE40UP5K)"
+    assert (would in raised.value.context) == bool(named)
+
+
+@pytest.mark.parametrize(
+    ("device", "form", "pairs", "advice"),
+    [
+        (HX8K, (8, 8), False, "--log-step 16"),
+        (HX8K, (16, 8), True, "--log-step 16"),
+        (HX8K, (32, 8), False, "--activations log:16 --log-step 16"),
+        (UP5K, (16, 8), False, "--activations log:8 --log-step 16"),
+        (UP5K, (8, 8), False, "--log-step 16"),
+        (replace(HX8K, block_rams=16), (16, 16), False, "--activations log:8"),
+        (replace(HX8K, block_rams=12), (8, 16), False, "int8 activations"),
+    ],
+)
+def test_too_many_block_rams_advise_codes_that_take_fewer(
+    device: Device,
+    form: tuple[int, int],
+    pairs: bool,
+    advice: str,
+    tmp_path: Path,
+    rng: np.random.Generator,
+) -> None:
+    levels, step = form
+    layers = lower(load_model(log_network(tmp_path, rng, residual=pairs)).graph)
+    layers = tuple(replace(layer, pairs=layer.pairs if pairs else None) for layer in layers)
+    wanted = replace(device.config, pe="log", levels=levels, step=step, acc_width=32)
+    with pytest.raises(CapacityError) as raised:
+        fits(layers, (layers[0].input,), (layers[-1].output,), device, wanted)
+    assert raised.value.message == f"the machine needs more block RAMs than the {device.name} has"
+    told = "sums and products of two tensors take 4 of them"
+    assert (told in raised.value.context) == pairs
+    assert raised.value.help == f"quantize with {advice}"
+
+
+def test_the_smallest_array_of_shifts_is_not_advised_to_itself() -> None:
+    config = replace(UP5K.config, pe="log", acc_width=32)
+    with pytest.raises(CapacityError) as raised:
+        check_cells(config, UP5K)
+    assert raised.value.help == "take --device hx8k, or simulate it with --no-bitstream"
