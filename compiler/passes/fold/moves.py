@@ -16,7 +16,6 @@ from qcompile.compiler import ir_float
 from qcompile.compiler.golden.float_rules import (
     dequantize_linear,
     quantize_linear,
-    quantize_to_int8,
 )
 from qcompile.compiler.golden.unary import unary_function
 from qcompile.compiler.ir import Constant, Int32Array, MaxPool, Op, Origin, Reshape, Select, Value
@@ -30,7 +29,7 @@ from qcompile.compiler.passes.fold.groups import (
     Weight,
     quantization_of,
 )
-from qcompile.compiler.passes.fold.tables import finish_table
+from qcompile.compiler.passes.fold.tables import finish_table, quantized
 
 Shape = tuple[int, ...]
 
@@ -297,7 +296,7 @@ def _concat(
                 part = np.asarray(unary_function(function)(part), np.float32)
         if not isinstance(part, Pending):
             value = replace(output, name=f"{output.name}{PART}{number}", shape=shape)
-            data = quantize_to_int8(part, quantization_of(output), output.dtype)
+            data = quantized(part, output)
             constant = Constant(inputs=(), outputs=(value.name,), origins=op.origins, data=data)
             chain.append((constant, value))
             names.append(value.name)

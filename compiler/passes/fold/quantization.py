@@ -7,16 +7,10 @@ from dataclasses import replace
 from qcompile.compiler import ir_float, ir_quantized
 from qcompile.compiler.frontend.constants import quantize_constant
 from qcompile.compiler.ir import Op, Origin, Value
-from qcompile.compiler.passes.fold.folder import Folder
+from qcompile.compiler.passes.fold.folder import COMPUTED_CONSTANT, Folder
 from qcompile.compiler.passes.fold.groups import NotFoldable, Pending, Weight, per_tensor
 from qcompile.compiler.passes.fold.moves import finish_group
-from qcompile.compiler.passes.fold.tables import ELEMENTWISE, finish_table
-
-ENDED_IN_LOG = (
-    *(ir_float.FloatConv, ir_float.FloatMatMul, ir_float.FloatAveragePool),
-    *ELEMENTWISE,
-)
-"""Operators whose sums are compared with thresholds, and those that are tables."""
+from qcompile.compiler.passes.fold.tables import finish_table
 
 
 def fold_dequantize(folder: Folder, op: ir_float.DequantizeLinear) -> None:
@@ -66,6 +60,8 @@ def fold_quantize(folder: Folder, op: ir_float.QuantizeLinear) -> None:
 def fold_log_quantize(folder: Folder, op: ir_float.LogQuantize) -> None:
     """The end of a layer in logarithmic codes; nothing where the codes stay what they are."""
     source = op.inputs[0]
+    if source in folder.weights or source in folder.constants:
+        raise NotFoldable("makes logarithmic codes of a constant", COMPUTED_CONSTANT)
     output = replace(folder.graph.values[op.name], quantization=per_tensor(op))
     if source in folder.codes and folder.values[folder.codes[source]].log == output.log:
         return _keep_codes(folder, op, folder.values[folder.codes[source]])
@@ -73,12 +69,6 @@ def fold_log_quantize(folder: Folder, op: ir_float.LogQuantize) -> None:
     if source in folder.codes:
         code = folder.values[folder.codes[source]]
         pending = Pending(op=None, inputs=(code,), finish=finish_table)
-    ended = pending is None or pending.op is None or isinstance(pending.op, ENDED_IN_LOG)
-    if source in folder.weights or not ended:
-        raise NotFoldable(
-            "ends in logarithmic codes what is neither a layer nor a table",
-            "quantize its result to int8, with QuantizeLinear",
-        )
     if pending is not None:
         folder.values[op.name] = output
         _finish(folder, pending, op, output)
@@ -127,6 +117,11 @@ def _is_float_softmax(pending: Pending, output: Value) -> bool:
 def _softmax(pending: Pending, output: Value, origins: tuple[Origin, ...]) -> Op:
     op = pending.op
     assert isinstance(op, ir_float.Softmax)
+    if output.log is not None:
+        raise NotFoldable(
+            "has no form that ends in logarithmic codes",
+            "quantize the model without --activations log, or leave the Softmax out",
+        )
     return ir_quantized.QuantizedSoftmax(
         inputs=(pending.inputs[0].name,), outputs=(output.name,), origins=origins, axis=op.axis
     )

@@ -66,7 +66,7 @@ def finish_table(pending: Pending, output: Value, origins: tuple[Origin, ...]) -
             return _by_class(pending, output, origins)
         x = pending.inputs[0]
         values = _evaluate(pending, {x.name: _grid(x)})
-        return _lookup(pending, _quantized(values, output), output, origins)
+        return _lookup(pending, quantized(values, output), output, origins)
     if len(pending.inputs) > 2 or any(array.size > 1 for array in _constants(pending)):
         raise NotFoldable(
             "combines more than two tensors before the next QuantizeLinear",
@@ -74,7 +74,7 @@ def finish_table(pending: Pending, output: Value, origins: tuple[Origin, ...]) -
         )
     a, b = list(pending.inputs)
     grids = {a.name: _grid(a)[:, np.newaxis], b.name: _grid(b)[np.newaxis, :]}
-    table = np.broadcast_to(_quantized(_evaluate(pending, grids), output), (CODES, CODES))
+    table = np.broadcast_to(quantized(_evaluate(pending, grids), output), (CODES, CODES))
     return _binary((a.name, b.name), table, output, origins)
 
 
@@ -87,7 +87,8 @@ def _grid(value: Value) -> FloatArray:
     return dequantize_linear(np.arange(first, last + 1), quantization_of(value))
 
 
-def _quantized(values: FloatArray, output: Value) -> Int8Array:
+def quantized(values: FloatArray, output: Value) -> Int8Array:
+    """The codes of real numbers, as `output`'s, of uint8 ones less 128."""
     if output.log is not None:
         return output.log.codes(values).astype(np.int8)
     return quantize_to_int8(values, quantization_of(output), output.dtype)
@@ -174,7 +175,7 @@ def _by_class(
     group = _replaced(pending, iter(classes.T.astype(np.float32)))
     values = _evaluate(group, {x.name: _grid(x)[:, np.newaxis]})
     table = np.zeros((CODES, CODES), dtype=np.int8)
-    table[:, : len(classes)] = _quantized(values, output)
+    table[:, : len(classes)] = quantized(values, output)
     codes = (index.reshape(shape) - CODES // 2).astype(np.int8)
     return _with_constant(x, codes, table, output, origins)
 
