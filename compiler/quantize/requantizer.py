@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from qcompile.compiler.errors import InputError, UsageError
+from qcompile.compiler.errors import InputError, UnsupportedError, UsageError
+from qcompile.compiler.frontend.log_quantize import DOMAIN, NAME
 from qcompile.compiler.quantize.codebook import CodebookWeights
 from qcompile.compiler.quantize.dequantize import Codes, Dequantized, dequantize
 from qcompile.compiler.quantize.encoding import signal_to_noise
@@ -75,6 +76,12 @@ def requantize(
     With no scheme all scales stay. `weights` as `Options.weights`.
     """
     original = read_model(path, "an int8")
+    if scheme is not None and _is_logarithmic(original):
+        raise UnsupportedError(
+            f"{path}: its activations are logarithmic: they have no scales of scheme {scheme}",
+            help=f"quantize the float model with --scheme {scheme} and without --activations log; "
+            "--weights codebook:16 alone keeps logarithmic activations",
+        )
     found = dequantize(original)
     if not found.ranges:
         raise InputError(
@@ -95,6 +102,10 @@ def requantize(
     progress("measure")
     costs, accuracies = _measure(original, model, found, inputs, labels)
     return Requantized(model=model, costs=costs, recoded=recoded, accuracies=accuracies)
+
+
+def _is_logarithmic(model: onnx.ModelProto) -> bool:
+    return any((node.domain, node.op_type) == (DOMAIN, NAME) for node in model.graph.node)
 
 
 def _measure(

@@ -21,6 +21,7 @@ from qcompile.compiler.quantize.quantizer import save
 from qcompile.compiler.quantize.requantizer import requantize
 from qcompile.compiler.reference import Reference
 from qcompile.compiler.shift_cost import shift_cost
+from sim_tests.compiler.log_networks import images, log_network
 from sim_tests.compiler.networks import Network, Parameters
 from sim_tests.compiler.qoperator_networks import MICROSOFT, random_weight, single, tensor
 from sim_tests.compiler.quantized_models import EXAMPLES, digits, quantized, shift_graph
@@ -174,6 +175,20 @@ def test_command_prints_the_cost_before_it_writes(
     assert [line.split()[0] for line in lines] == ["output", "same", "accuracy"]
     assert lines[2].endswith("after, of 50 inputs")
     assert target.is_file()
+
+
+def test_logarithmic_model_has_no_scheme_shift(tmp_path: Path, rng: np.random.Generator) -> None:
+    path, inputs = log_network(tmp_path, rng), {"image": images(rng, 9)}
+    with pytest.raises(UnsupportedError) as refusal:
+        requantize(path, inputs)
+    assert refusal.value.message == (
+        f"{path}: its activations are logarithmic: they have no scales of scheme shift"
+    )
+    assert refusal.value.help == (
+        "quantize the float model with --scheme shift and without --activations log; "
+        "--weights codebook:16 alone keeps logarithmic activations"
+    )
+    assert requantize(path, inputs, scheme=None, weights="codebook:16").recoded
 
 
 def test_float_model_is_refused(tmp_path: Path) -> None:
