@@ -19,6 +19,8 @@ MAX_LEVELS = 32
 MAX_STEP = 2 * OCTAVE
 LEAST_EXPONENT, MOST_EXPONENT = -126 * OCTAVE, 128 * OCTAVE
 """Of values and thresholds: float32 that are neither subnormal nor infinite."""
+FEWER_OCTAVES = "quantize with fewer levels or a smaller step (--activations log:L, --log-step S)"
+"""Advice where sums of codes are too large: both bring the last code nearer to the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

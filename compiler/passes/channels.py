@@ -18,6 +18,7 @@ import numpy as np
 from qcompile.compiler import ir
 from qcompile.compiler.errors import UnsupportedError
 from qcompile.compiler.golden.numerics import requantize
+from qcompile.compiler.log_format import FEWER_OCTAVES
 from qcompile.hw.config import MAX_SHIFTS, SHIFT_RANGE
 
 MANTISSA_BITS = 24
@@ -194,8 +195,11 @@ def _refusal(
             f"{LARGEST_SCALE:g}",
         )
     largest = max(abs(int(low[channel])), abs(int(high[channel])))
+    logarithmic = isinstance(op, ir.Conv | ir.AveragePool) and op.log is not None
     return UnsupportedError(
         f"'{op.name}': sums of channel {channel} may reach {largest}, "
         "beyond what float32 holds exactly",
-        help="use fewer inputs a channel or a larger output scale",
+        help=FEWER_OCTAVES
+        if logarithmic
+        else "use fewer inputs a channel or a larger output scale",
     )

@@ -34,7 +34,7 @@ from qcompile.compiler.golden.numerics import (
     scale_to_shift,
 )
 from qcompile.compiler.ir import FRACTION_BITS
-from qcompile.compiler.log_format import LogFormat
+from qcompile.compiler.log_format import FEWER_OCTAVES, LogFormat
 from qcompile.compiler.passes.chip_softmax import steps_of
 from qcompile.compiler.passes.code_ranges import code_ranges
 from qcompile.compiler.passes.fit_requant import FloatSteps, fit, without_steps
@@ -204,13 +204,14 @@ class _Fuser:
         """Whether all sums have 32 bits; a problem where not."""
         farthest = max(abs(end) for end in _reach(x, code_range(x.dtype)))
         weights = np.abs(op.weight.astype(np.int64)).reshape(op.weight.shape[0], -1).sum(axis=1)
-        bound = int(np.max((weights * farthest << requant.fraction) + np.abs(op.bias)))
+        bounds = (weights * farthest << requant.fraction) + np.abs(op.bias)
+        bound = int(np.max(bounds))
         if bound >= ACCUMULATOR_LIMIT:
-            self._refuse(
-                op,
-                f"its sums reach {bound:,}, beyond 32 bits",
-                "check the bias: a dead channel should have the bias 0",
-            )
+            bias = int(np.abs(op.bias[np.argmax(bounds)]))
+            advice = [] if x.log is None else [FEWER_OCTAVES]
+            if x.log is None or 2 * bias > bound:
+                advice.append("check the bias: a dead channel should have the bias 0")
+            self._refuse(op, f"its sums reach {bound:,}, beyond 32 bits", "; or ".join(advice))
         return bound < ACCUMULATOR_LIMIT
 
     def _fitted(

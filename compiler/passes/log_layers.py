@@ -81,10 +81,25 @@ def _problems(graph: ir.Graph, op: ir.Op) -> Iterator[UnsupportedError]:
             help="quantize the model without --activations log",
         )
         return
-    for source in op.inputs if isinstance(op, READERS) else ():
-        if graph.values[source].log is None:
-            yield UnsupportedError(
-                f"'{op.name}': {name} reads '{source}', whose codes are linear",
-                help="an array of shifts multiplies by powers of two: quantize all tensors that a "
-                "layer reads with --activations log; inputs with a sign need --part-signs",
-            )
+    linear = [source for source in op.inputs if graph.values[source].log is None]
+    if isinstance(op, ir.Select) and any(_is_part(graph, op, source) for source in linear):
+        what = "ConvTranspose with strides" if name == "ConvTranspose" else name
+        yield UnsupportedError(
+            f"'{op.name}': {what} puts parts together, which an array of shifts "
+            "copies as logarithmic codes only",
+            help="end it in logarithmic codes: with a Relu behind it, and, where its result is an "
+            "output of the model, with one layer more",
+        )
+        return
+    for source in linear if isinstance(op, READERS) else ():
+        yield UnsupportedError(
+            f"'{op.name}': {name} reads '{source}', whose codes are linear",
+            help="an array of shifts multiplies by powers of two: quantize all tensors that a "
+            "layer reads with --activations log; inputs with a sign need --part-signs",
+        )
+
+
+def _is_part(graph: ir.Graph, op: ir.Op, source: str) -> bool:
+    """Whether a tensor is made by the same operator of the file: a name that the file lacks."""
+    makers = [maker for maker in graph.ops if maker.name == source]
+    return bool(makers) and makers[0].origins[:1] == op.origins[:1]
