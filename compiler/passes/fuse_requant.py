@@ -210,7 +210,7 @@ class _Fuser:
             bias = int(np.abs(op.bias[np.argmax(bounds)]))
             advice = [] if x.log is None else [FEWER_OCTAVES]
             if x.log is None or 2 * bias > bound:
-                advice.append("check the bias: a dead channel should have the bias 0")
+                advice.insert(0, "check the bias: a dead channel should have the bias 0")
             self._refuse(op, f"its sums reach {bound:,}, beyond 32 bits", "; or ".join(advice))
         return bound < ACCUMULATOR_LIMIT
 
