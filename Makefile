@@ -1,5 +1,6 @@
 # What `make` does here:
 #
+#   make setup      the environment alone: .venv/bin/qcompile
 #   make demo       compile, simulate and run the digits network; ends with a table
 #   make test       lint, types and all tests but the long sweeps
 #   make test-full  the long sweeps too

@@ -31,8 +31,8 @@ examples:
   qcompile check model.onnx --device up5k --shape image=1,3,64,64
   qcompile check model.onnx --requant shift --json
 
-Without a target, every device is asked about. Exit code 0: it fits each that was asked about; 1: it
-does not, or is refused.""",
+Without a target, every device is asked about. Exit code 0: it fits the device that was asked about,
+or without a target any; 1: it does not, or is refused.""",
     "quantize": """\
 examples:
   qcompile quantize float.onnx --calibration x.npz -o int8.onnx

@@ -85,6 +85,7 @@ class LogActivations:
         self.steps = steps
         self.signs = signs
         self.without_codes: set[str] = set()
+        self.signed: list[str] = []
         self.found: dict[str, LogFormat] = {}
 
     @classmethod
@@ -113,6 +114,8 @@ class LogActivations:
         self, network: Network, observations: Observations, chosen: Mapping[str, Encoding]
     ) -> dict[str, Encoding]:
         """A format for each tensor of `chosen` that gets one."""
+        inputs = [value.name for value in network.inputs]
+        self.signed = [name for name in inputs if observations.values(name).min() < 0]
         result = {name: one for name, one in chosen.items() if name not in self.without_codes}
         for name in result:
             values = observations.values(name)
@@ -142,6 +145,11 @@ class LogActivations:
                 for name, one in self.found.items()
             ),
             *self._without_array(),
+            *(
+                f"input {name} has a sign, so its codes are linear: for a board add --part-signs"
+                for name in self.signed
+                if not self.signs
+            ),
         ]
 
     def _without_array(self) -> list[str]:

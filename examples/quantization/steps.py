@@ -6,6 +6,7 @@ python examples/quantization/SCHEME.py --golden   # the accuracy alone, in secon
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
@@ -70,16 +71,18 @@ def from_float_to_board(
     quantized: Callable[[Path], Path], requant: Requant, board: str = "icebreaker"
 ) -> None:
     """A whole script: quantize into `BUILD`, tell the accuracy, go to the simulated board."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--golden", action="store_true", help="stop behind the accuracy")
+    golden = parser.parse_args().golden
     BUILD.mkdir(parents=True, exist_ok=True)
     path = quantized(BUILD)
     show_accuracy(path, requant)
-    to_board(path, requant, board)
+    if not golden:
+        to_board(path, requant, board)
 
 
 def to_board(path: Path, requant: Requant, board: str) -> None:
     """Compile with place and route, classify on the simulated board, say how a real one is used."""
-    if "--golden" in sys.argv:
-        return
     build, inputs = BUILD / path.stem, BUILD / "held_out.npz"
     x, y = held_out()
     np.savez(inputs, x=x, y=y)

@@ -17,10 +17,12 @@ from qcompile.compiler.quantize.log_activations import Choice, LogActivations, L
 from qcompile.compiler.quantize.observe import Observations
 from qcompile.compiler.quantize.options import Options
 from qcompile.compiler.quantize.prepare import load_float
+from qcompile.compiler.quantize.quantizer import quantize
 from qcompile.compiler.quantize.registry import activation_form_of
 from qcompile.compiler.quantize.sessions import observe
 from qcompile.compiler.quantize.signs import part_signs
 from sim_tests.compiler import float_networks
+from sim_tests.compiler.log_networks import float_network, images
 
 
 def formats(model: onnx.ModelProto) -> dict[str, dict[str, int]]:
@@ -189,6 +191,18 @@ def test_codes_without_an_array_are_told_of(activations: str, step: int, told: s
     made = float_networks.digits().quantized(Options(activations=activations, log_step=step))
     rows = [line for line in made.notes if line.startswith("no array")]
     assert rows == ([told] if told else [])
+
+
+@pytest.mark.parametrize("signs", [False, True])
+def test_input_with_a_sign_is_told_of(
+    signs: bool, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "float.onnx"
+    path.write_bytes(float_network(rng).SerializeToString())
+    options = Options(activations="log:8", log_step=16, part_signs=signs)
+    made = quantize(load_float(path), {"image": images(rng, 9) - 1}, options)
+    told = [line for line in made.notes if line.startswith("input image has a sign")]
+    assert len(told) == (0 if signs else 1)
 
 
 @pytest.mark.parametrize("argument", ["", "1", "33", "16,kl", "x"])
