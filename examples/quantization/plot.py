@@ -22,15 +22,17 @@ from typing import Any
 
 from steps import BUILD, PROJECT, Requant, float_accuracy, golden_accuracy, held_out, qcompile
 
-SCHEMES = ("affine", "shift", "f8net", "dpu", "ternary", "codebook", "log")
+SCHEMES = ("affine", "shift", "f8net", "dpu", "ternary", "binary", "codebook", "log")
 DEVICES = {"hx8k": "iCE40HX8K: no DSP blocks", "up5k": "iCE40UP5K: 8 DSP blocks"}
 FIGURES = PROJECT / "docs/schemes.json"
 PICTURE = PROJECT / "docs/schemes.png"
+NEAR = 200
+"""Logic cells between two points whose labels would meet."""
 COLOURS = {"exact": "tab:blue", "shift": "tab:green", "codebook": "tab:orange", "log": "tab:red"}
 UNITS = {
     "exact": "int8 array, 24-bit factor at each output",
     "shift": "int8 array, shift at each output",
-    "codebook": "the first, weights as 4-bit indices",
+    "codebook": "the same with weights as 4-bit indices",
     "log": "array of shifts",
 }
 
@@ -85,19 +87,22 @@ def draw(figures: dict[str, Any]) -> None:
 
     canvas, panels = pyplot.subplots(1, len(DEVICES), figsize=(10, 4.2), sharey=True)
     for panel, (device, title) in zip(panels, DEVICES.items(), strict=True):
-        names: dict[tuple[float, float, int], list[str]] = defaultdict(list)
+        names: dict[tuple[float, float], list[str]] = defaultdict(list)
         for row in figures["schemes"]:
             design = row["designs"][device]
             point = design["logic_cells"], 100 * row["accuracy"]
             panel.scatter(*point, s=60, color=COLOURS[design["unit"]], zorder=3)
-            above = -17 if design["unit"] == "codebook" else 8  # else it meets affine's label
-            names[*point, above].append(row["scheme"])
-        for (x, y, above), schemes in names.items():
-            offset = {"xytext": (0, above), "textcoords": "offset points", "ha": "center"}
-            panel.annotate(", ".join(schemes), (x, y), **offset)
+            names[point].append(row["scheme"])
+        for (x, y), schemes in names.items():
+            # To the right, unless a neighbour as accurate is there.
+            right = not any(0 < other - x < NEAR and y == level for other, level in names)
+            offset = {"xytext": (7 if right else -7, 0), "textcoords": "offset points"}
+            side = {"ha": "left" if right else "right", "va": "center_baseline"}
+            paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            panel.annotate(", ".join(schemes), (x, y), bbox=paper, **offset, **side)
         panel.axhline(100 * figures["float"], color="gray", linestyle="--", linewidth=1)
         panel.set(title=title, xlabel="logic cells of the whole design")
-        panel.margins(x=0.2, y=0.25)
+        panel.margins(x=0.3, y=0.25)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"accuracy of {figures['images']} images, %")
     marks = [

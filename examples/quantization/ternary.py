@@ -3,7 +3,7 @@
 Meant for networks that were trained so; without training it needs both corrections and suits small
 networks. The first and the last layer keep 8 bits. It runs on the int8 array; where that saves
 cycles, the compiler stores weights as 4-bit indices of a codebook, as it does for any few values.
-`scheme="binary"` and `scheme="xnor"` go the same way and cost more accuracy.
+`binary.py` goes the same way.
 """
 
 from pathlib import Path

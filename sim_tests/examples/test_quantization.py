@@ -18,7 +18,7 @@ from qcompile.compiler.golden.interpreter import run_model
 from qcompile.compiler.pipeline import load_model
 from qcompile.compiler.reference import Reference
 
-SCHEMES = ("affine", "shift", "f8net", "dpu", "ternary", "codebook", "log")
+SCHEMES = ("affine", "shift", "f8net", "dpu", "ternary", "binary", "codebook", "log")
 CALIBRATION = 200
 
 
