@@ -19,11 +19,6 @@ LAYERS = (ir.Conv, ir.AveragePool, ir.Binary, ir.MaxPool, ir.Lookup, ir.Select, 
 READERS = (ir.Conv, ir.AveragePool, ir.MaxPool, ir.Lookup, ir.Select)
 
 
-def is_logarithmic(graph: ir.Graph) -> bool:
-    """Whether a tensor of the graph has logarithmic codes."""
-    return any(value.log is not None for value in graph.values.values())
-
-
 def log_form(graph: ir.Graph) -> LogFormat | None:
     """A format with the levels and the step of all of a graph's; None in a linear graph."""
     return next((value.log for value in graph.values.values() if value.log is not None), None)
@@ -31,7 +26,7 @@ def log_form(graph: ir.Graph) -> LogFormat | None:
 
 def check_log_layers(graph: ir.Graph, machine: Machine) -> None:
     """Raise UnsupportedError with everything in a logarithmic graph that has no layer form."""
-    if not is_logarithmic(graph):
+    if log_form(graph) is None:
         return
     if not machine.shifts:
         raise UnsupportedError(
